@@ -1,0 +1,153 @@
+//! What a receiver asks of a backend: io_uring, recvmmsg with epoll, or the simulated one of the
+//! tests. The backends differ in how frames are taken from a socket; everything after is the same
+//! code, chosen at compile time.
+//!
+//! ```text
+//!   arm ──► enter ──► peek ──► (copy) ──► release ──► peek … ──► enter …
+//!              ▲         └─ ended? arm again, in one place: the receiver
+//! ```
+
+use std::io;
+
+use super::batch::{Batch, Frame};
+
+/// What a receive is armed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arm {
+    /// Until cancelled: wait for datagrams and hand them over.
+    Listen,
+    /// Hand over what is in the socket and end with EAGAIN when it is empty.
+    Drain,
+}
+
+/// How [`Backend::enter`] may spend time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all: take what is there.
+    Poll,
+    /// Sleep until something is there.
+    Sleep {
+        /// Let datagrams gather for this long first, µs; 0: wake for the first.
+        gather_us: u32,
+        /// Wake anyway after this, ns.
+        timeout_ns: u64,
+        /// Whether datagrams are wanted; if not, only the waker and writability wake. A stalled
+        /// receiver must not be woken by the datagrams it has no room for.
+        frames: bool,
+    },
+}
+
+/// One completion of a receive.
+#[derive(Debug)]
+pub struct Completion<'a> {
+    /// Index of the listener.
+    pub listener: usize,
+    /// What it brought.
+    pub outcome: Outcome<'a>,
+    /// Whether the receive goes on; if not it must be armed again.
+    pub more: bool,
+}
+
+/// What a completion brought.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// A datagram or a train.
+    Frame(Frame<'a>),
+    /// An errno.
+    Failed(i32),
+}
+
+/// What became of one entry of a reply batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The kernel took it whole.
+    All,
+    /// An errno.
+    Failed(i32),
+}
+
+/// Where a transmission starts in a reply batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Index of the entry.
+    pub entry: usize,
+    /// Bytes of that entry that were sent already (after falling back to single sends).
+    pub offset: usize,
+}
+
+/// A way to take frames from sockets and to send replies. Used by one thread.
+pub trait Backend {
+    /// Starts a receive on a listener, at the next `enter`.
+    ///
+    /// # Errors
+    /// The submission queue is full and cannot be flushed.
+    fn arm(&mut self, listener: usize, arm: Arm) -> io::Result<()>;
+
+    /// Ends the receive of a listener: its last completion, with `more == false`, is still to come.
+    ///
+    /// # Errors
+    /// As [`arm`](Self::arm).
+    fn disarm(&mut self, listener: usize) -> io::Result<()>;
+
+    /// Gives back the slots released, submits what was armed, waits, and takes what completed.
+    ///
+    /// # Errors
+    /// The backend is unusable.
+    fn enter(&mut self, wait: Wait) -> io::Result<()>;
+
+    /// The oldest completion not released yet.
+    fn peek(&mut self) -> Option<Completion<'_>>;
+
+    /// Forgets the completion last peeked; its slot is free again.
+    fn release(&mut self);
+
+    /// Slots not occupied by unreleased completions. Arming a receive with none would end it at
+    /// once.
+    fn slots_free(&self) -> usize;
+
+    /// Completion-queue overflows seen so far.
+    fn overflows(&self) -> u64;
+
+    /// Whether sleeping can gather datagrams (`min_wait`, Linux 6.12).
+    fn can_gather(&self) -> bool;
+
+    /// Sends entries of `batch` from `from` on, as many as fit one submission, never blocking, and
+    /// puts one result per send into `results`. With `split` only the entry at `from` is sent,
+    /// datagram by datagram instead of as a train, and in order: after a failed one none is sent.
+    ///
+    /// # Errors
+    /// The backend is unusable; errors of single sends are in `results`.
+    fn transmit(
+        &mut self,
+        batch: &Batch,
+        from: Cursor,
+        split: bool,
+        results: &mut Vec<Sent>,
+    ) -> io::Result<()>;
+
+    /// Makes the next sleep end when the listener's socket can be written to.
+    ///
+    /// # Errors
+    /// As [`arm`](Self::arm).
+    fn await_writable(&mut self, listener: usize) -> io::Result<()>;
+
+    /// Shuts the listener's door for a drain; see [`super::socket::Listener::turn_away`].
+    ///
+    /// # Errors
+    /// Attaching the filter failed.
+    fn turn_away(&mut self, listener: usize) -> io::Result<()>;
+
+    /// Buffers the kernel dropped at all sockets since the last call.
+    ///
+    /// # Errors
+    /// Reading SO_MEMINFO failed.
+    fn new_kernel_drops(&mut self) -> io::Result<u64>;
+
+    /// The time, ns: `CLOCK_MONOTONIC`, or the simulation's own.
+    fn now_ns(&self) -> u64 {
+        super::clock::monotonic_ns()
+    }
+
+    /// How many listeners there are.
+    fn listeners(&self) -> usize;
+}

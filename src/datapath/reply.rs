@@ -1,0 +1,346 @@
+//! The way back: what handlers answer, and how a receiver sends it.
+//!
+//! ```text
+//!  worker: Replies ── reply batch ──► queue ──► receiver: Transmitter ──► sendmsg, UDP_SEGMENT
+//!             ▲                                          │
+//!             └───────────── pool of reply batches ◄─────┘
+//! ```
+//!
+//! A reply leaves through the receiver, and so from the address, that its datagram came to.
+//! Equal-sized replies to one peer in a row become one segmented send. Every reply is counted once:
+//! sent, timed out, or failed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+
+use super::backend::{Backend, Cursor, Sent};
+use super::batch::{Batch, Datagram, Frame, TrainLimits, datagrams_of};
+use super::counters::ReceiverCounts;
+use super::outgoing::SENDS_MAX;
+use super::pool::Pool;
+use super::waker::{REPLIES, Waker};
+
+/// The largest payload of one UDP datagram over IPv4: 65535 less 20 (IP) less 8 (UDP).
+pub const PAYLOAD_BYTES_MAX: usize = 65_507;
+
+/// UDP_SEGMENT takes at most 64 segments (UDP_MAX_SEGMENTS; 128 since Linux 6.9).
+const LIMITS: TrainLimits = TrainLimits { datagrams_max: 64, bytes_max: PAYLOAD_BYTES_MAX as u32 };
+
+/// Where a worker's replies for one receiver go.
+#[derive(Clone, Debug)]
+pub struct ReplyLane {
+    /// The receiver's inbox.
+    pub inbox: Sender<Batch>,
+    /// To be poked after a batch was put there.
+    pub waker: Arc<Waker>,
+}
+
+/// Takes a handler's replies.
+#[derive(Debug)]
+pub struct Replies {
+    pool: Pool,
+    lanes: Vec<ReplyLane>,
+    open: Option<Batch>,
+    receiver: u16,
+    /// Whether to wait for an empty batch; not on a receiver's own thread, which would wait for
+    /// itself.
+    waits: bool,
+    failed: u64,
+}
+
+impl Replies {
+    /// `lanes`: one per receiver.
+    #[must_use]
+    pub fn new(pool: Pool, lanes: Vec<ReplyLane>, waits: bool) -> Self {
+        Self { pool, lanes, open: None, receiver: 0, waits, failed: 0 }
+    }
+
+    /// Answers `to` with `payload`, from the address `to` was sent to. Returns whether it was
+    /// taken; one that was not (longer than 65507 bytes, no room for replies) is counted as failed.
+    ///
+    /// Taken is not sent: the summary tells what the kernel took, and a datagram the kernel took
+    /// may still be lost.
+    pub fn send(&mut self, to: &Datagram<'_>, payload: &[u8]) -> bool {
+        let listener = u16::try_from(to.listener()).unwrap_or(u16::MAX);
+        let (peer, local) = (to.peer(), to.local());
+        let frame = Frame { payload, peer, local, listener, segment_bytes: 0, truncated: false };
+        let taken = payload.len() <= PAYLOAD_BYTES_MAX && self.put(&frame);
+        if !taken {
+            self.failed += 1;
+        }
+        taken
+    }
+
+    fn put(&mut self, frame: &Frame<'_>) -> bool {
+        if let Some(open) = &mut self.open {
+            if open.push_reply(frame, LIMITS) {
+                return true;
+            }
+            self.flush();
+        }
+        let fresh = if self.waits { self.pool.take_waiting() } else { self.pool.take() };
+        let Some(mut fresh) = fresh else { return false };
+        fresh.open(self.receiver, 0);
+        let taken = fresh.push_reply(frame, LIMITS);
+        self.open = Some(fresh);
+        taken
+    }
+
+    /// Replies from now on answer datagrams of `receiver`.
+    pub(crate) fn begin(&mut self, receiver: u16) {
+        self.receiver = receiver;
+    }
+
+    /// Hands over what was answered so far.
+    pub(crate) fn flush(&mut self) {
+        let Some(batch) = self.open.take() else { return };
+        if batch.is_empty() {
+            return self.pool.put(batch);
+        }
+        let lane = &self.lanes[usize::from(self.receiver)];
+        // The inbox holds every reply batch there is, so it is never full; it is gone only if the
+        // receiver has left for good.
+        match lane.inbox.try_send(batch) {
+            Ok(()) => lane.waker.poke(REPLIES),
+            Err(refused) => {
+                let batch = refused.into_inner();
+                self.failed += batch.len();
+                self.pool.put(batch);
+            }
+        }
+    }
+
+    /// Replies that found no room, since the last call.
+    pub(crate) fn take_failed(&mut self) -> u64 {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// Ends the replies: the lanes are closed, the batches still come home.
+    pub(crate) fn into_pool(self) -> Pool {
+        self.pool
+    }
+
+    /// How many reply batches are not home.
+    pub(crate) fn missing(&mut self) -> usize {
+        self.pool.missing()
+    }
+}
+
+/// What a call to [`Transmitter::pump`] left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pumped {
+    /// Nothing to send.
+    Idle,
+    /// A send buffer is full; the backend watches for room. To be called again then, or after the
+    /// given time, ns.
+    Blocked {
+        /// When the oldest waiting reply is given up.
+        deadline_ns: u64,
+    },
+    /// No worker is left who could answer.
+    Closed,
+}
+
+/// Peers whose path refuses segmented sends; a small table, the newest wins.
+#[derive(Debug)]
+struct Unsegmented([Option<SocketAddr>; 64]);
+
+impl Unsegmented {
+    fn slot(peer: SocketAddr) -> usize {
+        let low = match peer.ip() {
+            std::net::IpAddr::V4(v4) => v4.octets()[3],
+            std::net::IpAddr::V6(v6) => v6.octets()[15],
+        };
+        usize::from(low ^ peer.port().to_le_bytes()[0]) % 64
+    }
+
+    fn contains(&self, peer: SocketAddr) -> bool {
+        self.0[Self::slot(peer)] == Some(peer)
+    }
+
+    fn insert(&mut self, peer: SocketAddr) {
+        self.0[Self::slot(peer)] = Some(peer);
+    }
+}
+
+/// Sends what workers answered; belongs to one receiver.
+#[derive(Debug)]
+pub struct Transmitter {
+    inbox: Receiver<Batch>,
+    /// The way home, by owner.
+    homes: Vec<Sender<Batch>>,
+    sending: Option<(Batch, Cursor)>,
+    results: Vec<Sent>,
+    unsegmented: Unsegmented,
+    timeout_ns: u64,
+    blocked_since_ns: Option<u64>,
+}
+
+impl Transmitter {
+    /// `timeout_ns`: how long a reply may wait for room in the send buffer.
+    #[must_use]
+    pub fn new(inbox: Receiver<Batch>, homes: Vec<Sender<Batch>>, timeout_ns: u64) -> Self {
+        Self {
+            inbox,
+            homes,
+            sending: None,
+            results: Vec::with_capacity(SENDS_MAX),
+            unsegmented: Unsegmented([None; 64]),
+            timeout_ns,
+            blocked_since_ns: None,
+        }
+    }
+
+    /// Whether replies are waiting to be pumped.
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// Sends all it can.
+    ///
+    /// # Errors
+    /// The backend is unusable.
+    pub fn pump<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        counts: &mut ReceiverCounts,
+    ) -> io::Result<Pumped> {
+        loop {
+            let (mut batch, cursor) = match self.sending.take() {
+                Some(sending) => sending,
+                None => match self.inbox.try_recv() {
+                    Ok(batch) => (batch, Cursor::default()),
+                    Err(TryRecvError::Empty) => return Ok(Pumped::Idle),
+                    Err(TryRecvError::Disconnected) => return Ok(Pumped::Closed),
+                },
+            };
+            if cursor.entry == batch.entries().len() {
+                batch.clear();
+                // The owner may have left; then the batch is not needed any more either.
+                let _ = self.homes[usize::from(batch.owner)].send(batch);
+                continue;
+            }
+            let first = batch.entries()[cursor.entry];
+            let split = first.segment_bytes > 0 && self.unsegmented.contains(first.peer);
+            self.results.clear();
+            backend.transmit(&batch, cursor, split, &mut self.results)?;
+            let now_ns = backend.now_ns();
+            let cursor = if split {
+                self.settle_split(&batch, cursor, now_ns, counts)
+            } else {
+                self.settle(&mut batch, cursor, now_ns, counts)
+            };
+            self.sending = Some((batch, cursor));
+            if let Some(since_ns) = self.blocked_since_ns {
+                backend.await_writable(first.listener.into())?;
+                return Ok(Pumped::Blocked { deadline_ns: since_ns + self.timeout_ns });
+            }
+        }
+    }
+
+    /// Accounts for one round of sends; what is to be tried again stays at the cursor.
+    fn settle(
+        &mut self,
+        batch: &mut Batch,
+        cursor: Cursor,
+        now_ns: u64,
+        counts: &mut ReceiverCounts,
+    ) -> Cursor {
+        let (mut full, mut progressed) = (false, false);
+        let results = std::mem::take(&mut self.results);
+        let mut again = [false; SENDS_MAX];
+        let expired = self.expired(now_ns);
+        for (distance, sent) in results.iter().enumerate() {
+            let entry = batch.entries()[cursor.entry + distance];
+            let datagrams = datagrams_of(&entry);
+            match verdict(*sent, entry.segment_bytes > 0) {
+                Verdict::Sent => {
+                    counts.replies_sent += datagrams;
+                    progressed = true;
+                }
+                Verdict::Full if expired => counts.replies_timed_out += datagrams,
+                Verdict::Full => {
+                    again[distance] = true;
+                    full = true;
+                }
+                Verdict::TrainRefused => {
+                    self.unsegmented.insert(entry.peer);
+                    again[distance] = true;
+                }
+                Verdict::Failed => counts.replies_failed += datagrams,
+            }
+        }
+        self.note_blocked(full, progressed || expired, now_ns);
+        let entry = batch.keep_entries(cursor.entry, results.len(), |distance| again[distance]);
+        self.results = results;
+        Cursor { entry, offset: 0 }
+    }
+
+    /// Accounts for a train that was sent datagram by datagram.
+    fn settle_split(
+        &mut self,
+        batch: &Batch,
+        mut cursor: Cursor,
+        now_ns: u64,
+        counts: &mut ReceiverCounts,
+    ) -> Cursor {
+        let entry = batch.entries()[cursor.entry];
+        let expired = self.expired(now_ns);
+        let (mut full, mut progressed) = (false, false);
+        for sent in &self.results {
+            match verdict(*sent, false) {
+                Verdict::Full if !expired => {
+                    full = true;
+                    break;
+                }
+                Verdict::Full => counts.replies_timed_out += 1,
+                Verdict::Sent => {
+                    counts.replies_sent += 1;
+                    progressed = true;
+                }
+                Verdict::TrainRefused | Verdict::Failed => counts.replies_failed += 1,
+            }
+            cursor.offset += usize::from(entry.segment_bytes);
+        }
+        self.note_blocked(full, progressed || expired, now_ns);
+        if cursor.offset >= entry.len as usize {
+            cursor = Cursor { entry: cursor.entry + 1, offset: 0 };
+        }
+        cursor
+    }
+
+    fn expired(&self, now_ns: u64) -> bool {
+        self.blocked_since_ns.is_some_and(|since| now_ns >= since + self.timeout_ns)
+    }
+
+    fn note_blocked(&mut self, full: bool, moved: bool, now_ns: u64) {
+        self.blocked_since_ns = match (full, self.blocked_since_ns) {
+            (false, _) => None,
+            (true, Some(since)) if !moved => Some(since),
+            (true, _) => Some(now_ns),
+        };
+    }
+}
+
+enum Verdict {
+    Sent,
+    /// No room in the send buffer now.
+    Full,
+    /// The path does not take segmented sends: a segment over the MTU (EMSGSIZE), no checksum
+    /// offload (EIO), too many segments (EINVAL).
+    TrainRefused,
+    Failed,
+}
+
+fn verdict(sent: Sent, train: bool) -> Verdict {
+    match sent {
+        Sent::All => Verdict::Sent,
+        Sent::Failed(libc::EAGAIN | libc::EINTR) => Verdict::Full,
+        Sent::Failed(libc::EMSGSIZE | libc::EIO | libc::EINVAL) if train => Verdict::TrainRefused,
+        Sent::Failed(_) => Verdict::Failed,
+    }
+}

@@ -1,0 +1,536 @@
+//! The io_uring backend: one ring, one multishot recvmsg per socket, one set of slots.
+//!
+//! What is set up, and why (every flag was measured, see the project's docs):
+//! - `SINGLE_ISSUER | DEFER_TASKRUN` (Linux 6.1): completions are made only while we are in
+//!   `enter`, so nothing interrupts the copying, and after a kill -9 unread datagrams are still in
+//!   the socket.
+//! - `CQSIZE`: room for every slot's completion and for a round of sends; an overflow would end
+//!   the multishots.
+//! - `SUBMIT_ALL`: one refused SQE does not hold back the others.
+//! - registered files: no descriptor look-up per operation.
+//!
+//! Every enter carries GETEVENTS: without it DEFER_TASKRUN never runs what is due.
+#![expect(unsafe_code, reason = "submission entries carry raw pointers")]
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+
+use super::backend::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait};
+use super::batch::{Batch, Frame};
+use super::cmsg;
+use super::outgoing::{Door, Outgoing, SENDS_MAX, empty_header};
+use super::probe::Features;
+use super::slots::Slots;
+use super::sockaddr::{self, NAME_ROOM_BYTES};
+use super::socket::Listener;
+use super::waker::Waker;
+
+/// `struct io_uring_recvmsg_out` at the head of every slot.
+const OUT_HEADER_BYTES: usize = 16;
+/// The buffer group our slots are registered as.
+const SLOTS_GROUP: u16 = 0;
+/// How many completions of gathered datagrams end a wait early. Deferred work of one multishot
+/// counts as one however many datagrams are behind it, so in practice the wait runs its time.
+const GATHER_WANT: usize = 1024;
+
+/// Bytes of a slot before its payload.
+#[must_use]
+pub fn head_bytes(gro: bool, pktinfo: bool) -> usize {
+    OUT_HEADER_BYTES + NAME_ROOM_BYTES + cmsg::receive_room_bytes(gro, pktinfo)
+}
+
+/// What `user_data` says: the kind in the high half, an index in the low.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tag {
+    Receive(usize),
+    Wake,
+    Send(usize),
+    Writable,
+    Cancel,
+}
+
+impl Tag {
+    fn encode(self) -> u64 {
+        let (kind, index) = match self {
+            Self::Receive(listener) => (1, listener),
+            Self::Wake => (2, 0),
+            Self::Send(index) => (3, index),
+            Self::Writable => (4, 0),
+            Self::Cancel => (5, 0),
+        };
+        kind << 32 | index as u64
+    }
+
+    fn decode(user_data: u64) -> Self {
+        let index = (user_data & 0xffff_ffff) as usize;
+        match user_data >> 32 {
+            1 => Self::Receive(index),
+            2 => Self::Wake,
+            3 => Self::Send(index),
+            4 => Self::Writable,
+            _ => Self::Cancel,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    listener: usize,
+    result: i32,
+    flags: u32,
+}
+
+/// See the module's description. Drop order is field order: the ring goes first and takes the
+/// kernel's hold on everything below with it.
+pub struct Ring {
+    ring: IoUring,
+    slots: Slots,
+    /// What every multishot was armed with; the kernel reads it while one is armed.
+    template: Box<libc::msghdr>,
+    outgoing: Outgoing,
+    pending: VecDeque<Received>,
+    send_results: Vec<Option<i32>>,
+    listeners: Vec<Listener>,
+    doors: Vec<Door>,
+    waker: Arc<Waker>,
+    /// Receives the kernel holds.
+    armed: Vec<bool>,
+    can_gather: bool,
+    overflows: u64,
+    /// A wake-up, writability or anything else but datagrams came in the last enter.
+    woken: bool,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}
+
+/// How big to make a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct RingSize {
+    /// Slots, a power of two.
+    pub slots: u16,
+    /// Completion queue entries; 0: enough that it cannot overflow.
+    pub cq_entries: u32,
+}
+
+/// A ring with the flags above; NO_SQARRAY (Linux 6.6) where the kernel has it.
+pub(super) fn build_ring(sq_entries: u32, cq_entries: u32) -> io::Result<IoUring> {
+    let with = |no_sqarray: bool| {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .setup_cqsize(cq_entries)
+            .dontfork();
+        if no_sqarray {
+            builder.setup_no_sqarray();
+        }
+        builder.build(sq_entries)
+    };
+    with(true).or_else(|error| match error.raw_os_error() {
+        Some(libc::EINVAL) => with(false),
+        _ => Err(error),
+    })
+}
+
+impl Ring {
+    /// Sets up ring, slots and waker. Call it on the thread that will use it (`SINGLE_ISSUER`).
+    ///
+    /// # Errors
+    /// Which step failed, and what the kernel said.
+    pub fn new(
+        listeners: Vec<Listener>,
+        waker: Arc<Waker>,
+        size: RingSize,
+    ) -> Result<Self, (&'static str, io::Error)> {
+        let gro = listeners.iter().any(Listener::gro);
+        let pktinfo = listeners.iter().any(Listener::pktinfo);
+        let head = head_bytes(gro, pktinfo);
+        let sq_entries = (SENDS_MAX + 2 * listeners.len() + 4).next_power_of_two();
+        let sq_entries =
+            if size.cq_entries > 0 { sq_entries.min(size.cq_entries as usize) } else { sq_entries };
+        let roomy = 2 * usize::from(size.slots) + sq_entries + 2 * listeners.len();
+        let cq_entries = match size.cq_entries {
+            0 => u32::try_from(roomy).unwrap_or(u32::MAX),
+            fixed => fixed,
+        };
+        let ring = build_ring(u32::try_from(sq_entries).unwrap_or(u32::MAX), cq_entries)
+            .map_err(|error| ("io_uring_setup(2)", error))?;
+        let slots = Slots::new(size.slots, head).map_err(|error| ("mmap(2) of slots", error))?;
+        let mut fds: Vec<_> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
+        fds.push(waker.as_fd().as_raw_fd());
+        ring.submitter().register_files(&fds).map_err(|error| ("register files", error))?;
+        // SAFETY: the buffer ring lives in `slots`, which is dropped after `ring`.
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(
+                slots.ring_address(),
+                slots.count(),
+                SLOTS_GROUP,
+                0,
+            )
+        }
+        .map_err(|error| ("register slots", error))?;
+        let mut template = Box::new(empty_header());
+        template.msg_namelen = NAME_ROOM_BYTES as libc::socklen_t;
+        template.msg_controllen = cmsg::receive_room_bytes(gro, pktinfo);
+        let can_gather = ring.params().is_feature_min_timeout();
+        let doors = listeners
+            .iter()
+            .map(|l| Door { fd: l.as_raw_fd(), is_v6: l.address().is_ipv6() })
+            .collect();
+        let mut this = Self {
+            pending: VecDeque::with_capacity(usize::from(size.slots) + 4 * listeners.len() + 8),
+            send_results: vec![None; SENDS_MAX],
+            armed: vec![false; listeners.len()],
+            outgoing: Outgoing::new(),
+            doors,
+            overflows: 0,
+            woken: false,
+            ring,
+            slots,
+            template,
+            listeners,
+            waker,
+            can_gather,
+        };
+        this.watch_waker().map_err(|error| ("arm waker", error))?;
+        Ok(this)
+    }
+
+    fn watch_waker(&mut self) -> io::Result<()> {
+        let fixed = Fixed(u32::try_from(self.listeners.len()).unwrap_or(u32::MAX));
+        let poll = opcode::PollAdd::new(fixed, libc::POLLIN as u32).multi(true);
+        self.push(&poll.build().user_data(Tag::Wake.encode()))
+    }
+
+    /// Puts an entry on the submission queue, making room by a submit if it is full.
+    fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        // SAFETY: what the entry points to (template, headers, payloads) stays in place until its
+        // last completion: receives end before drop ends, sends are awaited in `transmit`.
+        if unsafe { self.ring.submission().push(entry) }.is_ok() {
+            return Ok(());
+        }
+        self.enter_kernel(Wait::Poll)?;
+        self.reap()?;
+        // SAFETY: as above.
+        unsafe { self.ring.submission().push(entry) }.map_err(io::Error::other)
+    }
+
+    fn fixed(listener: usize) -> Fixed {
+        Fixed(u32::try_from(listener).unwrap_or(u32::MAX))
+    }
+
+    /// One io_uring_enter(2), always with GETEVENTS.
+    fn enter_kernel(&mut self, wait: Wait) -> io::Result<()> {
+        let entered = match wait {
+            Wait::Poll => {
+                let to_submit = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
+                let flags = EnterFlags::GETEVENTS.bits();
+                // SAFETY: no argument is passed; the entries' pointers are good, see `push`.
+                unsafe { self.ring.submitter().enter::<libc::sigset_t>(to_submit, 0, flags, None) }
+            }
+            Wait::Sleep { gather_us, timeout_ns, .. } => {
+                let timeout = Timespec::from(std::time::Duration::from_nanos(timeout_ns));
+                let args = SubmitArgs::new().timespec(&timeout);
+                if gather_us > 0 && self.can_gather {
+                    let args = args.min_wait_usec(gather_us);
+                    self.ring.submitter().submit_with_args(GATHER_WANT, &args)
+                } else {
+                    self.ring.submitter().submit_with_args(1, &args)
+                }
+            }
+        };
+        match entered.map_err(|error| (error.raw_os_error(), error)) {
+            // ETIME: the timeout. EINTR: a signal. EBUSY, EAGAIN: the completion queue must be
+            // read before more can be submitted, which is what comes next.
+            Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {
+                Ok(())
+            }
+            Err((_, error)) => Err(error),
+        }
+    }
+
+    /// Takes everything off the completion queue and sorts it.
+    fn reap(&mut self) -> io::Result<()> {
+        if self.ring.submission().cq_overflow() {
+            self.overflows += 1;
+        }
+        let mut watch_waker = false;
+        for cqe in self.ring.completion() {
+            match Tag::decode(cqe.user_data()) {
+                Tag::Receive(listener) => {
+                    if !cqueue::more(cqe.flags()) {
+                        self.armed[listener] = false;
+                    }
+                    if cqueue::buffer_select(cqe.flags()).is_some() {
+                        self.slots.taken();
+                    }
+                    let (result, flags) = (cqe.result(), cqe.flags());
+                    self.pending.push_back(Received { listener, result, flags });
+                }
+                Tag::Wake => {
+                    self.waker.clear();
+                    self.woken = true;
+                    watch_waker |= !cqueue::more(cqe.flags());
+                }
+                Tag::Send(index) => {
+                    if let Some(result) = self.send_results.get_mut(index) {
+                        *result = Some(cqe.result());
+                    }
+                }
+                Tag::Writable => self.woken = true,
+                Tag::Cancel => {}
+            }
+        }
+        if watch_waker { self.watch_waker() } else { Ok(()) }
+    }
+
+    fn parse(&self, received: Received) -> Outcome<'_> {
+        let Ok(len) = usize::try_from(received.result) else {
+            return Outcome::Failed(-received.result);
+        };
+        let slot = cqueue::buffer_select(received.flags).map(|id| self.slots.bytes(id, len));
+        let control_room = self.template.msg_controllen;
+        let Some(out) = slot.and_then(|bytes| RecvOut::parse(bytes, control_room)) else {
+            return Outcome::Failed(libc::EBADMSG);
+        };
+        let control = cmsg::parse(out.control);
+        Outcome::Frame(Frame {
+            payload: out.payload,
+            peer: sockaddr::decode(out.name).unwrap_or_else(sockaddr::unspecified),
+            local: control.local,
+            listener: u16::try_from(received.listener).unwrap_or(u16::MAX),
+            segment_bytes: control.segment_bytes,
+            truncated: out.truncated,
+        })
+    }
+}
+
+/// What a multishot recvmsg wrote into a slot: `struct io_uring_recvmsg_out`, name room, control
+/// room, payload (io_uring_recvmsg_out(3)). The io-uring crate's own parser lends its parts for no
+/// longer than itself, too short to hand a frame on.
+#[derive(Debug)]
+struct RecvOut<'a> {
+    name: &'a [u8],
+    control: &'a [u8],
+    payload: &'a [u8],
+    /// MSG_TRUNC or MSG_CTRUNC.
+    truncated: bool,
+}
+
+impl<'a> RecvOut<'a> {
+    /// `None` if the bytes cannot be such a record.
+    fn parse(bytes: &'a [u8], control_room: usize) -> Option<Self> {
+        let (head, rest) = bytes.split_at_checked(OUT_HEADER_BYTES)?;
+        let word = |at: usize| head.get(at..)?.first_chunk().map(|raw| u32::from_ne_bytes(*raw));
+        let (name_len, control_len) = (word(0)? as usize, word(4)? as usize);
+        let (payload_len, flags) = (word(8)? as usize, word(12)?);
+        let (name, rest) = rest.split_at_checked(NAME_ROOM_BYTES)?;
+        let (control, payload) = rest.split_at_checked(control_room)?;
+        // With MSG_TRUNC a length is that of the original, longer than what is here.
+        Some(Self {
+            name: &name[..name_len.min(name.len())],
+            control: &control[..control_len.min(control.len())],
+            payload: &payload[..payload_len.min(payload.len())],
+            truncated: flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC).cast_unsigned() != 0,
+        })
+    }
+}
+
+impl Backend for Ring {
+    fn arm(&mut self, listener: usize, arm: Arm) -> io::Result<()> {
+        // A multishot with MSG_DONTWAIT hands over what is there and ends with EAGAIN.
+        let flags = match arm {
+            Arm::Listen => 0,
+            Arm::Drain => libc::MSG_DONTWAIT as u32,
+        };
+        let receive = opcode::RecvMsgMulti::new(
+            Self::fixed(listener),
+            &raw const *self.template,
+            SLOTS_GROUP,
+        )
+        .flags(flags)
+        .build()
+        .user_data(Tag::Receive(listener).encode());
+        self.push(&receive)?;
+        self.armed[listener] = true;
+        Ok(())
+    }
+
+    fn disarm(&mut self, listener: usize) -> io::Result<()> {
+        let target = CancelBuilder::user_data(Tag::Receive(listener).encode());
+        let cancel = opcode::AsyncCancel2::new(target).build().user_data(Tag::Cancel.encode());
+        self.push(&cancel)
+    }
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        self.slots.publish();
+        let frames = !matches!(wait, Wait::Sleep { frames: false, .. });
+        loop {
+            self.woken = false;
+            let before = self.pending.len();
+            self.enter_kernel(wait)?;
+            self.reap()?;
+            // A stalled receiver's multishots go on filling slots, at most one each: not what it
+            // waits for, so sleep again.
+            let only_frames = self.pending.len() > before && !self.woken;
+            if frames || !only_frames {
+                return Ok(());
+            }
+        }
+    }
+
+    fn peek(&mut self) -> Option<Completion<'_>> {
+        let received = *self.pending.front()?;
+        let more = cqueue::more(received.flags);
+        Some(Completion { listener: received.listener, outcome: self.parse(received), more })
+    }
+
+    fn release(&mut self) {
+        if let Some(received) = self.pending.pop_front()
+            && let Some(id) = cqueue::buffer_select(received.flags)
+        {
+            self.slots.give_back(id);
+        }
+    }
+
+    fn slots_free(&self) -> usize {
+        self.slots.free()
+    }
+
+    fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    fn can_gather(&self) -> bool {
+        self.can_gather
+    }
+
+    fn transmit(
+        &mut self,
+        batch: &Batch,
+        from: Cursor,
+        split: bool,
+        results: &mut Vec<Sent>,
+    ) -> io::Result<()> {
+        self.outgoing.prepare(batch, from, split, &self.doors);
+        let count = self.outgoing.len();
+        self.send_results[..count].fill(None);
+        for index in 0..count {
+            let fixed = Self::fixed(self.outgoing.listener(index));
+            // MSG_DONTWAIT: a full send buffer is EAGAIN at once, never a poll inside the kernel.
+            let mut send = opcode::SendMsg::new(fixed, self.outgoing.header(index))
+                .flags(libc::MSG_DONTWAIT as u32)
+                .build()
+                .user_data(Tag::Send(index).encode());
+            if split && index + 1 < count {
+                send = send.flags(squeue::Flags::IO_LINK);
+            }
+            self.push(&send)?;
+        }
+        // Every send is awaited before the batch and the headers may change. With MSG_DONTWAIT
+        // they complete inside the submission, so this does not sleep.
+        self.enter_kernel(Wait::Poll)?;
+        self.reap()?;
+        while self.send_results[..count].contains(&None) {
+            self.enter_kernel(Wait::Sleep { gather_us: 0, timeout_ns: 1_000_000, frames: true })?;
+            self.reap()?;
+        }
+        for result in self.send_results[..count].iter().flatten() {
+            match *result {
+                // What a failed link cancelled was not sent and has no verdict of its own.
+                error if split && error == -libc::ECANCELED => {}
+                error if error < 0 => results.push(Sent::Failed(-error)),
+                _ => results.push(Sent::All),
+            }
+        }
+        Ok(())
+    }
+
+    fn await_writable(&mut self, listener: usize) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(Self::fixed(listener), libc::POLLOUT as u32);
+        self.push(&poll.build().user_data(Tag::Writable.encode()))
+    }
+
+    fn turn_away(&mut self, listener: usize) -> io::Result<()> {
+        self.listeners[listener].turn_away()
+    }
+
+    fn new_kernel_drops(&mut self) -> io::Result<u64> {
+        self.listeners.iter_mut().map(Listener::new_kernel_drops).sum()
+    }
+
+    fn listeners(&self) -> usize {
+        self.listeners.len()
+    }
+}
+
+impl Drop for Ring {
+    /// An armed multishot may write into slots: cancel every one and await its last completion
+    /// before the memory goes.
+    fn drop(&mut self) {
+        for listener in 0..self.listeners.len() {
+            if self.armed[listener] && self.disarm(listener).is_err() {
+                return;
+            }
+        }
+        // Bounded: a cancelled receive ends in the same enter, or in the next.
+        for _ in 0..64 {
+            if !self.armed.contains(&true) {
+                return;
+            }
+            self.pending.clear();
+            let wait = Wait::Sleep { gather_us: 0, timeout_ns: 10_000_000, frames: true };
+            if self.enter_kernel(wait).is_err() || self.reap().is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Receives one datagram on `socket` with a multishot, as the probe's proof. `send` makes one
+/// arrive.
+pub(super) fn try_multishot(
+    socket: &impl AsRawFd,
+    send: impl FnOnce() -> io::Result<()>,
+) -> Result<Features, (&'static str, io::Error)> {
+    let mut ring = build_ring(4, 8).map_err(|error| ("io_uring_setup(2)", error))?;
+    let mut slots = Slots::new(2, head_bytes(false, false)).map_err(|e| ("mmap(2)", e))?;
+    let template = Box::new(empty_header());
+    // SAFETY: the buffer ring lives in `slots`; the ring is dropped first, below.
+    unsafe {
+        let (address, count) = (slots.ring_address(), slots.count());
+        ring.submitter().register_buf_ring_with_flags(address, count, SLOTS_GROUP, 0)
+    }
+    .map_err(|error| ("provided buffer ring", error))?;
+    let fd = io_uring::types::Fd(socket.as_raw_fd());
+    let receive = opcode::RecvMsgMulti::new(fd, &raw const *template, SLOTS_GROUP).build();
+    // SAFETY: template and slots outlive the ring, which is dropped first, below.
+    unsafe { ring.submission().push(&receive) }.map_err(|e| ("submission", io::Error::other(e)))?;
+    send().map_err(|error| ("send(2)", error))?;
+    let timeout = Timespec::new().sec(1);
+    let entered = ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout));
+    let cqe = ring.completion().next();
+    let min_wait = ring.params().is_feature_min_timeout();
+    drop(ring);
+    slots.taken();
+    match (entered, cqe) {
+        (_, Some(cqe)) if cqe.result() > 0 && cqueue::more(cqe.flags()) => {
+            Ok(Features { min_wait })
+        }
+        (_, Some(cqe)) if cqe.result() < 0 => {
+            Err(("multishot recvmsg", io::Error::from_raw_os_error(-cqe.result())))
+        }
+        (Err(error), None) => Err(("io_uring_enter(2)", error)),
+        _ => Err(("multishot recvmsg", io::Error::from_raw_os_error(libc::EINVAL))),
+    }
+}
