@@ -1,0 +1,195 @@
+//! What the engine's threads do between being started and being joined. [`super::engine`] starts
+//! them; this file is what runs on them.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use core_affinity::CoreId;
+use crossbeam_channel::{Receiver as Inbox, Sender};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::datapath::backend::Backend;
+use crate::datapath::batch::Batch;
+use crate::datapath::coalesce::Coalescer;
+use crate::datapath::dispatch::Dispatcher;
+use crate::datapath::mmsg::Mmsg;
+use crate::datapath::pool::Pool;
+use crate::datapath::receiver::{LeftBehind, Receiver, ReceiverLinks};
+use crate::datapath::reply::Transmitter;
+use crate::datapath::ring::{Ring, RingSize};
+use crate::datapath::socket::Listener;
+use crate::datapath::waker::{Stop, Waker};
+use crate::datapath::worker::{Handler, Worker};
+use crate::error::Error;
+
+/// What every thread of an engine shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) stop: Arc<Stop>,
+    pub(crate) wakers: Vec<Arc<Waker>>,
+    /// Readable when something happened that the engine's owner should look at.
+    event: EventFd,
+    /// Threads that have not ended.
+    pub(crate) alive: AtomicUsize,
+    /// How threads ended.
+    reports: Sender<Report>,
+}
+
+/// How one thread ended.
+#[derive(Debug)]
+pub(crate) enum Report {
+    Receiver(LeftBehind),
+    /// With the worker's reply batches, which may still be on their way home.
+    Worker(Pool),
+    Failed(Error),
+}
+
+impl Shared {
+    pub(crate) fn new(wakers: Vec<Arc<Waker>>, reports: Sender<Report>) -> nix::Result<Self> {
+        let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let stop = Arc::new(Stop::default());
+        Ok(Self { stop, wakers, event, alive: AtomicUsize::new(0), reports })
+    }
+
+    pub(crate) fn event(&self) -> &EventFd {
+        &self.event
+    }
+
+    /// Forgets the event, so that the next one shows.
+    pub(crate) fn clear_event(&self) {
+        // EAGAIN: there was none.
+        let _ = self.event.read();
+    }
+
+    pub(crate) fn notify(&self) {
+        // EAGAIN: the counter is full, so the event shows already.
+        let _ = self.event.write(1);
+    }
+
+    pub(crate) fn wake_all(&self) {
+        self.wakers.iter().for_each(|waker| waker.wake());
+    }
+
+    /// Runs a thread's life and reports how it ended. A failure takes the whole engine down: half
+    /// an engine would lose datagrams in silence.
+    fn report(&self, life: impl FnOnce() -> Result<Report, Error>) {
+        let report = life().unwrap_or_else(|error| {
+            self.stop.abort();
+            Report::Failed(error)
+        });
+        // The engine keeps the other end until every thread has ended.
+        let _ = self.reports.send(report);
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+        self.wake_all();
+        self.notify();
+    }
+}
+
+/// Pins the calling thread. A core that went away meanwhile is not worth dying for.
+fn pin(core: usize) {
+    core_affinity::set_for_current(CoreId { id: core });
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+/// A worker thread's parts.
+pub(crate) struct WorkerLife<H> {
+    pub(crate) index: usize,
+    pub(crate) core: usize,
+    pub(crate) worker: Worker<H>,
+    pub(crate) queue: Inbox<Batch>,
+    pub(crate) homes: Vec<Sender<Batch>>,
+}
+
+impl<H: Handler> WorkerLife<H> {
+    pub(crate) fn run(mut self, shared: &Shared) {
+        pin(self.core);
+        let index = self.index;
+        shared.report(move || {
+            let worker = &mut self.worker;
+            let lived = catch_unwind(AssertUnwindSafe(|| {
+                worker.run(&self.queue, &self.homes, &shared.wakers, &shared.stop);
+            }));
+            match lived {
+                Ok(()) => Ok(Report::Worker(self.worker.into_reply_pool())),
+                Err(panic) => {
+                    let counts = self.worker.counts();
+                    Err(Error::HandlerPanicked {
+                        worker: index,
+                        message: panic_message(&*panic),
+                        datagrams: counts.taken - counts.handled,
+                    })
+                }
+            }
+        });
+    }
+}
+
+/// A receiver thread's parts.
+pub(crate) struct ReceiverLife<H> {
+    pub(crate) index: usize,
+    pub(crate) core: usize,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) kind: BackendKind,
+    pub(crate) dispatcher: Dispatcher<H>,
+    pub(crate) transmitter: Transmitter,
+    pub(crate) coalescer: Coalescer,
+    pub(crate) links: ReceiverLinks,
+    pub(crate) drain_bound_ns: u64,
+    /// Told once whether the backend stands and receiving begins.
+    pub(crate) ready: Sender<bool>,
+}
+
+/// Which backend to build, and how big.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BackendKind {
+    IoUring(RingSize),
+    Recvmmsg { messages: usize },
+}
+
+impl<H: Handler> ReceiverLife<H> {
+    pub(crate) fn run(mut self, shared: &Shared) {
+        pin(self.core);
+        let listeners = std::mem::take(&mut self.listeners);
+        let (index, waker) = (self.index, Arc::clone(&self.links.waker));
+        let fail = move |(step, source)| Error::Receiver { receiver: index, step, source };
+        // Built here, not by the engine: a SINGLE_ISSUER ring belongs to the thread that made it.
+        shared.report(move || match self.kind {
+            BackendKind::IoUring(size) => {
+                self.live(Ring::new(listeners, waker, size).map_err(fail))
+            }
+            BackendKind::Recvmmsg { messages } => {
+                self.live(Mmsg::new(listeners, waker, messages).map_err(fail))
+            }
+        });
+    }
+
+    fn live<B: Backend>(self, backend: Result<B, Error>) -> Result<Report, Error> {
+        let index = self.index;
+        // Nobody waits any more if another receiver has failed.
+        let _ = self.ready.send(backend.is_ok());
+        let backend = backend?;
+        let mut receiver =
+            Receiver::new(backend, self.dispatcher, self.transmitter, self.coalescer, self.links)
+                .with_drain_bound_ns(self.drain_bound_ns);
+        let lived = catch_unwind(AssertUnwindSafe(|| receiver.run()));
+        match lived {
+            Ok(Ok(left)) => Ok(Report::Receiver(left)),
+            Ok(Err(source)) => Err(Error::Receiver { receiver: index, step: "receiving", source }),
+            // Only an inline handler can panic here.
+            Err(panic) => Err(Error::HandlerPanicked {
+                worker: index,
+                message: panic_message(&*panic),
+                datagrams: receiver.inline_in_hand(),
+            }),
+        }
+    }
+}
