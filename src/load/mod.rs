@@ -1,0 +1,4 @@
+//! The load generator: datagrams that know their number and when they were sent.
+
+pub mod sender;
+pub mod stamp;
