@@ -67,6 +67,9 @@ pub mod control;
 /// Datagrams to send: the load generator.
 pub mod load;
 
+#[cfg(test)]
+mod simulation;
+
 pub use control::builder::Builder;
 pub use control::config::{ArrivalsChoice, BackendChoice, ListenAddr};
 pub use control::engine::Engine;

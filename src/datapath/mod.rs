@@ -33,4 +33,4 @@ pub mod counters;
 pub mod histogram;
 
 #[cfg(test)]
-mod sim;
+pub(crate) mod sim;

@@ -149,10 +149,7 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
         while self.turn()? == Turn::Again {}
         self.counts.cpu_ns = clock::thread_cpu_ns();
         self.publish();
-        Ok(LeftBehind {
-            open_datagrams: self.dispatcher.open_datagrams(),
-            batches_missing: self.dispatcher.missing(),
-        })
+        Ok(self.left_behind())
     }
 
     /// One turn.
@@ -319,7 +316,9 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
         if self.phase == Phase::Disarming && !self.receives.contains(&Receive::Armed) {
             self.phase = Phase::Draining;
         }
-        if self.phase == Phase::Draining && self.receives.iter().all(|r| *r == Receive::Dry) {
+        let dry = self.receives.iter().all(|receive| *receive == Receive::Dry);
+        // The EAGAIN of one receive may have come before frames of another, or of its own.
+        if self.phase == Phase::Draining && dry && self.backend.peek().is_none() {
             self.phase = Phase::Flushing;
         }
         if self.phase == Phase::Flushing {
@@ -367,6 +366,24 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
 
     fn publish(&self) {
         self.links.published.publish(&self.counts);
+    }
+
+    /// What is not home, or was never handed over.
+    pub(crate) fn left_behind(&mut self) -> LeftBehind {
+        LeftBehind {
+            open_datagrams: self.dispatcher.open_datagrams(),
+            batches_missing: self.dispatcher.missing(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    #[cfg(test)]
+    pub(crate) fn backend_mut(&mut self) -> &mut B {
+        &mut self.backend
     }
 
     /// The counters as of now.
