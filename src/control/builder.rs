@@ -318,7 +318,7 @@ impl Assembly<'_> {
         let repliers = self.repliers(reply_pools, &wiring, &engine, make_handler);
         let (ready, ready_inbox) = bounded(receivers);
         let routes = self.start_workers(&mut engine, repliers, &wiring)?;
-        self.start_receivers(&mut engine, (pools, sockets.by_receiver, routes), wiring, ready)?;
+        self.start_receivers(&mut engine, (pools, sockets.by_receiver, routes), wiring, &ready)?;
         for _ in 0..receivers {
             if ready_inbox.recv() != Ok(true) {
                 // A receiver could not be set up; stopping tells which and why.
@@ -398,7 +398,7 @@ impl Assembly<'_> {
         engine: &mut Engine,
         (pools, sockets, routes): (Vec<Pool>, Vec<Vec<Listener>>, Vec<Route<H>>),
         wiring: Wiring,
-        ready: Sender<bool>,
+        ready: &Sender<bool>,
     ) -> Result<()> {
         let config = self.config;
         let seed = seed();

@@ -150,6 +150,12 @@ impl Engine {
         self.parts.shared.alive.load(Ordering::SeqCst) == 0
     }
 
+    /// Makes the engine's descriptor unreadable until the next event. For those who poll it
+    /// themselves; call it before looking at [`has_ended`](Self::has_ended).
+    pub fn clear_event(&self) {
+        self.parts.shared.clear_event();
+    }
+
     /// Waits until the engine has ended by itself (the limit was reached, or a thread failed) or
     /// the time is up. Returns whether it has ended.
     pub fn wait(&self, timeout: Duration) -> bool {
@@ -164,7 +170,7 @@ impl Engine {
                 .unwrap_or(nix::poll::PollTimeout::ZERO);
             // EINTR and the timeout lead back to the checks above.
             let _ = nix::poll::poll(&mut [fd], left);
-            self.parts.shared.clear_event();
+            self.clear_event();
         }
         true
     }

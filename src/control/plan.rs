@@ -96,14 +96,14 @@ pub fn plan(config: &Config, host: &Host) -> Result<Plan> {
     if let Some(memory) = host.memory_bytes.filter(|&memory| wanted > memory) {
         return Err(setting(
             "pool-bytes",
-            config.pool_bytes,
+            &config.pool_bytes,
             format!("with the slots it makes {wanted} bytes, and this host has {memory}"),
         ));
     }
     Ok(plan)
 }
 
-fn setting(name: &'static str, value: impl ToString, reason: impl Into<String>) -> Error {
+fn setting(name: &'static str, value: &dyn ToString, reason: impl Into<String>) -> Error {
     Error::Setting { setting: name, value: value.to_string(), reason: reason.into() }
 }
 
@@ -111,14 +111,14 @@ fn check_range(name: &'static str, value: usize, min: usize, max: usize) -> Resu
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(setting(name, value, format!("must be from {min} to {max}")))
+    Err(setting(name, &value, format!("must be from {min} to {max}")))
 }
 
 fn check_sizes(config: &Config) -> Result<()> {
     if config.listen.is_empty() {
         return Err(setting(
             "listen",
-            "nothing",
+            &"nothing",
             "give at least one address, such as 127.0.0.1:9000",
         ));
     }
@@ -136,10 +136,10 @@ fn check_sizes(config: &Config) -> Result<()> {
     check_range("reply-bytes", config.reply_bytes, 0, 1 << 40)?;
     if config.coalesce.as_millis() > 1000 {
         let value = format!("{:?}", config.coalesce);
-        return Err(setting("coalesce", value, "is latency added to datagrams: 1s at most"));
+        return Err(setting("coalesce", &value, "is latency added to datagrams: 1s at most"));
     }
     if config.limit == Some(0) {
-        return Err(setting("count", 0, "must be at least 1"));
+        return Err(setting("count", &0, "must be at least 1"));
     }
     Ok(())
 }
@@ -176,7 +176,7 @@ fn pin(config: &Config, host: &Host, receivers: usize, workers: usize) -> Result
         return Err(setting("cores", core, reason));
     }
     if cores.is_empty() {
-        return Err(setting("cores", "nothing", "give at least one core"));
+        return Err(setting("cores", &"nothing", "give at least one core"));
     }
     let mut warnings = Vec::new();
     if receivers + workers > cores.len() {
@@ -202,7 +202,7 @@ fn batches(config: &Config, receivers: usize, workers: usize) -> Result<usize> {
              at least {least}",
             config.batch_bytes
         );
-        return Err(setting("pool-bytes", config.pool_bytes, reason));
+        return Err(setting("pool-bytes", &config.pool_bytes, reason));
     }
     Ok(batches)
 }

@@ -28,6 +28,10 @@ pub struct Summary {
     pub ring_exhausted: u64,
     /// Times the completion queue overflowed.
     pub cq_overflow: u64,
+    /// Times a receive was armed, again after each end.
+    pub rearmed: u64,
+    /// Errors that sockets reported and the receivers lived through.
+    pub socket_errors: u64,
     /// What became of the handlers' replies.
     pub replies: ReplySummary,
     /// From the socket to the handler.
@@ -152,6 +156,8 @@ pub(crate) fn summarize(
         trains: sum(|c| c.trains),
         ring_exhausted: sum(|c| c.ring_exhausted),
         cq_overflow: sum(|c| c.cq_overflow),
+        rearmed: sum(|c| c.rearmed),
+        socket_errors: sum(|c| c.socket_errors),
         replies: ReplySummary {
             sent: sum(|c| c.replies_sent),
             send_timed_out: sum(|c| c.replies_timed_out),

@@ -159,7 +159,7 @@ fn attach(socket: RawFd, program: RawFd) -> io::Result<()> {
             libc::SOL_SOCKET,
             libc::SO_ATTACH_BPF,
             (&raw const program).cast(),
-            size_of::<RawFd>() as libc::socklen_t,
+            4, // bytes of an int
         )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

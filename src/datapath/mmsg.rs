@@ -14,7 +14,7 @@ use super::backend::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait};
 use super::batch::{Batch, FRAME_BYTES_MAX, Frame};
 use super::cmsg;
 use super::outgoing::{Door, Outgoing, empty_header};
-use super::sockaddr::{self, NAME_ROOM_BYTES};
+use super::sockaddr::{self, NAME_ROOM, NAME_ROOM_BYTES};
 use super::socket::Listener;
 use super::waker::Waker;
 
@@ -77,7 +77,7 @@ impl Incoming {
         // The kernel wrote the lengths of the last call's names and controls here: only those
         // messages need their room restored.
         for header in &mut self.headers[..self.filled] {
-            header.msg_hdr.msg_namelen = NAME_ROOM_BYTES as libc::socklen_t;
+            header.msg_hdr.msg_namelen = NAME_ROOM;
             header.msg_hdr.msg_controllen = CONTROL_BYTES;
         }
         self.filled = 0;

@@ -27,7 +27,7 @@ use super::waker::{REPLIES, Waker};
 pub const PAYLOAD_BYTES_MAX: usize = 65_507;
 
 /// UDP_SEGMENT takes at most 64 segments (UDP_MAX_SEGMENTS; 128 since Linux 6.9).
-const LIMITS: TrainLimits = TrainLimits { datagrams_max: 64, bytes_max: PAYLOAD_BYTES_MAX as u32 };
+const LIMITS: TrainLimits = TrainLimits { datagrams_max: 64, bytes_max: 65_507 };
 
 /// Where a worker's replies for one receiver go.
 #[derive(Clone, Debug)]

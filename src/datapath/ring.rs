@@ -26,7 +26,7 @@ use super::cmsg;
 use super::outgoing::{Door, Outgoing, SENDS_MAX, empty_header};
 use super::probe::Features;
 use super::slots::Slots;
-use super::sockaddr::{self, NAME_ROOM_BYTES};
+use super::sockaddr::{self, NAME_ROOM, NAME_ROOM_BYTES};
 use super::socket::Listener;
 use super::waker::Waker;
 
@@ -180,7 +180,7 @@ impl Ring {
         }
         .map_err(|error| ("register slots", error))?;
         let mut template = Box::new(empty_header());
-        template.msg_namelen = NAME_ROOM_BYTES as libc::socklen_t;
+        template.msg_namelen = NAME_ROOM;
         template.msg_controllen = cmsg::receive_room_bytes(gro, pktinfo);
         let can_gather = ring.params().is_feature_min_timeout();
         let doors = listeners
@@ -532,5 +532,52 @@ pub(super) fn try_multishot(
         }
         (Err(error), None) => Err(("io_uring_enter(2)", error)),
         _ => Err(("multishot recvmsg", io::Error::from_raw_os_error(libc::EINVAL))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(name_len: u32, control_len: u32, payload_len: u32, flags: u32) -> Vec<u8> {
+        let words = [name_len, control_len, payload_len, flags];
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        bytes.resize(OUT_HEADER_BYTES + NAME_ROOM_BYTES + 24, 0);
+        bytes.extend(b"payload");
+        bytes
+    }
+
+    #[test]
+    fn a_record_is_read_part_by_part() {
+        let bytes = record(16, 20, 7, 0);
+        let out = RecvOut::parse(&bytes, 24).unwrap();
+        assert_eq!((out.name.len(), out.control.len(), out.payload), (16, 20, &b"payload"[..]));
+        assert!(!out.truncated);
+    }
+
+    #[test]
+    fn lengths_beyond_the_slot_are_cut_and_truncation_is_told() {
+        let bytes = record(999, 999, 999, libc::MSG_CTRUNC.cast_unsigned());
+        let out = RecvOut::parse(&bytes, 24).unwrap();
+        assert_eq!((out.name.len(), out.control.len(), out.payload.len()), (32, 24, 7));
+        assert!(out.truncated);
+        assert!(RecvOut::parse(&bytes[..60], 24).is_none());
+    }
+
+    #[test]
+    fn tags_come_back_as_they_went() {
+        for tag in [Tag::Receive(7), Tag::Wake, Tag::Send(63), Tag::Writable, Tag::Cancel] {
+            assert_eq!(Tag::decode(tag.encode()), tag);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_without_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200), room in 0usize..100,
+        ) {
+            let _ = RecvOut::parse(&bytes, room);
+        }
     }
 }

@@ -162,8 +162,13 @@ impl Sim {
             let listener = self.chance.below(self.sockets.len());
             let socket = &mut self.sockets[listener];
             let datagrams = frame.datagrams();
+            if socket.shut {
+                // As in the kernel, the drop counter shows what the door refused.
+                self.drops_unread += 1;
+                continue;
+            }
             self.truth.offered += datagrams;
-            if socket.shut || socket.queue.len() >= self.socket_frames_max {
+            if socket.queue.len() >= self.socket_frames_max {
                 self.truth.dropped_datagrams += datagrams;
                 self.truth.dropped_buffers += 1;
                 self.drops_unread += 1;

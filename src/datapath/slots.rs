@@ -140,10 +140,11 @@ impl Slots {
     fn write_entry(&mut self, id: u16) {
         let address = self.base.as_ptr().addr() + self.data_offset + usize::from(id) * self.stride;
         let index = usize::from(self.tail & (self.count - 1));
-        // SAFETY: index < count, so the entry lies in the ring at the head of the mapping, which
-        // is page-aligned and so aligned for entries. The kernel does not read entries at or past
-        // the published tail, so this one is ours to write.
-        let entry = unsafe { self.base.cast::<BufRingEntry>().add(index).as_mut() };
+        // SAFETY: index < count, so the entry lies in the ring at the head of the mapping.
+        let mut entry = unsafe { self.base.cast::<BufRingEntry>().add(index) };
+        // SAFETY: the mapping is page-aligned and so aligned for entries, and zero-filled. The
+        // kernel does not read entries at or past the published tail, so this one is ours to write.
+        let entry = unsafe { entry.as_mut() };
         entry.set_addr(address as u64);
         entry.set_len(u32::try_from(self.stride).unwrap_or(u32::MAX));
         entry.set_bid(id);

@@ -8,8 +8,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 /// Room for a name in a slot and in a send: `sockaddr_in6` is 28 bytes, rounded up to 8.
 pub const NAME_ROOM_BYTES: usize = 32;
 
-const FAMILY_V4: [u8; 2] = (libc::AF_INET as u16).to_ne_bytes();
-const FAMILY_V6: [u8; 2] = (libc::AF_INET6 as u16).to_ne_bytes();
+/// The same, as msghdr wants it.
+pub const NAME_ROOM: libc::socklen_t = 32;
+
+const FAMILY_V4: [u8; 2] = family(libc::AF_INET);
+const FAMILY_V6: [u8; 2] = family(libc::AF_INET6);
+
+/// An address family as `sa_family_t`; all of them are below 256.
+const fn family(family: i32) -> [u8; 2] {
+    let low = family.to_le_bytes()[0];
+    (low as u16).to_ne_bytes()
+}
 
 /// A name the kernel wrote, or `None` if it is not an internet address. IPv4 peers of a dual-stack
 /// socket come as mapped IPv6 addresses and are shown as IPv4.

@@ -201,7 +201,7 @@ const SK_MEMINFO_VARS: usize = 9;
 
 fn meminfo(socket: RawFd) -> io::Result<[u32; SK_MEMINFO_VARS]> {
     let mut words = [0u32; SK_MEMINFO_VARS];
-    let mut len = size_of_val(&words) as libc::socklen_t;
+    let mut len: libc::socklen_t = 4 * 9; // bytes of words
     // SAFETY: the kernel writes at most `len` bytes to `words`, which lives through the call.
     let result = unsafe {
         libc::getsockopt(

@@ -199,7 +199,7 @@ pub fn lane_of(peer: SocketAddr, seed: u64, lanes: usize) -> usize {
     let mixed = ((folded << 16 | u64::from(peer.port())) ^ seed).wrapping_mul(MIX);
     let mixed = (mixed ^ mixed >> 32).wrapping_mul(MIX);
     #[expect(clippy::cast_possible_truncation, reason = "below lanes, which is a usize")]
-    let lane = (u128::from(mixed) * lanes as u128 >> 64) as usize;
+    let lane = ((u128::from(mixed) * lanes as u128) >> 64) as usize;
     lane
 }
 
