@@ -12,6 +12,7 @@ pub mod sockaddr;
 pub mod cmsg;
 pub mod backend;
 pub mod ring;
+mod record;
 pub(crate) mod slots;
 pub mod mmsg;
 pub mod coalesce;

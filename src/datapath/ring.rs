@@ -25,13 +25,12 @@ use super::batch::{Batch, Frame};
 use super::cmsg;
 use super::outgoing::{Door, Outgoing, SENDS_MAX, empty_header};
 use super::probe::Features;
+use super::record::{OUT_HEADER_BYTES, RecvOut};
 use super::slots::Slots;
 use super::sockaddr::{self, NAME_ROOM, NAME_ROOM_BYTES};
 use super::socket::Listener;
 use super::waker::Waker;
 
-/// `struct io_uring_recvmsg_out` at the head of every slot.
-const OUT_HEADER_BYTES: usize = 16;
 /// The buffer group our slots are registered as.
 const SLOTS_GROUP: u16 = 0;
 /// How many completions of gathered datagrams end a wait early. Deferred work of one multishot
@@ -315,37 +314,6 @@ impl Ring {
     }
 }
 
-/// What a multishot recvmsg wrote into a slot: `struct io_uring_recvmsg_out`, name room, control
-/// room, payload (io_uring_recvmsg_out(3)). The io-uring crate's own parser lends its parts for no
-/// longer than itself, too short to hand a frame on.
-#[derive(Debug)]
-struct RecvOut<'a> {
-    name: &'a [u8],
-    control: &'a [u8],
-    payload: &'a [u8],
-    /// MSG_TRUNC or MSG_CTRUNC.
-    truncated: bool,
-}
-
-impl<'a> RecvOut<'a> {
-    /// `None` if the bytes cannot be such a record.
-    fn parse(bytes: &'a [u8], control_room: usize) -> Option<Self> {
-        let (head, rest) = bytes.split_at_checked(OUT_HEADER_BYTES)?;
-        let word = |at: usize| head.get(at..)?.first_chunk().map(|raw| u32::from_ne_bytes(*raw));
-        let (name_len, control_len) = (word(0)? as usize, word(4)? as usize);
-        let (payload_len, flags) = (word(8)? as usize, word(12)?);
-        let (name, rest) = rest.split_at_checked(NAME_ROOM_BYTES)?;
-        let (control, payload) = rest.split_at_checked(control_room)?;
-        // With MSG_TRUNC a length is that of the original, longer than what is here.
-        Some(Self {
-            name: &name[..name_len.min(name.len())],
-            control: &control[..control_len.min(control.len())],
-            payload: &payload[..payload_len.min(payload.len())],
-            truncated: flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC).cast_unsigned() != 0,
-        })
-    }
-}
-
 impl Backend for Ring {
     fn arm(&mut self, listener: usize, arm: Arm) -> io::Result<()> {
         // A multishot with MSG_DONTWAIT hands over what is there and ends with EAGAIN.
@@ -538,46 +506,11 @@ pub(super) fn try_multishot(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    fn record(name_len: u32, control_len: u32, payload_len: u32, flags: u32) -> Vec<u8> {
-        let words = [name_len, control_len, payload_len, flags];
-        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        bytes.resize(OUT_HEADER_BYTES + NAME_ROOM_BYTES + 24, 0);
-        bytes.extend(b"payload");
-        bytes
-    }
-
-    #[test]
-    fn a_record_is_read_part_by_part() {
-        let bytes = record(16, 20, 7, 0);
-        let out = RecvOut::parse(&bytes, 24).unwrap();
-        assert_eq!((out.name.len(), out.control.len(), out.payload), (16, 20, &b"payload"[..]));
-        assert!(!out.truncated);
-    }
-
-    #[test]
-    fn lengths_beyond_the_slot_are_cut_and_truncation_is_told() {
-        let bytes = record(999, 999, 999, libc::MSG_CTRUNC.cast_unsigned());
-        let out = RecvOut::parse(&bytes, 24).unwrap();
-        assert_eq!((out.name.len(), out.control.len(), out.payload.len()), (32, 24, 7));
-        assert!(out.truncated);
-        assert!(RecvOut::parse(&bytes[..60], 24).is_none());
-    }
 
     #[test]
     fn tags_come_back_as_they_went() {
         for tag in [Tag::Receive(7), Tag::Wake, Tag::Send(63), Tag::Writable, Tag::Cancel] {
             assert_eq!(Tag::decode(tag.encode()), tag);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_parse_without_panic(
-            bytes in proptest::collection::vec(any::<u8>(), 0..200), room in 0usize..100,
-        ) {
-            let _ = RecvOut::parse(&bytes, room);
         }
     }
 }
