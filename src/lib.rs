@@ -64,6 +64,8 @@ pub mod error;
 pub mod datapath;
 /// Decides once, then watches: config, plan, engine, ledger.
 pub mod control;
+/// Where datagrams go: one file per destination.
+pub mod sink;
 /// Datagrams to send: the load generator.
 pub mod load;
 

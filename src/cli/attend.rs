@@ -1,0 +1,182 @@
+//! From a started engine to its last word: wait for a reason to stop, drain, or abandon.
+//!
+//! ```text
+//!  poll {signals, engine, one descriptor more, next status line, deadline} ─► Why
+//!  request_stop ─► poll {signals, engine} ─► ended ─► summary
+//!                      └─ second signal ─► abort ─────┘
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use ringest::{Engine, Summary};
+
+use super::failure::Failure;
+use super::options::EngineArgs;
+use super::paint::{self, Paint};
+use super::signals::{self, Signals};
+use super::status::Status;
+use super::{json, table};
+
+/// Why an engine is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// A signal came.
+    Signal(&'static str),
+    /// The time is up.
+    Time,
+    /// The engine stopped itself: the limit was reached, or a thread failed.
+    Engine,
+    /// The other descriptor has something to say.
+    Other,
+}
+
+/// What else to watch while an engine runs.
+#[derive(Debug, Default)]
+pub(super) struct Watch<'a> {
+    /// Stop then.
+    pub(super) until: Option<Instant>,
+    /// Stop when it is readable or closed.
+    pub(super) other: Option<BorrowedFd<'a>>,
+}
+
+/// Waits until the engine is to stop, with a status line meanwhile. Does not stop it.
+pub(super) fn until_stop(
+    engine: &Engine,
+    signals: &Signals,
+    watch: &Watch<'_>,
+    status: &mut Status,
+) -> Result<Why, Failure> {
+    let mut next_tick = status.is_on().then(|| Instant::now() + Status::EVERY);
+    loop {
+        if let Some(signal) = signals.take() {
+            return Ok(Why::Signal(signal));
+        }
+        if engine.is_stopping() || engine.has_ended() {
+            return Ok(Why::Engine);
+        }
+        let now = Instant::now();
+        if watch.until.is_some_and(|until| now >= until) {
+            return Ok(Why::Time);
+        }
+        if let Some(tick) = &mut next_tick
+            && now >= *tick
+        {
+            status.show(&engine.stats());
+            *tick = now + Status::EVERY;
+        }
+        let deadline = [next_tick, watch.until].into_iter().flatten().min();
+        // Without another descriptor the signals stand in: readable, it is looked at above.
+        let other = watch.other.unwrap_or_else(|| signals.as_fd());
+        let [_, engine_speaks, other_speaks] =
+            signals::wait([signals.as_fd(), engine.as_fd(), other], deadline)?;
+        if engine_speaks {
+            engine.clear_event();
+        }
+        if other_speaks && watch.other.is_some() {
+            return Ok(Why::Other);
+        }
+    }
+}
+
+/// Stops the engine and returns its final accounts. A signal meanwhile makes it abandon what is
+/// still on the way.
+pub(super) fn stop(engine: Engine, signals: &Signals, quiet: bool) -> Result<Summary, Failure> {
+    // Once the threads have ended, what they held has been given back.
+    let rss_bytes = engine.stats().rss_bytes;
+    engine.request_stop();
+    while !engine.has_ended() {
+        let [signalled, engine_speaks] = signals::wait([signals.as_fd(), engine.as_fd()], None)?;
+        if signalled && let Some(signal) = signals.take() {
+            if !quiet {
+                paint::say(&format!("{signal} again: abandoning what is still on the way\n"));
+            }
+            engine.abort();
+            break;
+        }
+        if engine_speaks {
+            engine.clear_event();
+        }
+    }
+    let mut summary = engine.stop()?;
+    summary.rss_bytes = summary.rss_bytes.max(rss_bytes);
+    Ok(summary)
+}
+
+/// Runs a started engine to its end and prints what it came to. `other` stops it when readable.
+pub(super) fn attend(
+    title: &str,
+    args: &EngineArgs,
+    engine: Engine,
+    signals: &Signals,
+    (other, mut status): (Option<BorrowedFd<'_>>, Status),
+) -> Result<(), Failure> {
+    if !args.quiet {
+        introduce(&engine);
+    }
+    // The parser keeps durations far below what an Instant can hold.
+    let until = args.run_for.map(|length| Instant::now() + length);
+    let why = until_stop(&engine, signals, &Watch { until, other }, &mut status)?;
+    status.clear();
+    if !args.quiet
+        && let Why::Signal(signal) = why
+    {
+        paint::say(&format!("{signal}: stopping; once more abandons what is on the way\n"));
+    }
+    let summary = stop(engine, signals, args.quiet)?;
+    if !args.quiet {
+        let reason = reason(why, args);
+        paint::say(&table::render(title, &summary, &reason, Paint::stderr()));
+    }
+    if args.json {
+        json::print(&summary)?;
+    }
+    judge(&summary)
+}
+
+/// Where it listens, with what, and what the operator should know.
+fn introduce(engine: &Engine) {
+    let stats = engine.stats();
+    let addresses: Vec<_> = engine.addresses().iter().map(ToString::to_string).collect();
+    let mut text = format!(
+        "listening on {} with {} ({})\n",
+        addresses.join(", "),
+        stats.backend,
+        stats.backend_reason
+    );
+    for warning in engine.warnings() {
+        text += &format!("{} {warning}\n", Paint::stderr().yellow("warning:"));
+    }
+    paint::say(&text);
+}
+
+fn reason(why: Why, args: &EngineArgs) -> String {
+    match (why, args.run_for, args.count) {
+        (Why::Signal(signal), ..) => format!("stopped by {signal}"),
+        (Why::Time, Some(length), _) => {
+            format!("stopped by --for {}", humantime::format_duration(length))
+        }
+        (Why::Engine, _, Some(count)) => format!("stopped by --count {count}"),
+        (Why::Other, ..) => "stopped: the sink failed".to_owned(),
+        (Why::Engine | Why::Time, ..) => "stopped by itself".to_owned(),
+    }
+}
+
+/// Whether the run did what it promises.
+pub(super) fn judge(summary: &Summary) -> Result<(), Failure> {
+    let ledger = &summary.ledger;
+    if ledger.residual != 0 {
+        return Err(Failure::Failed(format!(
+            "the ledger is off by {} datagrams; this is a bug in ringest, please report the summary",
+            ledger.residual
+        )));
+    }
+    if ledger.queued > 0 {
+        return Err(Failure::Failed(format!(
+            "{} datagrams were received and abandoned: the second signal came before they were \
+             handled",
+            ledger.queued
+        )));
+    }
+    Ok(())
+}

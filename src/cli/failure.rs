@@ -1,0 +1,80 @@
+//! How a command can fail, and the exit code that goes with it.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use super::paint;
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The engine refused or ended badly.
+    Engine(ringest::Error),
+    /// What was typed cannot be: exit code 2.
+    Usage(String),
+    /// Anything else: exit code 1. What failed, why, and the next move.
+    Failed(String),
+}
+
+impl Failure {
+    /// Results could not be written to stdout.
+    pub(super) fn stdout(error: &io::Error) -> Self {
+        Self::Failed(format!("cannot write to stdout: {error}; its reader may have gone away"))
+    }
+
+    /// Says it on stderr and returns the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        paint::say(&format!("ringest: {self}\n"));
+        ExitCode::from(self.code())
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Engine(error) if error.is_usage() => 2,
+            Self::Engine(_) | Self::Failed(_) => 1,
+        }
+    }
+}
+
+impl From<ringest::Error> for Failure {
+    fn from(error: ringest::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Settings carry the names of their flags, so an error can be read as what was typed.
+            Self::Engine(ringest::Error::Setting { setting, value, reason })
+                if *setting != "listen" =>
+            {
+                write!(f, "--{setting} {value}: {reason}")
+            }
+            Self::Engine(error) => write!(f, "{error}"),
+            Self::Usage(text) | Self::Failed(text) => f.write_str(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_read_as_flags_and_count_as_usage() {
+        let error = ringest::Error::Setting {
+            setting: "slots",
+            value: "0".to_owned(),
+            reason: "must be from 2 to 32768".to_owned(),
+        };
+        let failure = Failure::from(error);
+        assert_eq!(failure.to_string(), "--slots 0: must be from 2 to 32768");
+        assert_eq!(failure.code(), 2);
+        let taken = ringest::Error::PortTaken { address: "127.0.0.1:514".parse().unwrap() };
+        assert_eq!(Failure::from(taken).code(), 1);
+        assert_eq!(Failure::Failed(String::new()).code(), 1);
+    }
+}

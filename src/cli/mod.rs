@@ -1,0 +1,110 @@
+//! What was typed, and what is printed: the only place that prints. One file per subcommand.
+//!
+//! Results (`--json`, `--plan`, payloads, the demo's table) go to stdout, everything said about them
+//! to stderr.
+
+use clap::{Parser, Subcommand};
+
+mod failure;
+mod values;
+mod options;
+// One file per subcommand.
+mod listen;
+mod echo;
+mod send;
+mod demo;
+mod load;
+// From a started engine to its last word.
+mod signals;
+mod attend;
+// What is printed.
+mod paint;
+mod status;
+mod table;
+mod advice;
+mod json;
+mod plan;
+mod verdict;
+
+use failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  ringest demo                                     see what this host can receive
+  ringest listen 127.0.0.1:9000 --sink stdout      print what arrives
+  ringest send 127.0.0.1:9000 hello                send a datagram there
+  ringest listen '*:514' --plan                    which thread on which core, how much memory
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+/// Takes UDP datagrams off this host with io_uring and accounts for every one of them.
+#[derive(Debug, Parser)]
+#[command(name = "ringest", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Listen(listen::ListenArgs),
+    Echo(echo::EchoArgs),
+    Send(send::SendArgs),
+    Demo(demo::DemoArgs),
+    #[command(name = load::NAME, hide = true)]
+    Load(load::LoadArgs),
+}
+
+/// Runs what was asked for.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Listen(args) => listen::run(&args),
+        Command::Echo(args) => echo::run(&args),
+        Command::Send(args) => send::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Load(args) => load::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_help_ends_with_examples() {
+        Cli::command().debug_assert();
+        let mut command = Cli::command();
+        assert!(command.render_help().to_string().contains("Examples:"));
+        for sub in command
+            .get_subcommands_mut()
+            .filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
+        {
+            let help = sub.render_long_help().to_string();
+            assert!(help.contains("Examples:"), "{}", sub.get_name());
+        }
+    }
+
+    fn code(args: &[&str]) -> Option<i32> {
+        Cli::try_parse_from([&["ringest"], args].concat()).err().map(|error| error.exit_code())
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_by_the_parser() {
+        assert_eq!(code(&["listen", "127.0.0.1:9000", "--slots", "64", "--for", "5s"]), None);
+        for args in [
+            &["listen"][..],
+            &["listen", "localhost:9000"],
+            &["listen", "127.0.0.1"],
+            &["listen", "127.0.0.1:0", "--rcvbuf", "lots"],
+            &["listen", "127.0.0.1:0", "--coalesce", "5"],
+            &["listen", "127.0.0.1:0", "--for", "0s"],
+            &["listen", "127.0.0.1:0", "--cores", "3-1"],
+            &["listen", "127.0.0.1:0", "--plan", "--json"],
+            &["echo", "127.0.0.1:0", "--sink", "stdout"],
+            &["send", "127.0.0.1:0", "x"],
+        ] {
+            assert_eq!(code(args), Some(2), "{args:?}");
+        }
+    }
+}

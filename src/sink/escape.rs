@@ -1,0 +1,177 @@
+//! Makes bytes from the network safe to look at. A terminal obeys what it is sent (move, clear,
+//! retitle, answer on the user's behalf), so no control byte of a datagram may reach one, in any
+//! encoding: not C0, not DEL, not C1 (U+0080 to U+009F, which some terminals obey too), and no
+//! invalid UTF-8, which each terminal reads in its own way.
+
+use std::io::{self, Write};
+
+use serde_json::ser::Formatter;
+
+/// Appends `payload` as one line of text without its end. Printable text passes; everything else,
+/// and the backslash, becomes an escape of Rust's string literals (`\n`, `\u{1b}`, `\xff`), so that
+/// two different payloads never look the same.
+pub(super) fn text(out: &mut Vec<u8>, payload: &[u8]) {
+    if payload.iter().all(|byte| is_plain(*byte)) {
+        // Nearly every log line; the loop below costs ten times as much.
+        return out.extend_from_slice(payload);
+    }
+    for chunk in payload.utf8_chunks() {
+        // Quotes need no escape here, but escape_debug gives them one.
+        for piece in chunk.valid().split_inclusive(['\'', '"']) {
+            let quote = piece.ends_with(['\'', '"']);
+            let body = &piece[..piece.len() - usize::from(quote)];
+            for char in body.escape_debug() {
+                push(out, char);
+            }
+            out.extend_from_slice(&piece.as_bytes()[body.len()..]);
+        }
+        for byte in chunk.invalid() {
+            out.extend_from_slice(b"\\x");
+            hex(out, &[*byte]);
+        }
+    }
+}
+
+/// Whether a byte stands for itself: printable ASCII but the backslash.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'\\'
+}
+
+fn push(out: &mut Vec<u8>, char: char) {
+    out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+/// Appends two lower-case digits a byte.
+pub(super) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend(
+        bytes
+            .iter()
+            .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]),
+    );
+}
+
+/// Compact JSON whose strings are also safe on a terminal: RFC 8259 lets DEL and C1 stand as they
+/// are, this escapes them with everything else that does not print. A reader gets the same string.
+pub(super) struct Printable;
+
+impl Formatter for Printable {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, char)) = rest.char_indices().find(|(_, char)| !prints(*char)) {
+            writer.write_all(&rest.as_bytes()[..at])?;
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + char.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+/// Combining marks count as not printing; an escape is the same character to a JSON reader.
+fn prints(char: char) -> bool {
+    matches!(char, ' '..='~') || char.escape_debug().len() == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn escaped(payload: &[u8]) -> String {
+        let mut out = Vec::new();
+        text(&mut out, payload);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn json(text: &str) -> String {
+        let mut out = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut out, Printable);
+        serde::Serialize::serialize(text, &mut serializer).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn is_harmless(line: &str) -> bool {
+        !line.chars().any(char::is_control)
+    }
+
+    #[test]
+    fn text_passes_and_the_rest_is_escaped() {
+        for (payload, line) in [
+            (&b""[..], ""),
+            (b"<34>Oct 11 su: 'su root' \"failed\"", "<34>Oct 11 su: 'su root' \"failed\""),
+            (b"two\nlines\r\n", r"two\nlines\r\n"),
+            (b"\x1b[2J\x07\0", r"\u{1b}[2J\u{7}\0"),
+            (b"back\\slash", r"back\\slash"),
+            (b"\xff\xc3", r"\xff\xc3"),
+            ("e\u{301}, grüße, 世界".as_bytes(), "e\u{301}, grüße, 世界"),
+            ("\u{9b}31m\u{85}".as_bytes(), r"\u{9b}31m\u{85}"),
+            ("\u{202e}txt.exe".as_bytes(), r"\u{202e}txt.exe"),
+            (b"\x9b31m\x7f", r"\x9b31m\u{7f}"),
+        ] {
+            assert_eq!(escaped(payload), line);
+        }
+    }
+
+    #[test]
+    fn json_strings_read_back_as_they_were() {
+        let odd = "a\u{7f}\u{9b}2J\u{1b}\u{202e}\u{e0001}\"\\ü\u{301}\n";
+        assert_eq!(serde_json::from_str::<String>(&json(odd)).unwrap(), odd);
+        assert_eq!(json("\u{9b}\u{e0001}"), r#""\u009b\udb40\udc01""#);
+    }
+
+    /// A reader for what [`text`] writes.
+    fn unescaped(line: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut chars = line.chars();
+        let digits = |text: &str| u32::from_str_radix(text, 16).unwrap();
+        while let Some(char) = chars.next() {
+            if char != '\\' {
+                push(&mut out, char);
+                continue;
+            }
+            match chars.next().unwrap() {
+                'x' => {
+                    let byte: String = chars.by_ref().take(2).collect();
+                    out.push(u8::try_from(digits(&byte)).unwrap());
+                }
+                'u' => {
+                    let code: String = chars.by_ref().skip(1).take_while(|c| *c != '}').collect();
+                    push(&mut out, char::from_u32(digits(&code)).unwrap());
+                }
+                'n' => out.push(b'\n'),
+                'r' => out.push(b'\r'),
+                't' => out.push(b'\t'),
+                '0' => out.push(0),
+                other => push(&mut out, other),
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn no_control_character_gets_out_and_nothing_is_lost(
+            payload in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let line = escaped(&payload);
+            prop_assert!(is_harmless(&line), "{line:?}");
+            prop_assert_eq!(unescaped(&line), payload);
+        }
+
+        #[test]
+        fn no_control_character_of_valid_text_gets_out(payload in any::<String>()) {
+            let line = escaped(payload.as_bytes());
+            prop_assert!(is_harmless(&line), "{line:?}");
+            prop_assert_eq!(unescaped(&line), payload.as_bytes());
+            let quoted = json(&payload);
+            prop_assert!(is_harmless(&quoted), "{quoted:?}");
+            prop_assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), payload);
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Standard output, or any other writer: one line a datagram.
+//!
+//! Each worker formats a batch into its own buffer and writes it under one lock, so lines of two
+//! workers never interleave and appear as soon as their batch was handled. When the writer fails (its
+//! reader went away), that and everything after is undelivered, and [`Stdout`] becomes readable.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use serde::{Serialize, Serializer};
+
+use super::escape;
+use crate::datapath::batch::{Batch, Datagram};
+use crate::datapath::reply::Replies;
+use crate::datapath::worker::{Handler, Outcome};
+
+/// How a datagram is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The payload as text; what does not print is escaped.
+    #[default]
+    Text,
+    /// The payload as hexadecimal digits.
+    Hex,
+    /// `{"peer","time","length","payload"}`, or `payload_hex` where the payload is not UTF-8.
+    Json,
+}
+
+/// Lines are written out at this size even before their batch is done. Lower costs system calls,
+/// higher costs memory: escapes make a batch up to six times as long.
+const WRITE_BYTES: usize = 64 << 10;
+
+/// One writer for all workers; readable once it has failed.
+#[derive(Debug)]
+pub struct Stdout<W> {
+    shared: Arc<Shared<W>>,
+    format: Format,
+}
+
+#[derive(Debug)]
+struct Shared<W> {
+    door: Mutex<Door<W>>,
+    /// Set once; spares the formatting of what cannot be written.
+    failed: AtomicBool,
+    event: EventFd,
+}
+
+#[derive(Debug)]
+struct Door<W> {
+    writer: W,
+    failure: Option<io::Error>,
+}
+
+impl<W: Write + Send> Stdout<W> {
+    /// A sink that nothing was written to yet.
+    ///
+    /// # Errors
+    /// eventfd(2) failed.
+    pub fn new(writer: W, format: Format) -> io::Result<Self> {
+        let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let door = Mutex::new(Door { writer, failure: None });
+        let shared = Shared { door, failed: AtomicBool::new(false), event };
+        Ok(Self { shared: Arc::new(shared), format })
+    }
+
+    /// A handler for one worker.
+    #[must_use]
+    pub fn handler(&self) -> StdoutHandler<W> {
+        StdoutHandler {
+            shared: Arc::clone(&self.shared),
+            format: self.format,
+            lines: Vec::with_capacity(WRITE_BYTES),
+            ends: Vec::new(),
+            delivered: 0,
+            undelivered: 0,
+        }
+    }
+
+    /// Why the writer failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<io::Error> {
+        // Not the lock: a writer that blocks for ever holds it, and there is no failure then.
+        if !self.shared.failed.load(Ordering::Acquire) {
+            return None;
+        }
+        let door = self.shared.door();
+        door.failure.as_ref().map(|error| match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(error.kind(), error.to_string()),
+        })
+    }
+}
+
+impl<W> AsFd for Stdout<W> {
+    /// Readable once the writer has failed.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.event.as_fd()
+    }
+}
+
+impl<W> Shared<W> {
+    fn door(&self) -> MutexGuard<'_, Door<W>> {
+        // A panicking writer stops the engine; the bytes it left are nobody's any more.
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Write> Shared<W> {
+    /// Writes `lines` unless the writer has failed. Returns how many bytes it took.
+    fn write(&self, lines: &[u8]) -> usize {
+        let mut door = self.door();
+        if door.failure.is_some() {
+            return 0;
+        }
+        let mut written = 0;
+        while written < lines.len() {
+            match door.writer.write(&lines[written..]) {
+                Ok(0) => return self.fail(&mut door, io::ErrorKind::WriteZero.into(), written),
+                Ok(bytes) => written += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.fail(&mut door, error, written),
+            }
+        }
+        match door.writer.flush() {
+            Ok(()) => written,
+            // What a buffer kept to itself is nobody's: none of it counts as delivered.
+            Err(error) => self.fail(&mut door, error, 0),
+        }
+    }
+
+    fn fail(&self, door: &mut Door<W>, error: io::Error, written: usize) -> usize {
+        door.failure = Some(error);
+        self.failed.store(true, Ordering::Release);
+        // EAGAIN: the counter is full, so the event shows already.
+        let _ = self.event.write(1);
+        written
+    }
+}
+
+/// Writes one worker's datagrams; made by [`Stdout::handler`].
+#[derive(Debug)]
+pub struct StdoutHandler<W> {
+    shared: Arc<Shared<W>>,
+    format: Format,
+    lines: Vec<u8>,
+    /// Where each line ends in `lines`.
+    ends: Vec<usize>,
+    delivered: u64,
+    undelivered: u64,
+}
+
+impl<W: Write + Send> Handler for StdoutHandler<W> {
+    fn handle(&mut self, batch: &Batch, _: &mut Replies) {
+        if self.shared.failed.load(Ordering::Acquire) {
+            self.undelivered += batch.len();
+            return;
+        }
+        for datagram in batch {
+            if self.lines.len() >= WRITE_BYTES {
+                self.write_out();
+            }
+            write_line(&mut self.lines, self.format, &datagram);
+            self.ends.push(self.lines.len());
+        }
+        self.write_out();
+    }
+
+    fn outcome(&self, _: u64) -> Outcome {
+        let (delivered, undelivered) = (self.delivered, self.undelivered);
+        Outcome { delivered, undelivered, ..Outcome::default() }
+    }
+}
+
+impl<W: Write> StdoutHandler<W> {
+    fn write_out(&mut self) {
+        let written = self.shared.write(&self.lines);
+        let whole = self.ends.partition_point(|end| *end <= written);
+        self.delivered += whole as u64;
+        self.undelivered += (self.ends.len() - whole) as u64;
+        self.lines.clear();
+        self.ends.clear();
+    }
+}
+
+fn write_line(out: &mut Vec<u8>, format: Format, datagram: &Datagram<'_>) {
+    let payload = datagram.payload();
+    match format {
+        Format::Text => escape::text(out, payload),
+        Format::Hex => escape::hex(out, payload),
+        Format::Json => write_json(out, datagram),
+    }
+    out.push(b'\n');
+}
+
+/// One line of `--output json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    peer: SocketAddr,
+    time: Rfc3339,
+    length: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_hex: Option<Hex<'a>>,
+}
+
+fn write_json(out: &mut Vec<u8>, datagram: &Datagram<'_>) {
+    let bytes = datagram.payload();
+    let (payload, payload_hex) = match str::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(_) => (None, Some(Hex(bytes))),
+    };
+    let time = Rfc3339(datagram.unix_time_ns());
+    let line = Line { peer: datagram.peer(), time, length: bytes.len(), payload, payload_hex };
+    let mut serializer = serde_json::Serializer::with_formatter(out, escape::Printable);
+    // A Vec takes every write, and nothing in a line can fail to be serialised.
+    let _ = line.serialize(&mut serializer);
+}
+
+/// Nanoseconds since 1970, as RFC 3339 in UTC with nine decimals.
+struct Rfc3339(u64);
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let time = UNIX_EPOCH + Duration::from_nanos(self.0);
+        serializer.collect_str(&humantime::format_rfc3339_nanos(time))
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl Serialize for Hex<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut digits = Vec::with_capacity(self.0.len() * 2);
+        escape::hex(&mut digits, self.0);
+        serializer.serialize_str(str::from_utf8(&digits).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::batch::Frame;
+    use crate::datapath::pool::Pool;
+    use proptest::prelude::*;
+
+    /// Takes `room` bytes, then its reader is gone.
+    #[derive(Debug)]
+    struct Pipe {
+        taken: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room).min(7);
+            if count == 0 {
+                return Err(io::Error::from_raw_os_error(libc::EPIPE));
+            }
+            self.room -= count;
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn batch(payloads: &[&[u8]]) -> Batch {
+        let mut batch = Batch::new(1 << 20, 64, 0);
+        batch.open(0, 1_700_000_000_000_000_000);
+        for payload in payloads {
+            let frame = Frame {
+                payload,
+                peer: "127.0.0.1:514".parse().unwrap(),
+                local: None,
+                listener: 0,
+                segment_bytes: 0,
+                truncated: false,
+            };
+            assert!(batch.push(&frame, 1));
+        }
+        batch
+    }
+
+    fn no_replies() -> Replies {
+        let (pool, _) = Pool::new(0, || Batch::new(4096, 1, 0));
+        Replies::new(pool, Vec::new(), false)
+    }
+
+    fn written(format: Format, room: usize, payloads: &[&[u8]]) -> (String, Outcome, bool) {
+        let sink = Stdout::new(Pipe { taken: Vec::new(), room }, format).unwrap();
+        let mut handler = sink.handler();
+        handler.handle(&batch(payloads), &mut no_replies());
+        let text = String::from_utf8(sink.shared.door().writer.taken.clone()).unwrap();
+        (text, handler.outcome(payloads.len() as u64), sink.failure().is_some())
+    }
+
+    #[test]
+    fn one_line_a_datagram_in_each_format() {
+        let payloads: [&[u8]; 3] = [b"hello", b"", b"\x1b\xff"];
+        let (text, outcome, failed) = written(Format::Text, 1000, &payloads);
+        assert_eq!(text, "hello\n\n\\u{1b}\\xff\n");
+        assert_eq!((outcome.delivered, outcome.undelivered, failed), (3, 0, false));
+        assert_eq!(written(Format::Hex, 1000, &payloads).0, "68656c6c6f\n\n1bff\n");
+        assert_eq!(
+            written(Format::Json, 1000, &payloads).0,
+            concat!(
+                r#"{"peer":"127.0.0.1:514","time":"2023-11-14T22:13:20.000000001Z","length":5,"#,
+                r#""payload":"hello"}"#,
+                "\n",
+                r#"{"peer":"127.0.0.1:514","time":"2023-11-14T22:13:20.000000001Z","length":0,"#,
+                r#""payload":""}"#,
+                "\n",
+                r#"{"peer":"127.0.0.1:514","time":"2023-11-14T22:13:20.000000001Z","length":2,"#,
+                r#""payload_hex":"1bff"}"#,
+                "\n",
+            )
+        );
+    }
+
+    #[test]
+    fn what_a_closed_pipe_did_not_take_is_undelivered() {
+        let (text, outcome, failed) = written(Format::Text, 8, &[b"one", b"two", b"three"]);
+        assert_eq!(text, "one\ntwo\n");
+        assert_eq!((outcome.delivered, outcome.undelivered, failed), (2, 1, true));
+    }
+
+    #[test]
+    fn after_a_failure_nothing_is_tried_and_everything_counted() {
+        let sink = Stdout::new(Pipe { taken: Vec::new(), room: 0 }, Format::Text).unwrap();
+        let (mut first, mut second) = (sink.handler(), sink.handler());
+        first.handle(&batch(&[b"a", b"b"]), &mut no_replies());
+        second.handle(&batch(&[b"c"]), &mut no_replies());
+        assert_eq!(first.outcome(2).undelivered + second.outcome(1).undelivered, 3);
+        assert_eq!(sink.failure().unwrap().raw_os_error(), Some(libc::EPIPE));
+    }
+
+    proptest! {
+        /// Whatever comes and wherever the pipe breaks: no control byte but the line ends gets out,
+        /// and every datagram is counted once.
+        #[test]
+        fn no_datagram_drives_a_terminal_and_each_is_counted(
+            payloads in proptest::collection::vec(
+                proptest::collection::vec(any::<u8>(), 0..60), 0..20),
+            room in 0usize..4000,
+            format in prop_oneof![Just(Format::Text), Just(Format::Hex), Just(Format::Json)],
+        ) {
+            let slices: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+            let sink = Stdout::new(Pipe { taken: Vec::new(), room }, format).unwrap();
+            let mut handler = sink.handler();
+            handler.handle(&batch(&slices), &mut no_replies());
+            let taken = sink.shared.door().writer.taken.clone();
+            let outcome = handler.outcome(0);
+            prop_assert_eq!(outcome.delivered + outcome.undelivered, slices.len() as u64);
+            let lines = taken.split(|byte| *byte == b'\n').count() - 1;
+            prop_assert_eq!(outcome.delivered, lines as u64);
+            let text = String::from_utf8_lossy(&taken).replace('\n', "");
+            prop_assert!(!text.chars().any(char::is_control), "{:?}", text);
+        }
+    }
+}
