@@ -1,0 +1,147 @@
+//! Nothing on the way of a datagram allocates once it is warm: an allocator that counts, on the
+//! engine's threads only.
+#![expect(unsafe_code, reason = "a global allocator, and the name of the calling thread")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ringest::load::sender::{self, LoadSpec};
+use ringest::{BackendChoice, Batch, Dispatch, Engine, Overload, Replies};
+
+struct Counting;
+
+static ARMED: AtomicBool = AtomicBool::new(false);
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Whether an engine's thread is calling. Only asked when armed, so it may cost a system call.
+fn on_engine_thread() -> bool {
+    let mut name = [0u8; 16];
+    // SAFETY: PR_GET_NAME (prctl(2)) writes at most 16 bytes to its argument.
+    let result = unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    result == 0 && name.starts_with(b"ringest-")
+}
+
+fn note() {
+    if ARMED.load(Ordering::Relaxed) && on_engine_thread() {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        ARMED.store(false, Ordering::Relaxed);
+        eprintln!("{}", std::backtrace::Backtrace::force_capture());
+        ARMED.store(true, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        note();
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        note();
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < deadline, "hung: waited for {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn discard(batch: &Batch, _: &mut Replies) {
+    assert!(batch.iter().all(|datagram| datagram.payload().len() == 64));
+}
+
+fn echo(batch: &Batch, replies: &mut Replies) {
+    for datagram in batch {
+        replies.send(&datagram, datagram.payload());
+    }
+}
+
+/// Allocations of an engine's threads while 100 000 datagrams pass at full load, and a few alone.
+fn allocations(engine: Engine, train: usize) -> u64 {
+    let spec = LoadSpec {
+        target: engine.addresses()[0],
+        rate_pps: None,
+        count: None,
+        duration: None,
+        size: 64,
+        train,
+        flows: 4,
+        filled: false,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let handled = || engine.stats().ledger.handled;
+    let count = std::thread::scope(|scope| {
+        let load = scope.spawn(|| sender::run(&spec, &stop).unwrap());
+        until("the warm-up", || handled() >= 20_000);
+        ARMED.store(true, Ordering::Relaxed);
+        let from = handled();
+        until("the run", || handled() >= from + 50_000);
+        stop.store(true, Ordering::Relaxed);
+        load.join().unwrap();
+        // And datagrams that come alone, with sleeps between.
+        for number in 0..100 {
+            let alone = LoadSpec { count: Some(1), train: 1, ..spec.clone() };
+            let seen = handled();
+            sender::run(&alone, &AtomicBool::new(false)).unwrap();
+            until("a lone datagram", || handled() > seen);
+            assert!(number < 100);
+        }
+        ARMED.store(false, Ordering::Relaxed);
+        COUNT.swap(0, Ordering::Relaxed)
+    });
+    let summary = engine.stop().unwrap();
+    assert_eq!(summary.ledger.residual, 0, "{summary:#?}");
+    count
+}
+
+/// One test, so that no other engine runs while one is counted.
+#[test]
+fn nothing_on_the_way_of_a_datagram_allocates() {
+    for backend in [BackendChoice::IoUring, BackendChoice::Recvmmsg] {
+        for workers in [0, 1, 2] {
+            for (train, overload) in [(1, Overload::Wait), (32, Overload::Drop)] {
+                let builder = || {
+                    Engine::builder()
+                        .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+                        .backend(backend)
+                        .receivers(1)
+                        .workers(workers)
+                        .overload(overload)
+                        .dispatch(if train == 1 { Dispatch::Flow } else { Dispatch::Spread })
+                        .pool_bytes(4 << 20)
+                };
+                let way = format!("{backend:?}, {workers} workers, trains of {train}");
+                let discarding = builder().start(|_| discard).unwrap();
+                assert_eq!(allocations(discarding, train), 0, "{way}, discarding");
+                let echoing = builder().start(|_| echo).unwrap();
+                assert_eq!(allocations(echoing, train), 0, "{way}, echoing");
+            }
+        }
+    }
+    // The count itself works: a thread of that name that allocates is seen.
+    ARMED.store(true, Ordering::Relaxed);
+    let thread = std::thread::Builder::new().name("ringest-test".to_owned());
+    let seen = thread.spawn(|| drop(std::hint::black_box(vec![1u8; 100]))).unwrap();
+    seen.join().unwrap();
+    ARMED.store(false, Ordering::Relaxed);
+    assert!(COUNT.load(Ordering::Relaxed) >= 2);
+}
