@@ -326,6 +326,7 @@ impl Assembly<'_> {
                 return Err(engine.stop().err().unwrap_or(Error::BatchesMissing { missing: 0 }));
             }
         }
+        engine.begin();
         Ok(engine)
     }
 

@@ -80,6 +80,11 @@ impl Engine {
         Self { parts, threads: Vec::new(), started: Instant::now() }
     }
 
+    /// The engine stands: time counts from here.
+    pub(crate) fn begin(&mut self) {
+        self.started = Instant::now();
+    }
+
     /// Starts a thread. Its affinity and signal mask are inherited until it pins itself.
     pub(crate) fn spawn(
         &mut self,

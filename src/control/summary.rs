@@ -66,6 +66,9 @@ pub struct ReceiverSummary {
     pub received: u64,
     /// Drops of the kernel at its sockets, in the ledger's `kernel_unit`.
     pub dropped_kernel: u64,
+    /// What the kernel's own counter showed, in buffers: equal to `dropped_kernel` without trains,
+    /// however that was counted.
+    pub kernel_buffers: u64,
     /// Receive buffer granted, the sum of its sockets.
     pub rcvbuf_bytes: usize,
     /// CPU time, ns; up to a second old while running.
@@ -173,6 +176,7 @@ pub(crate) fn summarize(
                 received: row.counts.received,
                 dropped_kernel: kernel_drops(&row.counts, row.arrived, facts.gro, ended.is_some())
                     .0,
+                kernel_buffers: row.counts.kernel_buffers,
                 rcvbuf_bytes: row.rcvbuf_bytes,
                 cpu_ns: row.counts.cpu_ns,
                 sleeps: row.counts.sleeps,

@@ -16,7 +16,8 @@ use super::batch::{Batch, Frame};
 pub enum Arm {
     /// Until cancelled: wait for datagrams and hand them over.
     Listen,
-    /// Hand over what is in the socket and end with EAGAIN when it is empty.
+    /// Hand over what is in the socket and end with EAGAIN, perhaps before it is empty; when a
+    /// receive ends so without having brought anything, it is.
     Drain,
 }
 

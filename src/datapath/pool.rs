@@ -32,9 +32,7 @@ impl Pool {
 
     /// An empty batch, or `None` while all are on their way.
     pub fn take(&mut self) -> Option<Batch> {
-        if self.spare.is_empty() {
-            self.gather();
-        }
+        self.gather();
         self.spare.pop()
     }
 

@@ -316,7 +316,8 @@ impl Ring {
 
 impl Backend for Ring {
     fn arm(&mut self, listener: usize, arm: Arm) -> io::Result<()> {
-        // A multishot with MSG_DONTWAIT hands over what is there and ends with EAGAIN.
+        // A multishot with MSG_DONTWAIT hands over what is there, at most 33 datagrams, and ends
+        // with EAGAIN.
         let flags = match arm {
             Arm::Listen => 0,
             Arm::Drain => libc::MSG_DONTWAIT as u32,

@@ -124,11 +124,11 @@ impl Sim {
         Self {
             sockets: std::iter::repeat_with(SimSocket::default).take(listeners).collect(),
             pending: VecDeque::new(),
-            slots: 2 << chance.below(4),
+            slots: 2 << chance.below(7),
             slots_held: 0,
-            cq_entries: 2 + chance.below(40),
-            socket_frames_max: 1 + chance.below(60),
-            fault_every: 5 + chance.below(60),
+            cq_entries: 2 + chance.below(200),
+            socket_frames_max: 1 + chance.below(150),
+            fault_every: 5 + chance.below(200),
             now_ns: 1,
             next_number: 0,
             overflows: 0,
@@ -232,6 +232,11 @@ impl Sim {
             let ends = overflow || frame.payload.is_empty() || self.chance.one_in(self.fault_every);
             let truncated = self.chance.one_in(self.fault_every);
             self.complete(listener, Ok((frame, truncated)), !ends);
+        }
+        // After 33 frames the kernel lets others have a turn. A multishot that must not wait ends
+        // there, with the same EAGAIN as at an empty socket.
+        if self.sockets[listener].armed == Some(Arm::Drain) {
+            self.complete(listener, Err(libc::EAGAIN), false);
         }
     }
 }
