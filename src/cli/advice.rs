@@ -14,15 +14,17 @@ pub(super) struct Advice {
     pub(super) count: u64,
     pub(super) unit: &'static str,
     pub(super) text: String,
+    /// Whether datagrams or replies are gone, or only may be one day.
+    pub(super) is_loss: bool,
 }
 
 impl Advice {
     fn new(name: &'static str, count: u64, unit: &'static str, text: &str) -> Self {
-        Self { name, count, unit, text: text.to_owned() }
+        Self { name, count, unit, text: text.to_owned(), is_loss: true }
     }
 }
 
-/// What to say about a summary; empty if nothing was lost.
+/// What to say about a summary, losses first; empty if there is nothing to say.
 pub(super) fn advise(summary: &Summary) -> Vec<Advice> {
     let ways = [receiving(summary), handling(summary), replying(summary), signs(summary)];
     ways.into_iter().flatten().filter(|advice| advice.count > 0).collect()
@@ -107,7 +109,8 @@ fn replying(summary: &Summary) -> Vec<Advice> {
 
 /// Not losses, but signs of what may become one.
 fn signs(summary: &Summary) -> Vec<Advice> {
-    let times = |name, count, text| Advice::new(name, count, "times", text);
+    let times =
+        |name, count, text| Advice { is_loss: false, ..Advice::new(name, count, "times", text) };
     vec![
         times(
             "ring_exhausted",
@@ -137,8 +140,9 @@ fn kernel(summary: &Summary) -> String {
     let limit: u64 = limit.trim().parse().unwrap_or(0);
     let mut text = format!(
         "The receive buffer ({} each) was full when they came. Next: a larger --rcvbuf rides out \
-         longer bursts (net.core.rmem_max is {}, above it --rcvbuf takes CAP_NET_ADMIN); more \
-         --receivers on more cores if it lasts.",
+         longer bursts (net.core.rmem_max is {}, above it --rcvbuf takes CAP_NET_ADMIN); if it \
+         lasts, more --receivers, or more --workers where those are behind (a receiver waits for \
+         them, unless --overload drop).",
         paint::bytes(granted / sockets),
         paint::bytes(limit),
     );

@@ -82,8 +82,6 @@ pub(super) fn until_stop(
 /// Stops the engine and returns its final accounts. A signal meanwhile makes it abandon what is
 /// still on the way.
 pub(super) fn stop(engine: Engine, signals: &Signals, quiet: bool) -> Result<Summary, Failure> {
-    // Once the threads have ended, what they held has been given back.
-    let rss_bytes = engine.stats().rss_bytes;
     engine.request_stop();
     while !engine.has_ended() {
         let [signalled, engine_speaks] = signals::wait([signals.as_fd(), engine.as_fd()], None)?;
@@ -98,9 +96,7 @@ pub(super) fn stop(engine: Engine, signals: &Signals, quiet: bool) -> Result<Sum
             engine.clear_event();
         }
     }
-    let mut summary = engine.stop()?;
-    summary.rss_bytes = summary.rss_bytes.max(rss_bytes);
-    Ok(summary)
+    Ok(engine.stop()?)
 }
 
 /// Runs a started engine to its end and prints what it came to. `other` stops it when readable.

@@ -50,7 +50,7 @@ pub(super) struct Phase {
     gro: bool,
 }
 
-const PHASES: [Phase; 2] = [
+pub(super) const PHASES: [Phase; 2] = [
     Phase {
         title: "one by one",
         explanation: "One datagram a packet: each takes its own way through the kernel, and that is \
@@ -203,8 +203,10 @@ impl Drop for Sender {
 fn parse(status: io::Result<ExitStatus>, text: &str) -> Result<Report, Failure> {
     let failed = |why: String| Failure::Failed(format!("the sender process failed: {why}"));
     let status = status.map_err(|error| failed(error.to_string()))?;
-    if !status.success() {
-        return Err(failed(format!("{status}; its own message is above")));
+    match status.code() {
+        Some(0) => {}
+        Some(_) => return Err(failed(format!("{status}; its own message is above"))),
+        None => return Err(failed(format!("something ended it ({status}); run the demo again"))),
     }
     serde_json::from_str(text).map_err(|error| failed(format!("its report is unreadable: {error}")))
 }

@@ -20,7 +20,11 @@ pub(crate) enum Failure {
 impl Failure {
     /// Results could not be written to stdout.
     pub(super) fn stdout(error: &io::Error) -> Self {
-        Self::Failed(format!("cannot write to stdout: {error}; its reader may have gone away"))
+        let why = match error.kind() {
+            io::ErrorKind::BrokenPipe => "its reader went away".to_owned(),
+            _ => error.to_string(),
+        };
+        Self::Failed(format!("cannot write to stdout: {why}; what was to be printed is lost"))
     }
 
     /// Says it on stderr and returns the exit code.
@@ -48,9 +52,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // Settings carry the names of their flags, so an error can be read as what was typed.
-            Self::Engine(ringest::Error::Setting { setting, value, reason })
-                if *setting != "listen" =>
-            {
+            Self::Engine(ringest::Error::Setting { setting: "listen", value, reason }) => {
+                write!(f, "{value}: {reason}")
+            }
+            Self::Engine(ringest::Error::Setting { setting, value, reason }) => {
                 write!(f, "--{setting} {value}: {reason}")
             }
             Self::Engine(error) => write!(f, "{error}"),

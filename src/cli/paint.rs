@@ -76,6 +76,12 @@ pub(super) fn cost(nanos: f64) -> String {
     format!("{} ns", whole(nanos))
 }
 
+/// The same, where there may be none: before the first datagram, or because a handler that runs
+/// inline has no CPU time of its own.
+pub(super) fn cost_or_none(nanos: Option<f64>) -> String {
+    nanos.filter(|nanos| *nanos > 0.0).map_or_else(|| "-".to_owned(), cost)
+}
+
 fn group(digits: &str) -> String {
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -33,7 +33,7 @@ fn render(plan: &Plan, paint: Paint) -> String {
         text += "  no workers    datagrams are handled on the receivers\n";
     }
     text += &format!("\n  {}\n", paint.bold("Memory of the process"));
-    for line in plan.bill.iter().filter(|line| !line.kernel) {
+    for line in plan.bill.iter().filter(|line| !line.kernel && line.bytes > 0) {
         text += &row(line.bytes, &line.holder);
     }
     text += &paint.bold(row(plan.memory_bytes(), "total, held from start to end").trim_end());
@@ -64,7 +64,7 @@ mod tests {
         for wanted in ["127.0.0.1:9000", "receiver 0", "worker 0", "total"] {
             assert!(text.contains(wanted), "{wanted}:\n{text}");
         }
-        assert!(plan.bill.iter().all(|line| text.contains(&line.holder)));
+        assert!(plan.bill.iter().all(|line| line.bytes == 0 || text.contains(&line.holder)));
         let inline = Engine::builder().listen(address).workers(0).plan().unwrap();
         assert!(render(&inline, Paint::PLAIN).contains("handled on the receivers"));
     }

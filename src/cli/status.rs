@@ -87,12 +87,6 @@ fn line(last: &Sample, now: &Sample, summary: &Summary) -> String {
     let rate = |now: u64, last: u64| now.saturating_sub(last) as f64 / seconds;
     let megabits = rate(now.bytes, last.bytes) * 8.0 / 1e6;
     let latency = &summary.queue_latency_ns;
-    let mut parts = vec![
-        format!("{:.0} s", now.elapsed.as_secs_f64()),
-        format!("{} datagrams/s", paint::whole(rate(now.received, last.received))),
-        format!("{megabits:.1} Mbit/s"),
-        format!("queue p50 {} p99 {}", paint::nanos(latency.p50), paint::nanos(latency.p99)),
-    ];
     let drops: Vec<_> = causes(&now.dropped)
         .iter()
         .zip(causes(&last.dropped))
@@ -104,10 +98,19 @@ fn line(last: &Sample, now: &Sample, summary: &Summary) -> String {
             format!("{cause} {}{unit}", paint::whole(rate(*total, before)))
         })
         .collect();
-    // Third, so that a narrow terminal cuts the latency and not the loss.
     let drops = if drops.is_empty() { "none".to_owned() } else { drops.join(", ") };
-    parts.insert(3, format!("drops/s {drops}"));
-    parts.join("   ")
+    let mut parts = vec![
+        format!("{:.0} s", now.elapsed.as_secs_f64()),
+        format!("{} datagrams/s", paint::whole(rate(now.received, last.received))),
+        format!("{megabits:.1} Mbit/s"),
+        // Before the latency, so that a narrow terminal does not cut the loss.
+        format!("drops/s {drops}"),
+    ];
+    if latency.max > 0 {
+        let [p50, p99] = [latency.p50, latency.p99].map(paint::nanos);
+        parts.push(format!("queue p50 {p50} p99 {p99}"));
+    }
+    parts.join("  ")
 }
 
 /// Drops by cause, in the order a datagram meets them.
@@ -134,10 +137,7 @@ mod tests {
         let mut now = Sample { elapsed: Duration::from_secs(1), received: 1000, ..last };
         now.bytes = 125_000;
         let first = line(&last, &now, &summary);
-        assert!(
-            first.starts_with("1 s   1,000 datagrams/s   1.0 Mbit/s   drops/s none"),
-            "{first}"
-        );
+        assert!(first.starts_with("1 s  1,000 datagrams/s  1.0 Mbit/s  drops/s none"), "{first}");
         now.dropped.kernel = 50;
         summary.ledger.kernel_unit = Unit::Buffers;
         assert!(line(&last, &now, &summary).contains("drops/s kernel 50 buffers"));

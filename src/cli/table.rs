@@ -2,7 +2,7 @@
 
 use ringest::{Summary, Unit};
 
-use super::advice::advise;
+use super::advice::{Advice, advise};
 use super::paint::{self, Paint, count};
 use super::status::causes;
 
@@ -48,7 +48,6 @@ fn headline(summary: &Summary, paint: Paint) -> String {
 
 fn facts(summary: &Summary) -> String {
     let latency = &summary.queue_latency_ns;
-    let ns = |cost: Option<f64>| cost.map_or_else(|| "-".to_owned(), paint::cost);
     let mut text = String::new();
     if summary.ledger.handled > 0 {
         let [p50, p90, p99, p999, max] =
@@ -61,8 +60,8 @@ fn facts(summary: &Summary) -> String {
             "CPU/datagram",
             &format!(
                 "receivers {}, workers {}",
-                ns(summary.receiver_ns_per_datagram()),
-                ns(summary.worker_ns_per_datagram())
+                paint::cost_or_none(summary.receiver_ns_per_datagram()),
+                paint::cost_or_none(summary.worker_ns_per_datagram())
             ),
         );
     }
@@ -176,15 +175,22 @@ fn residual(residual: i64, paint: Paint) -> String {
 }
 
 fn losses(summary: &Summary, paint: Paint) -> String {
-    let advice = advise(summary);
+    let (losses, signs): (Vec<_>, Vec<_>) =
+        advise(summary).into_iter().partition(|advice| advice.is_loss);
+    explain("What was lost, and what to do", &losses, paint)
+        + &explain("Worth knowing", &signs, paint)
+}
+
+fn explain(title: &str, advice: &[Advice], paint: Paint) -> String {
     if advice.is_empty() {
         return String::new();
     }
-    let mut text = format!("\n  {}\n", paint.bold("What was lost, and what to do"));
+    let mut text = format!("\n  {}\n", paint.bold(title));
     for advice in advice {
         let unit = if advice.count == 1 { advice.unit.trim_end_matches('s') } else { advice.unit };
         let head = format!("{}: {} {unit}", advice.name, count(advice.count));
-        text += &format!("  {}\n{}", paint.yellow(&head), paint::paragraph(&advice.text, 4));
+        let head = if advice.is_loss { paint.yellow(&head) } else { head };
+        text += &format!("  {head}\n{}", paint::paragraph(&advice.text, 4));
     }
     text
 }
@@ -196,8 +202,9 @@ fn threads(summary: &Summary, paint: Paint) -> String {
         "Thread", "core", "datagrams", "CPU/datagram", "kernel drops", "rcvbuf"
     );
     let mut text = format!("\n{}\n", paint.bold(&head));
-    let cost = |cpu_ns: u64, datagrams: u64| match datagrams {
-        0 => "-".to_owned(),
+    // A handler that runs inline has no CPU time of its own.
+    let cost = |cpu_ns: u64, datagrams: u64| match (cpu_ns, datagrams) {
+        (0, _) | (_, 0) => "-".to_owned(),
         _ => paint::cost(cpu_ns as f64 / datagrams as f64),
     };
     for (index, row) in summary.receivers.iter().enumerate() {
@@ -279,6 +286,7 @@ pub(super) mod tests {
                 core: 0,
                 received: 100,
                 dropped_kernel: 3,
+                kernel_buffers: 3,
                 rcvbuf_bytes: 8 << 20,
                 cpu_ns: 50_000,
                 sleeps: 9,

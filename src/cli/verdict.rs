@@ -38,6 +38,15 @@ impl Outcome {
             - i128::from(ledger.unread_at_stop)
     }
 
+    /// The same, to be read.
+    fn missing_text(&self) -> String {
+        let missing = self.missing();
+        match u64::try_from(missing) {
+            Ok(missing) => count(missing),
+            Err(_) => missing.to_string(),
+        }
+    }
+
     fn check(&self, train: usize) -> Check {
         let ledger = &self.summary.ledger;
         let kernel = i128::from(ledger.dropped.kernel);
@@ -84,7 +93,6 @@ pub(super) fn render(outcomes: &Outcomes<'_>, program: &str, paint: Paint) -> St
     let head = row("", outcomes.iter().map(|(phase, _)| phase.title.to_owned()));
     let mut text = format!("\n{}\n", paint.bold(head.trim_end()));
     let each = |cell: fn(&Outcome) -> String| outcomes.iter().map(move |(_, o)| cell(o));
-    let cost = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), paint::cost);
     text +=
         &row("sent per second", each(|o| per_second(o.report.sent, o.report.elapsed_ns.into())));
     // By the sender's clock, so that the two rates can be compared.
@@ -100,11 +108,11 @@ pub(super) fn render(outcomes: &Outcomes<'_>, program: &str, paint: Paint) -> St
     );
     text += &row(
         "CPU per datagram, receiver",
-        outcomes.iter().map(|(_, o)| cost(o.summary.receiver_ns_per_datagram())),
+        outcomes.iter().map(|(_, o)| paint::cost_or_none(o.summary.receiver_ns_per_datagram())),
     );
     text += &row(
         "CPU per datagram, worker",
-        outcomes.iter().map(|(_, o)| cost(o.summary.worker_ns_per_datagram())),
+        outcomes.iter().map(|(_, o)| paint::cost_or_none(o.summary.worker_ns_per_datagram())),
     );
     text += &row("queue latency, p50", each(|o| paint::nanos(o.summary.queue_latency_ns.p50)));
     text += &row("queue latency, p99", each(|o| paint::nanos(o.summary.queue_latency_ns.p99)));
@@ -167,7 +175,7 @@ fn conclusion(outcomes: &Outcomes<'_>, paint: Paint) -> String {
                     phase.title,
                     count(ledger.dropped.kernel),
                     phase.train,
-                    outcome.missing(),
+                    outcome.missing_text(),
                     outcome.summary.arrivals_reason
                 );
                 text += &paint.yellow(paint::paragraph(&why, 2).trim_end());
@@ -179,7 +187,7 @@ fn conclusion(outcomes: &Outcomes<'_>, paint: Paint) -> String {
                      socket, and the ledger's residual is {}. A full backlog can lose datagrams \
                      before the socket: see the second column of /proc/net/softnet_stat.",
                     phase.title,
-                    outcome.missing(),
+                    outcome.missing_text(),
                     count(outcome.report.sent),
                     count(ledger.dropped.kernel),
                     ledger.residual
@@ -250,6 +258,7 @@ pub(super) fn judge(outcomes: &Outcomes<'_>) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::demo::PHASES;
     use crate::cli::table::tests::summary;
 
     /// 110 arrived: 100 received, 3 dropped, 7 unread.
@@ -284,5 +293,25 @@ mod tests {
         let mut lossless = uncounted(107);
         lossless.summary.ledger.dropped.kernel = 0;
         assert_eq!(lossless.check(32), Check::Exact);
+    }
+
+    #[test]
+    fn a_claim_is_made_only_where_it_is_proven() {
+        let proven = conclusion(&[(&PHASES[1], outcome(110))], Paint::PLAIN);
+        assert_eq!(proven, "  every datagram accounted for: 110 of 110\n");
+        let mut unproven = outcome(140);
+        unproven.summary.ledger.arrived = None;
+        unproven.summary.ledger.kernel_unit = Unit::Buffers;
+        let unproven = [(&PHASES[1], unproven)];
+        let text = render(&unproven, "ringest", Paint::PLAIN);
+        assert!(!text.contains("every datagram accounted for"), "{text}");
+        for wanted in ["3 buffers", "not provable", "33 datagrams are missing", "no proof"] {
+            assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+        }
+        assert!(judge(&unproven).is_ok());
+        let off = [(&PHASES[0], outcome(111))];
+        let text = render(&off, "ringest", Paint::PLAIN);
+        assert!(text.contains("DOES NOT ADD UP"), "{text}");
+        assert!(judge(&off).is_err());
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver as Inbox;
 
 use super::builder::Builder;
+use super::host::resident_bytes;
 use super::latency::Percentiles;
 use super::ledger::Ended;
 use super::summary::{ReceiverRow, RunFacts, Summary, WorkerRow, summarize};
@@ -256,7 +257,12 @@ impl Engine {
             .collect();
         let latency = Percentiles::merge(workers.iter().map(|seat| &seat.shared.queue_latency));
         let when = (self.started.elapsed(), ended);
-        summarize(&self.parts.facts, &receiver_rows, &worker_rows, latency, when)
+        let mut summary = summarize(&self.parts.facts, &receiver_rows, &worker_rows, latency, when);
+        summary.rss_bytes = match ended {
+            Some(_) => self.parts.shared.rss_bytes.load(Ordering::SeqCst),
+            None => resident_bytes(),
+        };
+        summary
     }
 }
 

@@ -97,10 +97,12 @@ impl Summary {
         per(self.receivers.iter().map(|r| r.cpu_ns).sum(), self.ledger.received)
     }
 
-    /// CPU time of all workers per datagram handled, ns; `None` before the first.
+    /// CPU time of all workers per datagram handled, ns; `None` before the first, and for inline
+    /// handlers, whose time is their receiver's.
     #[must_use]
     pub fn worker_ns_per_datagram(&self) -> Option<f64> {
-        per(self.workers.iter().map(|w| w.cpu_ns).sum(), self.ledger.handled)
+        let cpu_ns = self.workers.iter().map(|w| w.cpu_ns).sum();
+        per(cpu_ns, self.ledger.handled).filter(|_| cpu_ns > 0)
     }
 }
 
@@ -168,7 +170,7 @@ pub(crate) fn summarize(
         },
         queue_latency_ns,
         coalesce_bound: facts.coalesce_bound,
-        rss_bytes: super::host::resident_bytes(),
+        rss_bytes: 0,
         receivers: receivers
             .iter()
             .map(|row| ReceiverSummary {

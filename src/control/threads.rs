@@ -4,12 +4,13 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use core_affinity::CoreId;
 use crossbeam_channel::{Receiver as Inbox, Sender};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::host::resident_bytes;
 use crate::datapath::backend::Backend;
 use crate::datapath::batch::Batch;
 use crate::datapath::coalesce::Coalescer;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) wakers: Vec<Arc<Waker>>,
     /// Readable when something happened that the engine's owner should look at.
     event: EventFd,
+    /// Resident memory when the first receiver ended: later it is given back.
+    pub(crate) rss_bytes: AtomicU64,
     /// Threads that have not ended.
     pub(crate) alive: AtomicUsize,
     /// How threads ended.
@@ -50,7 +53,8 @@ impl Shared {
     pub(crate) fn new(wakers: Vec<Arc<Waker>>, reports: Sender<Report>) -> nix::Result<Self> {
         let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let stop = Arc::new(Stop::default());
-        Ok(Self { stop, wakers, event, alive: AtomicUsize::new(0), reports })
+        let (rss_bytes, alive) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Ok(Self { stop, wakers, event, rss_bytes, alive, reports })
     }
 
     pub(crate) fn event(&self) -> &EventFd {
@@ -164,15 +168,15 @@ impl<H: Handler> ReceiverLife<H> {
         // Built here, not by the engine: a SINGLE_ISSUER ring belongs to the thread that made it.
         shared.report(move || match self.kind {
             BackendKind::IoUring(size) => {
-                self.live(Ring::new(listeners, waker, size).map_err(fail))
+                self.live(Ring::new(listeners, waker, size).map_err(fail), shared)
             }
             BackendKind::Recvmmsg { messages } => {
-                self.live(Mmsg::new(listeners, waker, messages).map_err(fail))
+                self.live(Mmsg::new(listeners, waker, messages).map_err(fail), shared)
             }
         });
     }
 
-    fn live<B: Backend>(self, backend: Result<B, Error>) -> Result<Report, Error> {
+    fn live<B: Backend>(self, backend: Result<B, Error>, shared: &Shared) -> Result<Report, Error> {
         let index = self.index;
         // Nobody waits any more if another receiver has failed.
         let _ = self.ready.send(backend.is_ok());
@@ -181,6 +185,7 @@ impl<H: Handler> ReceiverLife<H> {
             Receiver::new(backend, self.dispatcher, self.transmitter, self.coalescer, self.links)
                 .with_drain_bound_ns(self.drain_bound_ns);
         let lived = catch_unwind(AssertUnwindSafe(|| receiver.run()));
+        shared.rss_bytes.fetch_max(resident_bytes(), Ordering::SeqCst);
         match lived {
             Ok(Ok(left)) => Ok(Report::Receiver(left)),
             Ok(Err(source)) => Err(Error::Receiver { receiver: index, step: "receiving", source }),

@@ -293,6 +293,26 @@ impl Ring {
         if watch_waker { self.watch_waker() } else { Ok(()) }
     }
 
+    /// Cancels what is armed and awaits its end. Bounded: a cancelled receive ends in the same enter,
+    /// or in the next.
+    fn end_receives(&mut self) -> io::Result<()> {
+        for listener in 0..self.listeners.len() {
+            if self.armed[listener] {
+                self.disarm(listener)?;
+            }
+        }
+        for _ in 0..64 {
+            if !self.armed.contains(&true) {
+                break;
+            }
+            self.pending.clear();
+            let wait = Wait::Sleep { gather_us: 0, timeout_ns: 10_000_000, frames: true };
+            self.enter_kernel(wait)?;
+            self.reap()?;
+        }
+        Ok(())
+    }
+
     fn parse(&self, received: Received) -> Outcome<'_> {
         let Ok(len) = usize::try_from(received.result) else {
             return Outcome::Failed(-received.result);
@@ -445,24 +465,12 @@ impl Backend for Ring {
 
 impl Drop for Ring {
     /// An armed multishot may write into slots: cancel every one and await its last completion
-    /// before the memory goes.
+    /// before the memory goes. Then let go of the registered sockets: the kernel tears a ring down
+    /// some time after its descriptor is closed, and until then their ports would stay taken.
     fn drop(&mut self) {
-        for listener in 0..self.listeners.len() {
-            if self.armed[listener] && self.disarm(listener).is_err() {
-                return;
-            }
-        }
-        // Bounded: a cancelled receive ends in the same enter, or in the next.
-        for _ in 0..64 {
-            if !self.armed.contains(&true) {
-                return;
-            }
-            self.pending.clear();
-            let wait = Wait::Sleep { gather_us: 0, timeout_ns: 10_000_000, frames: true };
-            if self.enter_kernel(wait).is_err() || self.reap().is_err() {
-                return;
-            }
-        }
+        // A ring that cannot be entered any more cannot write either.
+        let _ = self.end_receives();
+        let _ = self.ring.submitter().unregister_files();
     }
 }
 

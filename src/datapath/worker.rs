@@ -83,6 +83,8 @@ impl<H: Handler> Worker<H> {
     pub fn process(&mut self, batch: &Batch) {
         let now_ns = clock::monotonic_ns();
         self.counts.taken += batch.len();
+        // Shown before the handler has them: one that never returns must not hide them.
+        self.shared.counts.publish(&self.counts);
         self.record_latency(batch, now_ns);
         self.replies.begin(batch.receiver);
         self.handler.handle(batch, &mut self.replies);
