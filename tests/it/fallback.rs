@@ -24,7 +24,7 @@ fn io_uring_refused_by_seccomp_falls_back_and_says_so() {
         for errno in [libc::EPERM, libc::ENOSYS] {
             println!("{name} refused with {errno}");
             let child = Child::new("fallback::child_without_io_uring");
-            child.env("CALL", call).env("ERRNO", errno).pass();
+            child.env("CALL", &call).env("ERRNO", &errno).pass();
         }
     }
 }

@@ -12,7 +12,7 @@ const SLACK_BYTES: u64 = 1 << 20;
 #[test]
 fn memory_in_use_stays_flat_over_a_run_at_overload() {
     for overload in ["wait", "drop"] {
-        Child::new("footprint::child_at_overload").env("OVERLOAD", overload).pass();
+        Child::new("footprint::child_at_overload").env("OVERLOAD", &overload).pass();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What only a network does: a slow path that fills the send buffer, an MTU that refuses a train. In
 //! network namespaces joined by a veth pair, as root; skipped with a printed reason elsewhere.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -319,6 +320,28 @@ fn a_load_over_a_cable_balances() {
             consistent(&summary);
             let ledger = summary.ledger;
             assert_eq!(ledger.received + ledger.dropped.kernel, sent, "{summary:#?}");
+        }
+    }
+}
+
+/// With SO_REUSEPORT the kernel may choose a port that another such socket of this user holds: two
+/// engines would share it without a word. Eight of them have ten ports to choose from here.
+#[test]
+fn engines_that_let_the_kernel_choose_never_share_a_port() {
+    let Some(cable) = Cable::lay() else { return };
+    let range = "sysctl -qw net.ipv4.ip_local_port_range=40000\t40009";
+    let range = range.split(' ').collect::<Vec<_>>();
+    let set = Command::new("ip").args(["netns", "exec", &cable.engine]).args(range).output();
+    assert!(set.unwrap().status.success());
+    for backend in BACKENDS {
+        for receivers in [1, 2] {
+            let builder = || small(backend).receivers(receivers).slots(4).reply_bytes(0);
+            let engines: Vec<_> = (0..8).map(|_| cable.engine(builder(), 0)).collect();
+            let ports: HashSet<_> = engines.iter().map(|engine| engine.addresses()[0]).collect();
+            assert_eq!(ports.len(), engines.len(), "{ports:?}");
+            for engine in engines {
+                consistent(&stop(engine));
+            }
         }
     }
 }

@@ -55,7 +55,7 @@ fn a_handler_that_panics_ends_the_engine_with_its_message() {
 #[test]
 fn a_program_whose_handler_panics_ends_non_zero_and_says_why() {
     for workers in [0, 1] {
-        let child = Child::new("panics::child_with_a_fragile_handler").env("WORKERS", workers);
+        let child = Child::new("panics::child_with_a_fragile_handler").env("WORKERS", &workers);
         let output = child.run();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");

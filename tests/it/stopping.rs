@@ -49,7 +49,7 @@ fn a_stop_reads_every_socket_to_its_end() {
             let mut spec = load_spec(rig.target());
             spec.count = Some(1);
             let first = send_load(&spec);
-            rig.gate().await_held(1);
+            rig.await_held(1);
             spec.count = Some(3000);
             let sent = send_load(&spec);
             rig.engine.request_stop();
@@ -75,7 +75,7 @@ fn what_a_bounded_drain_leaves_is_counted_as_unread() {
             let mut spec = load_spec(rig.target());
             (spec.train, spec.count) = (train, Some(1000 * train as u64));
             let sent = send_load(&spec);
-            rig.gate().await_held(1);
+            rig.await_held(1);
             rig.engine.request_stop();
             rig.await_stats("the sockets to be read to their end", |stats| {
                 stats.ledger.received + stats.ledger.unread_at_stop == sent
@@ -98,7 +98,7 @@ fn an_abort_reports_what_was_on_the_way_as_queued() {
         let mut spec = load_spec(rig.target());
         spec.count = Some(3000);
         let sent = send_load(&spec);
-        rig.gate().await_held(1);
+        rig.await_held(1);
         rig.engine.abort();
         let (summary, records) = rig.stop();
         consistent(&summary);
@@ -121,7 +121,7 @@ fn an_abort_leaves_a_handler_that_never_returns_and_reports_what_it_held() {
         let mut spec = load_spec(rig.target());
         spec.count = Some(100);
         let sent = send_load(&spec);
-        rig.gate().await_held(1);
+        rig.await_held(1);
         rig.await_stats("all to be taken", |stats| stats.ledger.received == sent);
         rig.engine.abort();
         let summary = rig.stop_held();
@@ -244,7 +244,7 @@ fn a_stop_may_be_followed_by_an_abort() {
         let mut spec = load_spec(rig.target());
         spec.count = Some(2000);
         let sent = send_load(&spec);
-        rig.gate().await_held(1);
+        rig.await_held(1);
         rig.engine.request_stop();
         assert!(!rig.engine.wait(Duration::ZERO), "the handler is held");
         rig.engine.abort();

@@ -117,7 +117,7 @@ fn digest(payload: &[u8]) -> u64 {
 
 /// Holds handlers back for as long as a test wants. Dropping it opens it.
 #[derive(Debug)]
-pub(crate) struct Gate {
+struct Gate {
     state: Mutex<GateState>,
     changed: Condvar,
 }
@@ -129,7 +129,7 @@ struct GateState {
 }
 
 impl Gate {
-    pub(crate) fn new(open: bool) -> Arc<Self> {
+    fn new(open: bool) -> Arc<Self> {
         Arc::new(Self { state: Mutex::new(GateState { open, held: 0 }), changed: Condvar::new() })
     }
 
@@ -138,7 +138,7 @@ impl Gate {
     }
 
     /// What a handler calls.
-    pub(crate) fn pass(&self) {
+    fn pass(&self) {
         let mut state = self.state();
         state.held += 1;
         self.changed.notify_all();
@@ -148,17 +148,13 @@ impl Gate {
         state.held -= 1;
     }
 
-    pub(crate) fn open(&self) {
+    fn open(&self) {
         self.state().open = true;
         self.changed.notify_all();
     }
 
-    /// Waits until `count` handlers are held.
-    pub(crate) fn await_held(&self, count: usize) {
-        let fewer = |state: &mut GateState| state.held < count;
-        let (_state, waited) =
-            self.changed.wait_timeout_while(self.state(), DEADLINE, fewer).unwrap();
-        assert!(!waited.timed_out(), "hung: waited for {count} handlers at the gate");
+    fn held(&self) -> usize {
+        self.state().held
     }
 }
 
@@ -211,8 +207,18 @@ impl Rig {
         self.engine.addresses()[0]
     }
 
-    pub(crate) fn gate(&self) -> &Gate {
-        &self.gate.0
+    /// Lets the handlers go.
+    pub(crate) fn open(&self) {
+        self.gate.0.open();
+    }
+
+    /// Waits until `count` handlers are held at the gate.
+    pub(crate) fn await_held(&self, count: usize) {
+        let what = format!("{count} handlers at the gate");
+        self.await_stats(&what, |_| {
+            assert!(!self.engine.has_ended(), "the engine has ended: {:?}", self.engine);
+            self.gate.0.held() >= count
+        });
     }
 
     /// Waits until the engine's own figures satisfy `done`; every snapshot must balance.
@@ -469,7 +475,7 @@ impl Child {
         Self { prefix: Vec::new(), test, env: Vec::new() }
     }
 
-    pub(crate) fn env(mut self, key: &'static str, value: impl ToString) -> Self {
+    pub(crate) fn env(mut self, key: &'static str, value: &impl ToString) -> Self {
         self.env.push((key, value.to_string()));
         self
     }
