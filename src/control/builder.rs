@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Inbox, Sender, bounded};
 
 use super::config::{ArrivalsChoice, BackendChoice, Config, ListenAddr};
-use super::engine::{Engine, Parts, ReceiverSeat, WorkerSeat};
+use super::engine::{Engine, Parts, ReceiverSeat, WorkerSeat, aside};
 use super::host::Host;
 use super::plan::{Plan, plan};
 use super::summary::RunFacts;
@@ -145,7 +145,7 @@ fn choose_backend(config: &Config, plan: &Plan) -> Result<(BackendKind, &'static
         return Ok((recvmmsg, "recvmmsg", "asked for".to_owned()));
     }
     let size = RingSize { slots: plan.slots, cq_entries: config.cq_entries };
-    match (probe::io_uring(), config.backend) {
+    match (aside("ringest-probe", probe::io_uring)?, config.backend) {
         (Ok(features), choice) => {
             let asked = if choice == BackendChoice::IoUring { "asked for" } else { "probe passed" };
             let gathers = if features.min_wait {
@@ -208,12 +208,10 @@ fn open_sockets(config: &Config, plan: &Plan, counts_arrivals: bool) -> Result<S
     };
     for &wanted in &plan.listen {
         let mut address = wanted;
-        if address.port() != 0 {
-            Listener::claim(address)?;
-        }
         for receiver in 0..receivers {
             let spec = SocketSpec {
                 address,
+                first: receiver == 0,
                 gro: config.gro,
                 pktinfo: pktinfo && address.ip().is_unspecified(),
                 rcvbuf_bytes: config.rcvbuf_bytes,
@@ -317,7 +315,14 @@ impl Assembly<'_> {
         });
         let repliers = self.repliers(reply_pools, &wiring, &engine, make_handler);
         let (ready, ready_inbox) = bounded(receivers);
-        let routes = self.start_workers(&mut engine, repliers, &wiring)?;
+        let routes = match self.start_workers(&mut engine, repliers, &wiring) {
+            Ok(routes) => routes,
+            Err(error) => {
+                // Before the engine: workers end when nobody can send to them any more.
+                drop(wiring);
+                return Err(error);
+            }
+        };
         self.start_receivers(&mut engine, (pools, sockets.by_receiver, routes), wiring, &ready)?;
         for _ in 0..receivers {
             if ready_inbox.recv() != Ok(true) {

@@ -61,6 +61,20 @@ pub(crate) struct WorkerSeat {
     pub(crate) shared: Arc<WorkerShared>,
 }
 
+/// Runs `task` to its end on a thread of its own.
+pub(crate) fn aside<T: Send>(name: &str, task: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, task);
+        match thread {
+            Ok(thread) => match thread.join() {
+                Ok(done) => Ok(done),
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+            Err(source) => Err(Error::Thread { name: name.to_owned(), source }),
+        }
+    })
+}
+
 /// What the threads of an engine left when they had ended.
 #[derive(Default)]
 struct Remains {

@@ -137,7 +137,14 @@ fn load_program(instructions: &[u64]) -> io::Result<OwnedFd> {
     attr[0] = pair(BPF_PROG_TYPE_SOCKET_FILTER, instructions.len() as u64);
     attr[1] = instructions.as_ptr().expose_provenance() as u64;
     attr[2] = license.as_ptr().expose_provenance() as u64;
-    owned(bpf(BPF_PROG_LOAD, &mut attr)?)
+    // The verifier gives up with EAGAIN if a signal, or io_uring's task work, is pending.
+    let mut tries = 0;
+    loop {
+        match bpf(BPF_PROG_LOAD, &mut attr) {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries < 100 => tries += 1,
+            loaded => return owned(loaded?),
+        }
+    }
 }
 
 fn lookup(map: RawFd, index: u32) -> io::Result<u64> {

@@ -17,6 +17,11 @@ use super::counters::{PublishedReceiver, ReceiverCounts};
 use super::pool::Pool;
 use super::worker::{Handler, Worker, lane_of};
 
+/// Batches in a worker's queue from which on one that is not full waits for more. Too low and a
+/// worker that is briefly busy delays datagrams; too high and a slow worker's queue fills up with
+/// batches of one datagram each.
+const PARTIAL_BATCHES_MAX: usize = 4;
+
 /// Which worker a datagram goes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dispatch {
@@ -171,7 +176,7 @@ impl<H: Handler> Dispatcher<H> {
             if batch.push(frame, now_ns) {
                 return Enqueued::Yes;
             }
-            if self.hand_over(lane, counts) {
+            if self.hand_over(lane, true, counts) {
                 continue;
             }
             if self.overload == Overload::Wait {
@@ -194,7 +199,7 @@ impl<H: Handler> Dispatcher<H> {
     pub fn flush(&mut self, counts: &ReceiverCounts) -> bool {
         let mut all = true;
         for lane in 0..self.open.len() {
-            all &= self.hand_over(lane, counts);
+            all &= self.hand_over(lane, false, counts);
         }
         all
     }
@@ -204,16 +209,18 @@ impl<H: Handler> Dispatcher<H> {
         self.unix_offset_ns = clock::unix_offset_ns();
     }
 
-    fn hand_over(&mut self, lane: usize, counts: &ReceiverCounts) -> bool {
+    fn hand_over(&mut self, lane: usize, full: bool, counts: &ReceiverCounts) -> bool {
         let Some(mut batch) = self.open[lane].take() else { return true };
         // Before the worker can publish that it handled them, so that no reader sees more handled
         // than queued.
         self.published.publish(counts);
         match &mut self.route {
             Route::Inline(worker) => {
-                worker.process(&batch);
-                self.pool.put(batch);
-                return true;
+                if worker.has_reply_room() {
+                    worker.process(&batch);
+                    self.pool.put(batch);
+                    return true;
+                }
             }
             Route::Queues(queues) => {
                 let (tries, spread) = match self.dispatch {
@@ -223,6 +230,9 @@ impl<H: Handler> Dispatcher<H> {
                 for _ in 0..tries {
                     let worker = if spread { self.next_worker } else { lane };
                     self.next_worker = (worker + 1) % queues.len();
+                    if !full && queues[worker].len() >= PARTIAL_BATCHES_MAX {
+                        continue;
+                    }
                     match queues[worker].try_send(batch) {
                         Ok(()) => return true,
                         // Gone only after a panic there; the engine aborts then.

@@ -9,9 +9,14 @@
 //!
 //! The stack comes before the channel so that the batch used last, still in cache, is used next.
 
+use std::time::Duration;
+
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::batch::Batch;
+
+/// Long enough that the channel is slept on, short enough for a start.
+pub const SETTLE_IN: Duration = Duration::from_millis(1);
 
 /// One thread's supply of empty batches.
 #[derive(Debug)]
@@ -43,6 +48,19 @@ impl Pool {
             return None;
         }
         self.take().or_else(|| self.home.recv().ok())
+    }
+
+    /// Whether [`take`](Self::take) would find a batch; true for a pool made empty, whose owner does
+    /// not wait for any.
+    pub fn has_spare(&mut self) -> bool {
+        self.gather();
+        self.total == 0 || !self.spare.is_empty()
+    }
+
+    /// Sleeps once, for a moment, on the way home: a thread's first sleep on a channel allocates its
+    /// place there, and that is better done before the first datagram.
+    pub fn settle_in(&mut self) {
+        self.spare.extend(self.home.recv_timeout(SETTLE_IN));
     }
 
     /// Puts back a batch that never left the thread.

@@ -18,7 +18,9 @@ pub struct Features {
     pub min_wait: bool,
 }
 
-/// Tries io_uring.
+/// Tries io_uring. Call it on a thread that ends soon: the kernel takes a closed ring down later, and
+/// for that interrupts the thread that made it (EINTR from its next slow call, EAGAIN from the bpf
+/// verifier).
 ///
 /// # Errors
 /// What was refused and what would mend it, as one sentence.

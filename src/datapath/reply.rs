@@ -113,6 +113,16 @@ impl Replies {
         }
     }
 
+    /// Whether an empty batch is here, or there are none at all and replies are refused anyway.
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.pool.has_spare()
+    }
+
+    /// See [`Pool::settle_in`].
+    pub(crate) fn settle_in(&mut self) {
+        self.pool.settle_in();
+    }
+
     /// Replies that found no room, since the last call.
     pub(crate) fn take_failed(&mut self) -> u64 {
         std::mem::take(&mut self.failed)

@@ -49,7 +49,7 @@ enum Tag {
     Receive(usize),
     Wake,
     Send(usize),
-    Writable,
+    Writable(usize),
     Cancel,
 }
 
@@ -59,7 +59,7 @@ impl Tag {
             Self::Receive(listener) => (1, listener),
             Self::Wake => (2, 0),
             Self::Send(index) => (3, index),
-            Self::Writable => (4, 0),
+            Self::Writable(listener) => (4, listener),
             Self::Cancel => (5, 0),
         };
         kind << 32 | index as u64
@@ -71,7 +71,7 @@ impl Tag {
             1 => Self::Receive(index),
             2 => Self::Wake,
             3 => Self::Send(index),
-            4 => Self::Writable,
+            4 => Self::Writable(index),
             _ => Self::Cancel,
         }
     }
@@ -101,6 +101,10 @@ pub struct Ring {
     armed: Vec<bool>,
     can_gather: bool,
     overflows: u64,
+    /// Listeners with a poll for writability in the kernel.
+    awaiting: Vec<bool>,
+    /// The ring is being taken down: nothing is armed again.
+    closing: bool,
     /// A wake-up, writability or anything else but datagrams came in the last enter.
     woken: bool,
 }
@@ -186,6 +190,7 @@ impl Ring {
             .iter()
             .map(|l| Door { fd: l.as_raw_fd(), is_v6: l.address().is_ipv6() })
             .collect();
+        let listener_count = listeners.len();
         let mut this = Self {
             pending: VecDeque::with_capacity(usize::from(size.slots) + 4 * listeners.len() + 8),
             send_results: vec![None; SENDS_MAX],
@@ -194,6 +199,8 @@ impl Ring {
             doors,
             overflows: 0,
             woken: false,
+            closing: false,
+            awaiting: vec![false; listener_count],
             ring,
             slots,
             template,
@@ -286,21 +293,25 @@ impl Ring {
                         *result = Some(cqe.result());
                     }
                 }
-                Tag::Writable => self.woken = true,
+                Tag::Writable(listener) => {
+                    self.awaiting[listener] = false;
+                    self.woken = true;
+                }
                 Tag::Cancel => {}
             }
         }
-        if watch_waker { self.watch_waker() } else { Ok(()) }
+        if watch_waker && !self.closing { self.watch_waker() } else { Ok(()) }
     }
 
-    /// Cancels what is armed and awaits its end. Bounded: a cancelled receive ends in the same enter,
+    /// Cancels all there is and awaits the end of every receive. Bounded: a cancelled receive ends in the same enter,
     /// or in the next.
     fn end_receives(&mut self) -> io::Result<()> {
-        for listener in 0..self.listeners.len() {
-            if self.armed[listener] {
-                self.disarm(listener)?;
-            }
-        }
+        self.closing = true;
+        // Everything, polls included: before Linux 6.13 unregistering files waits for what uses them.
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::any());
+        self.push(&cancel.build().user_data(Tag::Cancel.encode()))?;
+        self.enter_kernel(Wait::Poll)?;
+        self.reap()?;
         for _ in 0..64 {
             if !self.armed.contains(&true) {
                 break;
@@ -364,6 +375,8 @@ impl Backend for Ring {
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.slots.publish();
         let frames = !matches!(wait, Wait::Sleep { frames: false, .. });
+        // Sends reap too: what arrived meanwhile is here already, and nothing would wake us for it.
+        let wait = if frames && !self.pending.is_empty() { Wait::Poll } else { wait };
         loop {
             self.woken = false;
             let before = self.pending.len();
@@ -446,8 +459,12 @@ impl Backend for Ring {
     }
 
     fn await_writable(&mut self, listener: usize) -> io::Result<()> {
+        // One at a time: this is asked every turn, and each poll would stay until there is room.
+        if std::mem::replace(&mut self.awaiting[listener], true) {
+            return Ok(());
+        }
         let poll = opcode::PollAdd::new(Self::fixed(listener), libc::POLLOUT as u32);
-        self.push(&poll.build().user_data(Tag::Writable.encode()))
+        self.push(&poll.build().user_data(Tag::Writable(listener).encode()))
     }
 
     fn turn_away(&mut self, listener: usize) -> io::Result<()> {
@@ -518,7 +535,7 @@ mod tests {
 
     #[test]
     fn tags_come_back_as_they_went() {
-        for tag in [Tag::Receive(7), Tag::Wake, Tag::Send(63), Tag::Writable, Tag::Cancel] {
+        for tag in [Tag::Receive(7), Tag::Wake, Tag::Send(63), Tag::Writable(3), Tag::Cancel] {
             assert_eq!(Tag::decode(tag.encode()), tag);
         }
     }

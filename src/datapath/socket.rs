@@ -17,6 +17,11 @@ use crate::error::{Error, Result};
 pub struct SocketSpec {
     /// Where to listen; port 0 lets the kernel choose.
     pub address: SocketAddr,
+    /// The first socket of its address's group: it binds alone, so that nobody else holds the
+    /// address, and joins SO_REUSEPORT afterwards. With the option set before, bind(2) shares an
+    /// address with any such socket of this user without a word, and given port 0 may even choose
+    /// one that is taken.
+    pub first: bool,
     /// Let the kernel hand over trains (UDP_GRO, Linux 5.0).
     pub gro: bool,
     /// Ask for the address each datagram was sent to (IP_PKTINFO, IPV6_RECVPKTINFO).
@@ -52,7 +57,9 @@ impl Listener {
         let address = spec.address;
         let fail = |step| move |source: io::Error| Error::Socket { address, step, source };
         let socket = new_socket(address)?;
-        socket.set_reuse_port(true).map_err(fail("SO_REUSEPORT"))?;
+        if !spec.first {
+            socket.set_reuse_port(true).map_err(fail("SO_REUSEPORT"))?;
+        }
         socket.set_nonblocking(true).map_err(fail("O_NONBLOCK"))?;
         if spec.gro {
             setsockopt(&socket, sockopt::UdpGroSegment, &true)
@@ -75,6 +82,9 @@ impl Listener {
             arrivals.attach(&socket).map_err(fail("SO_ATTACH_BPF"))?;
         }
         socket.bind(&SockAddr::from(address)).map_err(|source| bind_error(address, source))?;
+        if spec.first {
+            socket.set_reuse_port(true).map_err(fail("SO_REUSEPORT"))?;
+        }
         let bound = socket.local_addr().map_err(fail("getsockname"))?;
         let rcvbuf_bytes = socket.recv_buffer_size().map_err(fail("SO_RCVBUF"))?;
         Ok(Self {
@@ -86,17 +96,6 @@ impl Listener {
             arrivals,
             drops_seen: 0,
         })
-    }
-
-    /// Fails if anyone holds the address already. SO_REUSEPORT would share it without a word, and
-    /// two programs would each lose half of the datagrams.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn claim(address: SocketAddr) -> Result<()> {
-        new_socket(address)?
-            .bind(&SockAddr::from(address))
-            .map_err(|source| bind_error(address, source))
     }
 
     /// Where it listens, with the port the kernel chose.
@@ -222,6 +221,7 @@ mod tests {
     fn spec(rcvbuf_bytes: usize) -> SocketSpec {
         SocketSpec {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            first: true,
             gro: false,
             pktinfo: false,
             rcvbuf_bytes,
@@ -260,7 +260,8 @@ mod tests {
     #[test]
     fn a_port_shared_by_reuseport_counts_as_taken() {
         let first = Listener::open(&spec(4096), None).unwrap();
-        let error = Listener::claim(first.address()).unwrap_err();
+        let spec = SocketSpec { address: first.address(), ..spec(4096) };
+        let error = Listener::open(&spec, None).unwrap_err();
         assert!(matches!(error, Error::PortTaken { .. }), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::clock;
 use super::counters::{PublishedWorker, WorkerCounts};
 use super::histogram::Histogram;
-use super::pool::Pool;
+use super::pool::{Pool, SETTLE_IN};
 use super::reply::Replies;
 use super::waker::{ROOM, Stop, Waker};
 
@@ -132,6 +132,12 @@ impl<H: Handler> Worker<H> {
         self.counts
     }
 
+    /// Whether the replies to one more batch have room. Only an inline handler needs to ask: a worker
+    /// waits for it.
+    pub fn has_reply_room(&mut self) -> bool {
+        self.replies.has_room()
+    }
+
     /// Ends the worker: its lanes are closed, its reply batches may still come home.
     #[must_use]
     pub fn into_reply_pool(self) -> Pool {
@@ -152,7 +158,9 @@ impl<H: Handler> Worker<H> {
         wakers: &[Arc<Waker>],
         stop: &Stop,
     ) {
-        while let Ok(mut batch) = queue.recv() {
+        self.replies.settle_in();
+        let mut next = queue.recv_timeout(SETTLE_IN).or_else(|_| queue.recv());
+        while let Ok(mut batch) = next {
             if stop.is_aborting() {
                 // Taken but never handled: the ledger shows it as still queued.
                 self.counts.taken += batch.len();
@@ -167,6 +175,7 @@ impl<H: Handler> Worker<H> {
             let _ = homes[receiver].send(batch);
             wakers[receiver].poke(ROOM);
             self.tick();
+            next = queue.recv();
         }
         if !stop.is_aborting() {
             self.finish();
