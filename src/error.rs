@@ -87,8 +87,7 @@ pub enum Error {
     },
     /// Counting arrivals was asked for and cannot be had.
     #[error(
-        "arrivals cannot be counted: {source}; it takes CAP_BPF and CAP_NET_ADMIN (or root) \
-         and Linux 5.7; `--arrivals auto` goes on without"
+        "arrivals cannot be counted: {source}{}; `--arrivals auto` goes on without", source.hint()
     )]
     Arrivals {
         /// Which step failed and what the kernel said.
@@ -115,6 +114,12 @@ pub enum Error {
         message: String,
         /// Datagrams in the batch it was given.
         datagrams: u64,
+    },
+    /// A thread of the engine panicked outside any handler: a bug in the engine, never in its use.
+    #[error("a thread of the engine panicked: {message}; this is a bug in ringest")]
+    Panicked {
+        /// The panic's message.
+        message: String,
     },
     /// A batch did not come home: a bug in the engine, never in its use.
     #[error("{missing} batches did not come home after the stop; this is a bug in ringest")]

@@ -121,7 +121,7 @@ impl World {
             Sim::new(seed),
             Dispatcher::new(pool, route, spec, published),
             Transmitter::new(inbox, reply_homes, 50_000_000),
-            Coalescer::new(1000, 10_000),
+            Coalescer::new(1000, 8 << 20),
             links,
         );
         Self { receiver, benches, shared, home, stop, chance, reply_pools: Vec::new() }

@@ -224,6 +224,7 @@ impl Drop for Peer {
 /// A socket like the engine's, without a program that counts arrivals.
 pub(crate) fn open(gro: bool) -> Result<Listener, Failure> {
     let spec = SocketSpec {
+        only_v6: false,
         first: true,
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         gro,

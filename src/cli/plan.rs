@@ -20,7 +20,8 @@ pub(super) fn print(plan: &Plan) -> Result<(), Failure> {
 fn render(plan: &Plan, paint: Paint) -> String {
     let mut text = format!("{}\n\n", paint.bold("ringest plan: nothing was opened"));
     for address in &plan.listen {
-        text += &format!("  {:<14}{address}\n", "listen");
+        let alone = if address.only_v6 { " (IPv6 alone)" } else { "" };
+        text += &format!("  {:<14}{}{alone}\n", "listen", address.address);
     }
     text.push('\n');
     for (index, core) in plan.receiver_cores.iter().enumerate() {

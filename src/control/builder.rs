@@ -24,7 +24,7 @@ use crate::datapath::probe;
 use crate::datapath::receiver::ReceiverLinks;
 use crate::datapath::reply::{Replies, ReplyLane, Transmitter};
 use crate::datapath::ring::RingSize;
-use crate::datapath::socket::{Listener, SMALL_DATAGRAM_COST_BYTES, SocketSpec};
+use crate::datapath::socket::{Listener, SocketSpec};
 use crate::datapath::waker::Waker;
 use crate::datapath::worker::{Handler, Worker, WorkerShared};
 use crate::error::{Error, Result};
@@ -120,9 +120,9 @@ impl Builder {
         let config = self.config;
         let host = Host::read();
         let plan = plan(&config, &host)?;
-        let (kind, backend, backend_reason) = choose_backend(&config, &plan)?;
-        let (counts_arrivals, arrivals_reason) = choose_arrivals(&config)?;
-        let sockets = open_sockets(&config, &plan, counts_arrivals)?;
+        let Chosen { kind, name: backend, reason: backend_reason, gathers } =
+            choose_backend(&config, &plan)?;
+        let (sockets, arrivals_reason) = open_sockets(&config, &plan)?;
         let rcvbuf = sockets.rcvbuf_bytes();
         let mut warnings = plan.warnings.clone();
         warnings.extend(rcvbuf_warning(config.rcvbuf_bytes, rcvbuf, &host));
@@ -132,19 +132,32 @@ impl Builder {
             arrivals_reason,
             listen: sockets.addresses.clone(),
             gro: config.gro,
-            coalesce_bound: if backend == "io_uring" { config.coalesce } else { Duration::ZERO },
+            coalesce_bound: if gathers { config.coalesce } else { Duration::ZERO },
         };
         let assembly = Assembly { config: &config, plan: &plan, kind, rcvbuf };
         assembly.start(sockets, make_handler, facts, warnings)
     }
 }
 
-fn choose_backend(config: &Config, plan: &Plan) -> Result<(BackendKind, &'static str, String)> {
-    let recvmmsg = BackendKind::Recvmmsg { messages: MESSAGES_MAX.min(plan.slots.into()) };
+/// The way datagrams will be taken, and why.
+struct Chosen {
+    kind: BackendKind,
+    name: &'static str,
+    reason: String,
+    /// Whether sleeps can gather datagrams.
+    gathers: bool,
+}
+
+fn choose_backend(config: &Config, plan: &Plan) -> Result<Chosen> {
+    let recvmmsg = |reason: String| Chosen {
+        kind: BackendKind::Recvmmsg { messages: MESSAGES_MAX.min(plan.slots.into()) },
+        name: "recvmmsg",
+        reason,
+        gathers: false,
+    };
     if config.backend == BackendChoice::Recvmmsg {
-        return Ok((recvmmsg, "recvmmsg", "asked for".to_owned()));
+        return Ok(recvmmsg("asked for".to_owned()));
     }
-    let size = RingSize { slots: plan.slots, cq_entries: config.cq_entries };
     match (aside("ringest-probe", probe::io_uring)?, config.backend) {
         (Ok(features), choice) => {
             let asked = if choice == BackendChoice::IoUring { "asked for" } else { "probe passed" };
@@ -153,21 +166,18 @@ fn choose_backend(config: &Config, plan: &Plan) -> Result<(BackendKind, &'static
             } else {
                 "multishot recvmsg; no min_wait before Linux 6.12, so wake-ups are not coalesced"
             };
-            Ok((BackendKind::IoUring(size), "io_uring", format!("{asked}: {gathers}")))
+            Ok(Chosen {
+                kind: BackendKind::IoUring(RingSize {
+                    slots: plan.slots,
+                    cq_entries: config.cq_entries,
+                }),
+                name: "io_uring",
+                reason: format!("{asked}: {gathers}"),
+                gathers: features.min_wait,
+            })
         }
         (Err(reason), BackendChoice::IoUring) => Err(Error::IoUringRefused { reason }),
-        (Err(reason), _) => Ok((recvmmsg, "recvmmsg", format!("io_uring refused: {reason}"))),
-    }
-}
-
-fn choose_arrivals(config: &Config) -> Result<(bool, String)> {
-    if config.arrivals == ArrivalsChoice::Off {
-        return Ok((false, "not counted: switched off".to_owned()));
-    }
-    match (Arrivals::load(), config.arrivals) {
-        (Ok(_), _) => Ok((true, "counted by a socket filter (eBPF)".to_owned())),
-        (Err(source), ArrivalsChoice::Bpf) => Err(Error::Arrivals { source }),
-        (Err(source), _) => Ok((false, format!("not counted: {source}; it takes CAP_BPF"))),
+        (Err(reason), _) => Ok(recvmmsg(format!("io_uring refused: {reason}"))),
     }
 }
 
@@ -198,7 +208,22 @@ impl Sockets {
     }
 }
 
-fn open_sockets(config: &Config, plan: &Plan, counts_arrivals: bool) -> Result<Sockets> {
+/// Opens every socket, with arrivals counted as asked; says how they are.
+fn open_sockets(config: &Config, plan: &Plan) -> Result<(Sockets, String)> {
+    let open = |counts_arrivals| open_all(config, plan, counts_arrivals);
+    if config.arrivals == ArrivalsChoice::Off {
+        return Ok((open(false)?, "not counted: switched off".to_owned()));
+    }
+    match open(true) {
+        Ok(sockets) => Ok((sockets, "counted by a socket filter (eBPF)".to_owned())),
+        Err(Error::Arrivals { source }) if config.arrivals == ArrivalsChoice::Auto => {
+            Ok((open(false)?, format!("not counted: {source}{}", source.hint())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn open_all(config: &Config, plan: &Plan, counts_arrivals: bool) -> Result<Sockets> {
     let receivers = plan.receiver_cores.len();
     let pktinfo = plan.wants_pktinfo(config);
     let mut sockets = Sockets {
@@ -206,18 +231,19 @@ fn open_sockets(config: &Config, plan: &Plan, counts_arrivals: bool) -> Result<S
         by_receiver: std::iter::repeat_with(Vec::new).take(receivers).collect(),
         arrivals: std::iter::repeat_with(Vec::new).take(receivers).collect(),
     };
-    for &wanted in &plan.listen {
-        let mut address = wanted;
+    for wanted in &plan.listen {
+        let mut address = wanted.address;
         for receiver in 0..receivers {
             let spec = SocketSpec {
                 address,
+                only_v6: wanted.only_v6,
                 first: receiver == 0,
                 gro: config.gro,
                 pktinfo: pktinfo && address.ip().is_unspecified(),
                 rcvbuf_bytes: config.rcvbuf_bytes,
             };
             let arrivals = if counts_arrivals { Some(Arc::new(Arrivals::load()?)) } else { None };
-            let listener = Listener::open(&spec, arrivals.clone())?;
+            let listener = Listener::open(&spec, arrivals.as_deref())?;
             // With port 0 the first socket of the group chooses for the others.
             address = listener.address();
             sockets.by_receiver[receiver].push(listener);
@@ -324,6 +350,7 @@ impl Assembly<'_> {
             }
         };
         self.start_receivers(&mut engine, (pools, sockets.by_receiver, routes), wiring, &ready)?;
+        drop(ready);
         for _ in 0..receivers {
             if ready_inbox.recv() != Ok(true) {
                 // A receiver could not be set up; stopping tells which and why.
@@ -425,7 +452,6 @@ impl Assembly<'_> {
                 stop: Arc::clone(&wiring.shared.stop),
                 all_wakers: wiring.shared.wakers.clone(),
             };
-            let depth = self.rcvbuf / SMALL_DATAGRAM_COST_BYTES;
             let life = ReceiverLife {
                 index,
                 core: self.plan.receiver_cores[index],
@@ -437,7 +463,7 @@ impl Assembly<'_> {
                     wiring.reply_homes.clone(),
                     nanos(config.send_timeout),
                 ),
-                coalescer: Coalescer::new(micros(config.coalesce), depth as u64),
+                coalescer: Coalescer::new(micros(config.coalesce), self.rcvbuf),
                 links,
                 drain_bound_ns: nanos(config.drain),
                 ready: ready.clone(),
@@ -449,7 +475,7 @@ impl Assembly<'_> {
 }
 
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4)
 }
 
 fn micros(duration: Duration) -> u32 {

@@ -179,9 +179,11 @@ impl Engine {
     /// Waits until the engine has ended by itself (the limit was reached, or a thread failed) or
     /// the time is up. Returns whether it has ended.
     pub fn wait(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        // A time beyond all clocks is no deadline.
+        let deadline = Instant::now().checked_add(timeout);
         while !self.has_ended() {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left =
+                deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return false;
             }
@@ -289,7 +291,7 @@ fn arrived(arrivals: &[Arc<Arrivals>]) -> Option<u64> {
 }
 
 impl AsFd for Engine {
-    /// Readable when a thread has ended or the limit was reached.
+    /// Readable when a thread has ended; reaching the limit ends them all.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.parts.shared.event().as_fd()
     }

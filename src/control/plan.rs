@@ -17,7 +17,7 @@ pub struct Plan {
     /// The core of each worker; empty: handlers run on the receivers.
     pub worker_cores: Vec<usize>,
     /// Addresses to bind, in the order given.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Bind>,
     /// Slots per receiver, a power of two.
     pub slots: u16,
     /// Frames a batch holds at most.
@@ -30,6 +30,15 @@ pub struct Plan {
     pub bill: Vec<BillLine>,
     /// What the operator should know.
     pub warnings: Vec<String>,
+}
+
+/// One address to bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// The address.
+    pub address: SocketAddr,
+    /// `[::]` takes IPv6 alone, because an IPv4 address with its port is listed too.
+    pub only_v6: bool,
 }
 
 /// One line of the memory bill.
@@ -74,7 +83,7 @@ pub fn plan(config: &Config, host: &Host) -> Result<Plan> {
         bytes => (bytes / config.batch_bytes / repliers).max(2),
     };
     let slots = u16::try_from(config.slots.next_power_of_two()).unwrap_or(32_768);
-    let listen: Vec<_> = config.listen.iter().map(|address| address.resolve(host.ipv6)).collect();
+    let listen = binds(config, host)?;
     if !host.ipv6 {
         for address in config.listen.iter().filter(|a| a.to_string().starts_with('*')) {
             warnings.push(format!("{address}: IPv6 is not available here, listening on IPv4 only"));
@@ -101,6 +110,31 @@ pub fn plan(config: &Config, host: &Host) -> Result<Plan> {
         ));
     }
     Ok(plan)
+}
+
+/// What to bind for each address. Two that overlap cannot both be bound: the kernel would call the
+/// port taken, and nobody could see by whom.
+fn binds(config: &Config, host: &Host) -> Result<Vec<Bind>> {
+    let resolved: Vec<_> = config.listen.iter().map(|listen| listen.resolve(host.ipv6)).collect();
+    let mut binds: Vec<Bind> =
+        resolved.iter().map(|&address| Bind { address, only_v6: false }).collect();
+    for (index, one) in resolved.iter().enumerate() {
+        for (other_index, other) in resolved.iter().enumerate() {
+            let wild = one.ip().is_unspecified();
+            if index == other_index || one.port() == 0 || one.port() != other.port() || !wild {
+                continue;
+            }
+            let explicit = matches!(config.listen[index], super::config::ListenAddr::At(_));
+            if one.is_ipv6() && other.is_ipv4() && explicit {
+                binds[index].only_v6 = true;
+            } else if one.is_ipv6() || other.is_ipv4() {
+                let reason =
+                    format!("{} covers it already; give one of the two", config.listen[index]);
+                return Err(setting("listen", &config.listen[other_index], reason));
+            }
+        }
+    }
+    Ok(binds)
 }
 
 fn setting(name: &'static str, value: &dyn ToString, reason: impl Into<String>) -> Error {
@@ -262,7 +296,7 @@ fn bill(config: &Config, plan: &Plan) -> Vec<BillLine> {
 impl Plan {
     /// Whether listeners ask for local addresses: replies from a wildcard address need them.
     pub(crate) fn wants_pktinfo(&self, config: &Config) -> bool {
-        config.reply_bytes > 0 && self.listen.iter().any(|address| address.ip().is_unspecified())
+        config.reply_bytes > 0 && self.listen.iter().any(|bind| bind.address.ip().is_unspecified())
     }
 }
 
@@ -337,6 +371,22 @@ mod tests {
                 Err(Error::Setting { setting, .. }) => assert_eq!(setting, name),
                 other => panic!("{name}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn overlapping_addresses_are_told_apart_or_refused() {
+        let listen = |addresses: &[&str]| {
+            let listen = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            plan(&Config { listen, ..Config::default() }, &host(2, None))
+        };
+        let both = listen(&["0.0.0.0:514", "[::]:514"]).unwrap();
+        assert_eq!([both.listen[0].only_v6, both.listen[1].only_v6], [false, true]);
+        assert!(listen(&["0.0.0.0:514", "[::]:515", "127.0.0.1:0", "*:0"]).is_ok());
+        for pair in
+            [["*:514", "127.0.0.1:514"], ["[::1]:514", "[::]:514"], ["0.0.0.0:1", "1.2.3.4:1"]]
+        {
+            assert!(listen(&pair).unwrap_err().is_usage(), "{pair:?}");
         }
     }
 

@@ -79,7 +79,9 @@ impl Shared {
     /// Runs a thread's life and reports how it ended. A failure takes the whole engine down: half
     /// an engine would lose datagrams in silence.
     fn report(&self, life: impl FnOnce() -> Result<Report, Error>) {
-        let report = life().unwrap_or_else(|error| {
+        let lived = catch_unwind(AssertUnwindSafe(life))
+            .unwrap_or_else(|panic| Err(Error::Panicked { message: panic_message(&*panic) }));
+        let report = lived.unwrap_or_else(|error| {
             self.stop.abort();
             Report::Failed(error)
         });
@@ -189,7 +191,9 @@ impl<H: Handler> ReceiverLife<H> {
         match lived {
             Ok(Ok(left)) => Ok(Report::Receiver(left)),
             Ok(Err(source)) => Err(Error::Receiver { receiver: index, step: "receiving", source }),
-            // Only an inline handler can panic here.
+            Err(panic) if receiver.inline_in_hand() == 0 => {
+                Err(Error::Panicked { message: panic_message(&*panic) })
+            }
             Err(panic) => Err(Error::HandlerPanicked {
                 worker: index,
                 message: panic_message(&*panic),

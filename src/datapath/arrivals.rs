@@ -6,9 +6,6 @@
 //! length and `gso_size` (readable since Linux 5.7), so it can add up datagrams exactly:
 //! `gso_size ? ceil((len - 8) / gso_size) : 1`, where 8 is the UDP header. `gso_segs` is not used:
 //! it may be 0 for frames from untrusted senders.
-//!
-//! A second program, attached when a stop begins, refuses everything and counts that apart, so that
-//! what came too late is never mistaken for a loss.
 #![expect(unsafe_code, reason = "bpf(2) and SO_ATTACH_BPF have no safe wrapper")]
 
 use std::io;
@@ -25,19 +22,24 @@ pub struct ArrivalsError {
     pub error: io::Error,
 }
 
+impl ArrivalsError {
+    /// What would mend it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self.error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => {
+                "; each socket takes 3 descriptors, raise `ulimit -n`"
+            }
+            _ => "; it takes CAP_BPF and CAP_NET_ADMIN (or root) and Linux 5.7",
+        }
+    }
+}
+
 /// Counts the datagrams that reach one socket.
 #[derive(Debug)]
 pub struct Arrivals {
     map: OwnedFd,
-    counting: OwnedFd,
-    refusing: OwnedFd,
-}
-
-/// Index into the map, and the verdict that goes with it.
-#[derive(Clone, Copy)]
-enum Count {
-    Arrived = 0,
-    TurnedAway = 1,
+    program: OwnedFd,
 }
 
 impl Arrivals {
@@ -51,13 +53,9 @@ impl Arrivals {
             return Err(ArrivalsError { step: "big-endian host", error });
         }
         let map = create_map().map_err(|error| ArrivalsError { step: "bpf map", error })?;
-        let load = |count| {
-            load_program(&program(map.as_raw_fd(), count))
-                .map_err(|error| ArrivalsError { step: "bpf program", error })
-        };
-        let counting = load(Count::Arrived)?;
-        let refusing = load(Count::TurnedAway)?;
-        Ok(Self { map, counting, refusing })
+        let program = load_program(&program(map.as_raw_fd()))
+            .map_err(|error| ArrivalsError { step: "bpf program", error })?;
+        Ok(Self { map, program })
     }
 
     /// Accept and count everything from now on. Attach before bind(2), so nothing slips by.
@@ -65,31 +63,15 @@ impl Arrivals {
     /// # Errors
     /// setsockopt(2) failed.
     pub fn attach(&self, socket: &impl AsRawFd) -> io::Result<()> {
-        attach(socket.as_raw_fd(), self.counting.as_raw_fd())
+        attach(socket.as_raw_fd(), self.program.as_raw_fd())
     }
 
-    /// Refuse everything from now on, counted apart.
-    ///
-    /// # Errors
-    /// setsockopt(2) failed.
-    pub fn turn_away(&self, socket: &impl AsRawFd) -> io::Result<()> {
-        attach(socket.as_raw_fd(), self.refusing.as_raw_fd())
-    }
-
-    /// Datagrams that reached the socket while it was accepting.
+    /// Datagrams that reached the socket.
     ///
     /// # Errors
     /// bpf(2) failed, which it does not for a map that is open.
     pub fn arrived(&self) -> io::Result<u64> {
-        lookup(self.map.as_raw_fd(), Count::Arrived as u32)
-    }
-
-    /// Datagrams that were turned away after the stop had begun.
-    ///
-    /// # Errors
-    /// As [`arrived`](Self::arrived).
-    pub fn turned_away(&self) -> io::Result<u64> {
-        lookup(self.map.as_raw_fd(), Count::TurnedAway as u32)
+        lookup(self.map.as_raw_fd(), 0)
     }
 }
 
@@ -127,7 +109,7 @@ fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
 fn create_map() -> io::Result<OwnedFd> {
     let mut attr: Attr = [0; 16];
     attr[0] = pair(BPF_MAP_TYPE_ARRAY, 4); // map_type, key_size
-    attr[1] = pair(8, 2); // value_size, max_entries
+    attr[1] = pair(8, 1); // value_size, max_entries
     owned(bpf(BPF_MAP_CREATE, &mut attr)?)
 }
 
@@ -186,7 +168,7 @@ const fn op(code: u8, dst: u8, src: u8, offset: i16, imm: i32) -> u64 {
 }
 
 /// The counting program. r6 = length, r7 = gso_size, r8 = datagrams.
-fn program(map: RawFd, count: Count) -> Vec<u64> {
+fn program(map: RawFd) -> Vec<u64> {
     const LDX_W: u8 = 0x61;
     const ST_W: u8 = 0x62;
     const MOV_IMM: u8 = 0xb7;
@@ -203,10 +185,7 @@ fn program(map: RawFd, count: Count) -> Vec<u64> {
     const CALL: u8 = 0x85;
     const EXIT: u8 = 0x95;
     const MAP_LOOKUP_ELEM: i32 = 1;
-    let verdict = match count {
-        Count::Arrived => -1, // keep all bytes
-        Count::TurnedAway => 0,
-    };
+    const KEEP_ALL: i32 = -1;
     vec![
         op(LDX_W, 6, 1, SKB_LEN, 0),
         op(LDX_W, 7, 1, SKB_GSO_SIZE, 0),
@@ -217,7 +196,7 @@ fn program(map: RawFd, count: Count) -> Vec<u64> {
         op(ADD_REG, 6, 7, 0, 0),
         op(DIV_REG, 6, 7, 0, 0),
         op(MOV_REG, 8, 6, 0, 0),
-        op(ST_W, 10, 0, -4, count as i32),
+        op(ST_W, 10, 0, -4, 0),
         op(MOV_REG, 2, 10, 0, 0),
         op(ADD_IMM, 2, 0, 0, -4),
         op(LD_IMM64, 1, PSEUDO_MAP_FD, 0, map),
@@ -225,7 +204,7 @@ fn program(map: RawFd, count: Count) -> Vec<u64> {
         op(CALL, 0, 0, 0, MAP_LOOKUP_ELEM),
         op(JEQ_IMM, 0, 0, 1, 0),
         op(ATOMIC_ADD_DW, 0, 8, 0, 0),
-        op(MOV32_IMM, 0, 0, 0, verdict),
+        op(MOV32_IMM, 0, 0, 0, KEEP_ALL),
         op(EXIT, 0, 0, 0, 0),
     ]
 }

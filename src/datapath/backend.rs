@@ -132,6 +132,9 @@ pub trait Backend {
     /// As [`arm`](Self::arm).
     fn await_writable(&mut self, listener: usize) -> io::Result<()>;
 
+    /// Whether a socket that was awaited has become writable since the last call.
+    fn take_writable(&mut self) -> bool;
+
     /// Shuts the listener's door for a drain; see [`super::socket::Listener::turn_away`].
     ///
     /// # Errors

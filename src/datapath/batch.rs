@@ -208,8 +208,8 @@ impl Batch {
     }
 
     /// Appends a reply. If it continues the run of equal-sized replies to the same peer it joins
-    /// the last entry's train, which leaves as one UDP_SEGMENT send; `train_max` and
-    /// `train_bytes_max` bound it. `false`: no room.
+    /// the last entry's train, which leaves as one UDP_SEGMENT send, within
+    /// `limits`. `false`: no room.
     #[must_use]
     pub(crate) fn push_reply(&mut self, frame: &Frame<'_>, limits: TrainLimits) -> bool {
         let end = self.used_bytes + frame.payload.len();

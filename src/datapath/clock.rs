@@ -1,8 +1,8 @@
 //! The clocks of the path, in nanoseconds.
 //!
 //! Intervals are taken on `CLOCK_MONOTONIC`, which never steps; a datagram's wall-clock arrival is
-//! that stamp plus [`unix_offset_ns`], read once a batch, so that a batch costs one extra clock
-//! read and a stepped wall clock cannot make a queue latency negative.
+//! that stamp plus [`unix_offset_ns`], read once a second, so that a
+//! datagram costs no second clock read and a stepped wall clock cannot make a latency negative.
 
 use nix::time::{ClockId, clock_gettime};
 

@@ -52,8 +52,9 @@ pub fn parse(mut control: &[u8]) -> Received {
             }
             // struct in_pktinfo { int ifindex; struct in_addr spec_dst, addr; }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                // spec_dst, not addr: for a broadcast the latter is no address to answer from.
                 received.local = data
-                    .get(8..12)
+                    .get(4..8)
                     .and_then(<[u8]>::first_chunk::<4>)
                     .map(|octets| IpAddr::V4(Ipv4Addr::from(*octets)));
             }
@@ -61,7 +62,8 @@ pub fn parse(mut control: &[u8]) -> Received {
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 received.local = data
                     .first_chunk::<16>()
-                    .map(|octets| IpAddr::V6(Ipv6Addr::from(*octets)).to_canonical());
+                    .map(|octets| IpAddr::V6(Ipv6Addr::from(*octets)).to_canonical())
+                    .filter(|ip| !ip.is_multicast() && *ip != Ipv4Addr::BROADCAST);
             }
             _ => {}
         }
@@ -132,7 +134,7 @@ mod tests {
         let mut control = [0; 128];
         let mut used = put(&mut control, libc::SOL_UDP, UDP_GRO, &500i32.to_ne_bytes());
         used += put(&mut control[used..], libc::SOL_SOCKET, 0x7777, &[1, 2, 3]);
-        let pktinfo = [0, 0, 0, 0, 127, 0, 0, 9, 127, 0, 0, 1];
+        let pktinfo = [0, 0, 0, 0, 127, 0, 0, 1, 127, 255, 255, 255];
         used += put(&mut control[used..], libc::IPPROTO_IP, libc::IP_PKTINFO, &pktinfo);
         let received = parse(&control[..used]);
         assert_eq!(received.segment_bytes, 500);

@@ -17,7 +17,8 @@ use super::counters::{PublishedReceiver, ReceiverCounts};
 use super::pool::Pool;
 use super::worker::{Handler, Worker, lane_of};
 
-/// Batches in a worker's queue from which on one that is not full waits for more. Too low and a
+/// Batches in a worker's queue, and of this receiver on their way, from which on one that is not full
+/// waits for more. Too low and a
 /// worker that is briefly busy delays datagrams; too high and a slow worker's queue fills up with
 /// batches of one datagram each.
 const PARTIAL_BATCHES_MAX: usize = 4;
@@ -80,6 +81,8 @@ pub struct Dispatcher<H> {
     /// Datagrams that may still be taken, shared by all receivers; `None`: no limit.
     limit: Option<Arc<AtomicU64>>,
     published: Arc<PublishedReceiver>,
+    /// Why the frame offered last was not taken.
+    stall: Option<Stall>,
 }
 
 /// What a dispatcher is made of, apart from memory and routes.
@@ -122,6 +125,7 @@ impl<H: Handler> Dispatcher<H> {
             unix_offset_ns: clock::unix_offset_ns(),
             limit: spec.limit,
             published,
+            stall: None,
         }
     }
 
@@ -139,6 +143,7 @@ impl<H: Handler> Dispatcher<H> {
         counts: &mut ReceiverCounts,
     ) -> Offered {
         let datagrams = frame.datagrams();
+        self.stall = None;
         if frame.truncated {
             counts.truncated += datagrams;
         } else {
@@ -147,7 +152,14 @@ impl<H: Handler> Dispatcher<H> {
                 Enqueued::NoBatch if self.overload == Overload::Drop => {
                     counts.pool_empty += datagrams;
                 }
-                Enqueued::NoBatch | Enqueued::NoRoom => return Offered::Stalled,
+                Enqueued::NoBatch => {
+                    self.stall = Some(Stall::Batch);
+                    return Offered::Stalled;
+                }
+                Enqueued::NoRoom(lane) => {
+                    self.stall = Some(Stall::Lane(lane));
+                    return Offered::Stalled;
+                }
             }
         }
         counts.received += datagrams;
@@ -180,7 +192,7 @@ impl<H: Handler> Dispatcher<H> {
                 continue;
             }
             if self.overload == Overload::Wait {
-                return Enqueued::NoRoom;
+                return Enqueued::NoRoom(lane);
             }
             self.drop_open(lane, counts);
         }
@@ -214,6 +226,8 @@ impl<H: Handler> Dispatcher<H> {
         // Before the worker can publish that it handled them, so that no reader sees more handled
         // than queued.
         self.published.publish(counts);
+        // One batch is in hand; others may be open.
+        let behind = !full && self.pool.away() > self.open.len() + PARTIAL_BATCHES_MAX;
         match &mut self.route {
             Route::Inline(worker) => {
                 if worker.has_reply_room() {
@@ -230,7 +244,7 @@ impl<H: Handler> Dispatcher<H> {
                 for _ in 0..tries {
                     let worker = if spread { self.next_worker } else { lane };
                     self.next_worker = (worker + 1) % queues.len();
-                    if !full && queues[worker].len() >= PARTIAL_BATCHES_MAX {
+                    if !full && behind && queues[worker].len() >= PARTIAL_BATCHES_MAX {
                         continue;
                     }
                     match queues[worker].try_send(batch) {
@@ -246,15 +260,13 @@ impl<H: Handler> Dispatcher<H> {
         false
     }
 
-    /// Looks once more for room before the receiver sleeps: whether anything has changed.
+    /// Looks once more, before the receiver sleeps, for what it would wait for: whether it is there.
     pub fn room(&mut self, counts: &ReceiverCounts) -> bool {
         let all_gone = self.flush(counts);
-        match self.pool.take() {
-            Some(batch) => {
-                self.pool.put(batch);
-                all_gone
-            }
-            None => false,
+        match self.stall {
+            None => all_gone,
+            Some(Stall::Batch) => self.pool.has_spare(),
+            Some(Stall::Lane(lane)) => self.hand_over(lane, true, counts),
         }
     }
 
@@ -312,6 +324,15 @@ enum Enqueued {
     Yes,
     /// No empty batch.
     NoBatch,
-    /// The worker's queue is full.
-    NoRoom,
+    /// The worker of this lane has a full queue.
+    NoRoom(usize),
+}
+
+/// What a stalled frame waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stall {
+    /// An empty batch.
+    Batch,
+    /// That the open batch of a lane goes.
+    Lane(usize),
 }

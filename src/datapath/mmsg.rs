@@ -35,13 +35,14 @@ pub fn footprint_bytes(messages: usize) -> usize {
 /// An odd number of cache lines apart, as the ring's slots are.
 const SLOT_BYTES: usize = (FRAME_BYTES_MAX.div_ceil(64) | 1) * 64;
 
-/// Where recvmmsg(2) writes. The headers point into the boxes beside them, which never move.
+/// Where recvmmsg(2) writes. The headers point into the vectors beside them, which never grow. (Not
+/// boxes: moving a box ends the validity of pointers into it.)
 struct Incoming {
-    headers: Box<[libc::mmsghdr]>,
-    _iovecs: Box<[libc::iovec]>,
-    names: Box<[[u8; NAME_ROOM_BYTES]]>,
-    controls: Box<[[u8; CONTROL_BYTES]]>,
-    slots: Box<[u8]>,
+    headers: Vec<libc::mmsghdr>,
+    _iovecs: Vec<libc::iovec>,
+    names: Vec<[u8; NAME_ROOM_BYTES]>,
+    controls: Vec<[u8; CONTROL_BYTES]>,
+    slots: Vec<u8>,
     /// Messages of the last call, and how many of them are consumed.
     filled: usize,
     next: usize,
@@ -49,13 +50,13 @@ struct Incoming {
 
 impl Incoming {
     fn new(messages: usize) -> Self {
-        let mut slots = vec![0u8; messages * SLOT_BYTES].into_boxed_slice();
+        let mut slots = vec![0u8; messages * SLOT_BYTES];
         for page in slots.chunks_mut(4096) {
             page[0] = std::hint::black_box(1);
         }
-        let mut names: Box<[_]> = vec![[0; NAME_ROOM_BYTES]; messages].into();
-        let mut controls: Box<[_]> = vec![[0; CONTROL_BYTES]; messages].into();
-        let mut iovecs: Box<[_]> = slots
+        let mut names = vec![[0; NAME_ROOM_BYTES]; messages];
+        let mut controls = vec![[0; CONTROL_BYTES]; messages];
+        let mut iovecs: Vec<_> = slots
             .chunks_exact_mut(SLOT_BYTES)
             .map(|slot| libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: SLOT_BYTES })
             .collect();
@@ -132,6 +133,8 @@ pub struct Mmsg {
     /// The listener the messages in `incoming` came from.
     current: usize,
     states: Vec<State>,
+    /// A socket has become writable since it was last asked.
+    writable: bool,
     /// Listeners that may have more: the last round on them was full, or epoll said so.
     ready: Vec<bool>,
     outgoing: Outgoing,
@@ -209,6 +212,7 @@ impl Mmsg {
             current: 0,
             states: vec![State::Idle; listeners.len()],
             ready: vec![true; listeners.len()],
+            writable: false,
             outgoing: Outgoing::new(),
             all,
             apart,
@@ -241,8 +245,12 @@ impl Mmsg {
 
     fn wait_apart(&mut self, timeout: EpollTimeout) -> io::Result<()> {
         let count = wait(&self.apart, &mut self.events, timeout)?;
-        if self.events[..count].iter().any(|event| event.data() == WAKER) {
-            self.waker.clear();
+        for event in &self.events[..count] {
+            if event.data() == WAKER {
+                self.waker.clear();
+            } else {
+                self.writable = true;
+            }
         }
         Ok(())
     }
@@ -377,8 +385,12 @@ impl Backend for Mmsg {
                     start += sent;
                 }
                 Err(error) => {
-                    results.push(Sent::Failed(error.raw_os_error().unwrap_or(libc::EIO)));
-                    start += 1;
+                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                    // No room for this one is no room for the rest: not worth a call each.
+                    let full = errno == libc::EAGAIN && !split;
+                    let count = if full { self.outgoing.run(start).len() } else { 1 };
+                    results.extend(std::iter::repeat_n(Sent::Failed(errno), count));
+                    start += count;
                     if split {
                         return Ok(());
                     }
@@ -393,6 +405,10 @@ impl Backend for Mmsg {
         let once = EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT;
         self.apart.modify(&self.listeners[listener], &mut EpollEvent::new(once, token))?;
         Ok(())
+    }
+
+    fn take_writable(&mut self) -> bool {
+        std::mem::take(&mut self.writable)
     }
 
     fn turn_away(&mut self, listener: usize) -> io::Result<()> {

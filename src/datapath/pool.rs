@@ -69,6 +69,12 @@ impl Pool {
         self.spare.push(batch);
     }
 
+    /// How many batches the stack does not hold: open, on their way, or coming home.
+    #[must_use]
+    pub fn away(&self) -> usize {
+        self.total - self.spare.len()
+    }
+
     /// How many batches are not home. After a complete stop this is 0, or a batch was lost.
     #[must_use]
     pub fn missing(&mut self) -> usize {

@@ -172,16 +172,25 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
         self.backend.enter(wait)?;
         self.links.waker.retract();
         let now_ns = self.backend.now_ns();
+        let bytes_before = self.counts.received_bytes;
         let taken = self.take(now_ns)?;
         self.counts.cq_overflow = self.backend.overflows();
         self.busy = taken >= BUSY_FRAMES && !self.stalled;
         if self.phase == Phase::Listening {
-            self.coalescer.observe(now_ns, taken);
+            self.coalescer.observe(now_ns, taken, self.counts.received_bytes - bytes_before);
         }
         if !self.busy {
             self.dispatcher.flush(&self.counts);
         }
-        self.replies = self.transmitter.pump(&mut self.backend, &mut self.counts)?;
+        let worth_a_try = match self.replies {
+            Pumped::Blocked { deadline_ns } => {
+                self.backend.take_writable() || now_ns >= deadline_ns
+            }
+            Pumped::Idle | Pumped::Closed => true,
+        };
+        if worth_a_try {
+            self.replies = self.transmitter.pump(&mut self.backend, &mut self.counts)?;
+        }
         if now_ns >= self.next_tick_ns {
             self.tick(now_ns)?;
         }
@@ -199,7 +208,8 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
         // Announce, look once more, sleep: in this order nothing can be missed.
         self.links.waker.announce(if waits_for_room { REPLIES | ROOM } else { REPLIES });
         let mail = self.replies == Pumped::Idle && self.transmitter.has_mail();
-        let stopping = self.phase == Phase::Listening && self.links.stop.is_draining();
+        let stopping = (self.phase == Phase::Listening && self.links.stop.is_draining())
+            || self.links.stop.is_aborting();
         if mail || stopping || (waits_for_room && self.dispatcher.room(&self.counts)) {
             return Wait::Poll;
         }
@@ -208,8 +218,8 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
         if let Pumped::Blocked { deadline_ns } = self.replies {
             until_ns = until_ns.min(deadline_ns);
         }
-        if self.phase != Phase::Listening {
-            until_ns = until_ns.min(self.drain_until_ns.max(now_ns + 1_000_000));
+        if self.drain_until_ns > now_ns {
+            until_ns = until_ns.min(self.drain_until_ns);
         }
         let listening = self.phase == Phase::Listening && !self.stalled;
         let gather = listening && self.backend.can_gather();
@@ -349,6 +359,9 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
             self.phase = Phase::Done;
         }
         if self.phase == Phase::Done {
+            if aborting {
+                self.transmitter.abandon(&mut self.counts);
+            }
             self.tick(now_ns)?;
         }
         Ok(())

@@ -185,7 +185,11 @@ pub struct Transmitter {
     sending: Option<(Batch, Cursor)>,
     results: Vec<Sent>,
     unsegmented: Unsegmented,
+    /// The entry at the cursor is to be sent datagram by datagram, whatever the table has forgotten.
+    split_next: bool,
     timeout_ns: u64,
+    /// Since when the send buffer has been full. Once the deadline has passed it stays so until a
+    /// send succeeds or nothing is left: every reply is tried once more, none waits anew.
     blocked_since_ns: Option<u64>,
 }
 
@@ -199,6 +203,7 @@ impl Transmitter {
             sending: None,
             results: Vec::with_capacity(SENDS_MAX),
             unsegmented: Unsegmented([None; 64]),
+            split_next: false,
             timeout_ns,
             blocked_since_ns: None,
         }
@@ -224,8 +229,13 @@ impl Transmitter {
                 Some(sending) => sending,
                 None => match self.inbox.try_recv() {
                     Ok(batch) => (batch, Cursor::default()),
-                    Err(TryRecvError::Empty) => return Ok(Pumped::Idle),
-                    Err(TryRecvError::Disconnected) => return Ok(Pumped::Closed),
+                    Err(empty) => {
+                        self.blocked_since_ns = None;
+                        return Ok(match empty {
+                            TryRecvError::Empty => Pumped::Idle,
+                            TryRecvError::Disconnected => Pumped::Closed,
+                        });
+                    }
                 },
             };
             if cursor.entry == batch.entries().len() {
@@ -235,32 +245,47 @@ impl Transmitter {
                 continue;
             }
             let first = batch.entries()[cursor.entry];
-            let split = first.segment_bytes > 0 && self.unsegmented.contains(first.peer);
+            let split = first.segment_bytes > 0
+                && (std::mem::take(&mut self.split_next) || self.unsegmented.contains(first.peer));
             self.results.clear();
             backend.transmit(&batch, cursor, split, &mut self.results)?;
             let now_ns = backend.now_ns();
-            let cursor = if split {
+            let (cursor, full) = if split {
                 self.settle_split(&batch, cursor, now_ns, counts)
             } else {
                 self.settle(&mut batch, cursor, now_ns, counts)
             };
             self.sending = Some((batch, cursor));
-            if let Some(since_ns) = self.blocked_since_ns {
+            if full && let Some(since_ns) = self.blocked_since_ns {
                 backend.await_writable(first.listener.into())?;
                 return Ok(Pumped::Blocked { deadline_ns: since_ns + self.timeout_ns });
             }
         }
     }
 
-    /// Accounts for one round of sends; what is to be tried again stays at the cursor.
+    /// Gives up every reply that is left: the receiver was told to leave at once.
+    pub fn abandon(&mut self, counts: &mut ReceiverCounts) {
+        if let Some((batch, cursor)) = self.sending.take() {
+            let left: u64 = batch.entries()[cursor.entry..].iter().map(datagrams_of).sum();
+            let sent_of_first = batch.entries().get(cursor.entry).map_or(0, |entry| {
+                cursor.offset.div_ceil(usize::from(entry.segment_bytes).max(1)) as u64
+            });
+            counts.replies_failed += left - sent_of_first;
+        }
+        counts.replies_failed += self.inbox.try_iter().map(|batch| batch.len()).sum::<u64>();
+    }
+
+    /// Accounts for one round of sends; what is to be tried again stays at the cursor. Returns
+    /// whether that is for want of room.
     fn settle(
         &mut self,
         batch: &mut Batch,
         cursor: Cursor,
         now_ns: u64,
         counts: &mut ReceiverCounts,
-    ) -> Cursor {
+    ) -> (Cursor, bool) {
         let (mut full, mut progressed) = (false, false);
+        let mut first_kept = None;
         let results = std::mem::take(&mut self.results);
         let mut again = [false; SENDS_MAX];
         let expired = self.expired(now_ns);
@@ -276,28 +301,31 @@ impl Transmitter {
                 Verdict::Full => {
                     again[distance] = true;
                     full = true;
+                    first_kept.get_or_insert(Verdict::Full);
                 }
                 Verdict::TrainRefused => {
                     self.unsegmented.insert(entry.peer);
                     again[distance] = true;
+                    first_kept.get_or_insert(Verdict::TrainRefused);
                 }
                 Verdict::Failed => counts.replies_failed += datagrams,
             }
         }
-        self.note_blocked(full, progressed || expired, now_ns);
+        self.note_blocked(full, progressed, now_ns);
+        self.split_next = first_kept == Some(Verdict::TrainRefused);
         let entry = batch.keep_entries(cursor.entry, results.len(), |distance| again[distance]);
         self.results = results;
-        Cursor { entry, offset: 0 }
+        (Cursor { entry, offset: 0 }, full)
     }
 
-    /// Accounts for a train that was sent datagram by datagram.
+    /// The same for a train that was sent datagram by datagram.
     fn settle_split(
         &mut self,
         batch: &Batch,
         mut cursor: Cursor,
         now_ns: u64,
         counts: &mut ReceiverCounts,
-    ) -> Cursor {
+    ) -> (Cursor, bool) {
         let entry = batch.entries()[cursor.entry];
         let expired = self.expired(now_ns);
         let (mut full, mut progressed) = (false, false);
@@ -316,26 +344,30 @@ impl Transmitter {
             }
             cursor.offset += usize::from(entry.segment_bytes);
         }
-        self.note_blocked(full, progressed || expired, now_ns);
+        self.note_blocked(full, progressed, now_ns);
         if cursor.offset >= entry.len as usize {
             cursor = Cursor { entry: cursor.entry + 1, offset: 0 };
+        } else {
+            self.split_next = true;
         }
-        cursor
+        (cursor, full)
     }
 
     fn expired(&self, now_ns: u64) -> bool {
         self.blocked_since_ns.is_some_and(|since| now_ns >= since + self.timeout_ns)
     }
 
-    fn note_blocked(&mut self, full: bool, moved: bool, now_ns: u64) {
-        self.blocked_since_ns = match (full, self.blocked_since_ns) {
-            (false, _) => None,
-            (true, Some(since)) if !moved => Some(since),
-            (true, _) => Some(now_ns),
-        };
+    fn note_blocked(&mut self, full: bool, progressed: bool, now_ns: u64) {
+        if progressed {
+            self.blocked_since_ns = None;
+        }
+        if full {
+            self.blocked_since_ns.get_or_insert(now_ns);
+        }
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Sent,
     /// No room in the send buffer now.
@@ -352,5 +384,65 @@ fn verdict(sent: Sent, train: bool) -> Verdict {
         Sent::Failed(libc::EAGAIN | libc::EINTR) => Verdict::Full,
         Sent::Failed(libc::EMSGSIZE | libc::EIO | libc::EINVAL) if train => Verdict::TrainRefused,
         Sent::Failed(_) => Verdict::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::sim::Sim;
+
+    fn reply(payload: &[u8], port: u16) -> Frame<'_> {
+        Frame {
+            payload,
+            peer: SocketAddr::from(([192, 0, 2, 1], port)),
+            local: None,
+            listener: 0,
+            segment_bytes: 0,
+            truncated: false,
+        }
+    }
+
+    /// Peers that share a place in the table of unsegmented peers, all of whose paths refuse trains:
+    /// each is forgotten as the next is noted, and still every datagram goes out.
+    #[test]
+    fn peers_that_push_each_other_out_of_the_table_are_all_answered() {
+        let (sender, inbox) = crossbeam_channel::bounded(1);
+        let (mut pool, home) = Pool::new(1, || Batch::new(4096, 16, 0));
+        let mut batch = pool.take().unwrap();
+        for port in [1000, 1064, 1128] {
+            for _ in 0..2 {
+                assert!(batch.push_reply(&reply(&[7; 100], port), LIMITS));
+            }
+        }
+        sender.send(batch).unwrap();
+        let mut transmitter = Transmitter::new(inbox, vec![home], 1_000_000_000);
+        let mut counts = ReceiverCounts::default();
+        let mut backend = Sim::refusing_trains();
+        let pumped = transmitter.pump(&mut backend, &mut counts).unwrap();
+        assert_eq!((pumped, counts.replies_sent), (Pumped::Idle, 6));
+        assert_eq!(pool.missing(), 0);
+    }
+
+    /// A path that never has room: one deadline for all that waits, not one each.
+    #[test]
+    fn a_full_send_buffer_is_waited_for_once() {
+        let (sender, inbox) = crossbeam_channel::bounded(1);
+        let (mut pool, home) = Pool::new(1, || Batch::new(65_536, 512, 0));
+        let mut batch = pool.take().unwrap();
+        for port in 0..300 {
+            assert!(batch.push_reply(&reply(b"x", port), LIMITS));
+        }
+        sender.send(batch).unwrap();
+        let mut transmitter = Transmitter::new(inbox, vec![home], 1_000_000);
+        let mut counts = ReceiverCounts::default();
+        let mut backend = Sim::without_send_room();
+        let Pumped::Blocked { deadline_ns } = transmitter.pump(&mut backend, &mut counts).unwrap()
+        else {
+            panic!("not blocked");
+        };
+        backend.advance_to(deadline_ns);
+        assert_eq!(transmitter.pump(&mut backend, &mut counts).unwrap(), Pumped::Idle);
+        assert_eq!((counts.replies_sent, counts.replies_timed_out), (0, 300));
     }
 }

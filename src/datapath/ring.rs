@@ -31,6 +31,8 @@ use super::sockaddr::{self, NAME_ROOM, NAME_ROOM_BYTES};
 use super::socket::Listener;
 use super::waker::Waker;
 
+/// IORING_MAX_CQ_ENTRIES. With more slots than half of it an overflow is possible, and handled.
+const CQ_ENTRIES_MAX: usize = 65_536;
 /// The buffer group our slots are registered as.
 const SLOTS_GROUP: u16 = 0;
 /// How many completions of gathered datagrams end a wait early. Deferred work of one multishot
@@ -101,6 +103,8 @@ pub struct Ring {
     armed: Vec<bool>,
     can_gather: bool,
     overflows: u64,
+    /// A socket has become writable since it was last asked.
+    writable: bool,
     /// Listeners with a poll for writability in the kernel.
     awaiting: Vec<bool>,
     /// The ring is being taken down: nothing is armed again.
@@ -163,12 +167,12 @@ impl Ring {
             if size.cq_entries > 0 { sq_entries.min(size.cq_entries as usize) } else { sq_entries };
         let roomy = 2 * usize::from(size.slots) + sq_entries + 2 * listeners.len();
         let cq_entries = match size.cq_entries {
-            0 => u32::try_from(roomy).unwrap_or(u32::MAX),
+            0 => u32::try_from(roomy.min(CQ_ENTRIES_MAX)).unwrap_or(u32::MAX),
             fixed => fixed,
         };
+        let slots = Slots::new(size.slots, head).map_err(|error| ("mmap(2) of slots", error))?;
         let ring = build_ring(u32::try_from(sq_entries).unwrap_or(u32::MAX), cq_entries)
             .map_err(|error| ("io_uring_setup(2)", error))?;
-        let slots = Slots::new(size.slots, head).map_err(|error| ("mmap(2) of slots", error))?;
         let mut fds: Vec<_> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
         fds.push(waker.as_fd().as_raw_fd());
         ring.submitter().register_files(&fds).map_err(|error| ("register files", error))?;
@@ -200,6 +204,7 @@ impl Ring {
             overflows: 0,
             woken: false,
             closing: false,
+            writable: false,
             awaiting: vec![false; listener_count],
             ring,
             slots,
@@ -295,6 +300,7 @@ impl Ring {
                 }
                 Tag::Writable(listener) => {
                     self.awaiting[listener] = false;
+                    self.writable = true;
                     self.woken = true;
                 }
                 Tag::Cancel => {}
@@ -377,17 +383,22 @@ impl Backend for Ring {
         let frames = !matches!(wait, Wait::Sleep { frames: false, .. });
         // Sends reap too: what arrived meanwhile is here already, and nothing would wake us for it.
         let wait = if frames && !self.pending.is_empty() { Wait::Poll } else { wait };
+        let entered_ns = self.now_ns();
+        let mut left = wait;
         loop {
             self.woken = false;
             let before = self.pending.len();
-            self.enter_kernel(wait)?;
+            self.enter_kernel(left)?;
             self.reap()?;
             // A stalled receiver's multishots go on filling slots, at most one each: not what it
             // waits for, so sleep again.
             let only_frames = self.pending.len() > before && !self.woken;
-            if frames || !only_frames {
+            let Wait::Sleep { gather_us, timeout_ns, .. } = wait else { return Ok(()) };
+            let slept_ns = if frames { 0 } else { self.now_ns() - entered_ns };
+            if frames || !only_frames || slept_ns >= timeout_ns {
                 return Ok(());
             }
+            left = Wait::Sleep { gather_us, timeout_ns: timeout_ns - slept_ns, frames };
         }
     }
 
@@ -425,7 +436,19 @@ impl Backend for Ring {
         results: &mut Vec<Sent>,
     ) -> io::Result<()> {
         self.outgoing.prepare(batch, from, split, &self.doors);
-        let count = self.outgoing.len();
+        let mut count = self.outgoing.len();
+        if split {
+            // A chain must be submitted as one, or a piece could be sent after one that was not.
+            let (capacity, used) = {
+                let queue = self.ring.submission();
+                (queue.capacity(), queue.len())
+            };
+            count = count.min(capacity);
+            if capacity - used < count {
+                self.enter_kernel(Wait::Poll)?;
+                self.reap()?;
+            }
+        }
         self.send_results[..count].fill(None);
         for index in 0..count {
             let fixed = Self::fixed(self.outgoing.listener(index));
@@ -467,6 +490,10 @@ impl Backend for Ring {
         self.push(&poll.build().user_data(Tag::Writable(listener).encode()))
     }
 
+    fn take_writable(&mut self) -> bool {
+        std::mem::take(&mut self.writable)
+    }
+
     fn turn_away(&mut self, listener: usize) -> io::Result<()> {
         self.listeners[listener].turn_away()
     }
@@ -497,10 +524,10 @@ pub(super) fn try_multishot(
     socket: &impl AsRawFd,
     send: impl FnOnce() -> io::Result<()>,
 ) -> Result<Features, (&'static str, io::Error)> {
-    let mut ring = build_ring(4, 8).map_err(|error| ("io_uring_setup(2)", error))?;
-    let mut slots = Slots::new(2, head_bytes(false, false)).map_err(|e| ("mmap(2)", e))?;
+    let slots = Slots::new(2, head_bytes(false, false)).map_err(|e| ("mmap(2)", e))?;
     let template = Box::new(empty_header());
-    // SAFETY: the buffer ring lives in `slots`; the ring is dropped first, below.
+    let mut ring = build_ring(4, 8).map_err(|error| ("io_uring_setup(2)", error))?;
+    // SAFETY: the buffer ring lives in `slots`, declared before the ring and so dropped after it.
     unsafe {
         let (address, count) = (slots.ring_address(), slots.count());
         ring.submitter().register_buf_ring_with_flags(address, count, SLOTS_GROUP, 0)
@@ -508,15 +535,13 @@ pub(super) fn try_multishot(
     .map_err(|error| ("provided buffer ring", error))?;
     let fd = io_uring::types::Fd(socket.as_raw_fd());
     let receive = opcode::RecvMsgMulti::new(fd, &raw const *template, SLOTS_GROUP).build();
-    // SAFETY: template and slots outlive the ring, which is dropped first, below.
+    // SAFETY: template and slots are declared before the ring and so outlive it.
     unsafe { ring.submission().push(&receive) }.map_err(|e| ("submission", io::Error::other(e)))?;
     send().map_err(|error| ("send(2)", error))?;
     let timeout = Timespec::new().sec(1);
     let entered = ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout));
     let cqe = ring.completion().next();
     let min_wait = ring.params().is_feature_min_timeout();
-    drop(ring);
-    slots.taken();
     match (entered, cqe) {
         (_, Some(cqe)) if cqe.result() > 0 && cqueue::more(cqe.flags()) => {
             Ok(Features { min_wait })

@@ -115,6 +115,8 @@ pub(crate) struct Sim {
     pub(crate) trace: u64,
     /// Whether the world still sends.
     pub(crate) sending: bool,
+    /// What every send gets, instead of chance: a verdict for trains, and one for single datagrams.
+    sends: Option<(Sent, Sent)>,
 }
 
 impl Sim {
@@ -136,7 +138,35 @@ impl Sim {
             truth: Truth::default(),
             trace: 0,
             sending: true,
+            sends: None,
             chance,
+        }
+    }
+
+    /// A kernel that takes single datagrams only.
+    pub(crate) fn refusing_trains() -> Self {
+        Self { sends: Some((Sent::Failed(libc::EMSGSIZE), Sent::All)), ..Self::new(1) }
+    }
+
+    /// A kernel whose send buffers stay full.
+    pub(crate) fn without_send_room() -> Self {
+        let full = Sent::Failed(libc::EAGAIN);
+        Self { sends: Some((full, full)), ..Self::new(1) }
+    }
+
+    pub(crate) fn advance_to(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
+    fn verdict(&mut self, train: bool) -> Sent {
+        if let Some((trains, singles)) = self.sends {
+            return if train { trains } else { singles };
+        }
+        match self.chance.below(12) {
+            0 => Sent::Failed(libc::EAGAIN),
+            1 if train => Sent::Failed(libc::EMSGSIZE),
+            2 => Sent::Failed(libc::EPERM),
+            _ => Sent::All,
         }
     }
 
@@ -328,12 +358,7 @@ impl Backend for Sim {
             let pieces =
                 if split { (entry.len as usize - from.offset).div_ceil(size.max(1)) } else { 1 };
             for _ in 0..pieces.min(SENDS_MAX) {
-                let sent = match self.chance.below(12) {
-                    0 => Sent::Failed(libc::EAGAIN),
-                    1 if size > 0 && !split => Sent::Failed(libc::EMSGSIZE),
-                    2 => Sent::Failed(libc::EPERM),
-                    _ => Sent::All,
-                };
+                let sent = self.verdict(size > 0 && !split);
                 if sent == Sent::All {
                     let whole = super::batch::datagrams_of(entry);
                     self.truth.replies += if split { 1 } else { whole };
@@ -353,6 +378,10 @@ impl Backend for Sim {
     fn await_writable(&mut self, listener: usize) -> io::Result<()> {
         self.note(50 + listener as u64);
         Ok(())
+    }
+
+    fn take_writable(&mut self) -> bool {
+        self.chance.one_in(2)
     }
 
     fn turn_away(&mut self, listener: usize) -> io::Result<()> {

@@ -143,7 +143,8 @@ impl Slots {
         // SAFETY: index < count, so the entry lies in the ring at the head of the mapping.
         let mut entry = unsafe { self.base.cast::<BufRingEntry>().add(index) };
         // SAFETY: the mapping is page-aligned and so aligned for entries, and zero-filled. The
-        // kernel does not read entries at or past the published tail, so this one is ours to write.
+        // kernel never writes here, and of entries at or past the published tail it reads nothing
+        // but the tail itself, which lies in the reserved field of entry 0 and is not touched.
         let entry = unsafe { entry.as_mut() };
         entry.set_addr(address as u64);
         entry.set_len(u32::try_from(self.stride).unwrap_or(u32::MAX));

@@ -4,7 +4,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::Arc;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
@@ -17,6 +16,8 @@ use crate::error::{Error, Result};
 pub struct SocketSpec {
     /// Where to listen; port 0 lets the kernel choose.
     pub address: SocketAddr,
+    /// Take IPv6 alone on `[::]`, because IPv4 has a socket of its own on that port.
+    pub only_v6: bool,
     /// The first socket of its address's group: it binds alone, so that nobody else holds the
     /// address, and joins SO_REUSEPORT afterwards. With the option set before, bind(2) shares an
     /// address with any such socket of this user without a word, and given port 0 may even choose
@@ -40,12 +41,8 @@ pub struct Listener {
     pktinfo: bool,
     /// What getsockopt(SO_RCVBUF) says: twice what was granted (socket(7)).
     rcvbuf_bytes: usize,
-    arrivals: Option<Arc<Arrivals>>,
     drops_seen: u32,
 }
-
-/// What one small datagram costs of the receive buffer, bytes: its `truesize` on a 64-bit kernel.
-pub const SMALL_DATAGRAM_COST_BYTES: usize = 768;
 
 impl Listener {
     /// Opens, prepares and binds. `arrivals` is attached before the bind, so that no datagram is
@@ -53,10 +50,10 @@ impl Listener {
     ///
     /// # Errors
     /// One variant per cause an operator can mend; see [`Error`].
-    pub fn open(spec: &SocketSpec, arrivals: Option<Arc<Arrivals>>) -> Result<Self> {
+    pub fn open(spec: &SocketSpec, arrivals: Option<&Arrivals>) -> Result<Self> {
         let address = spec.address;
         let fail = |step| move |source: io::Error| Error::Socket { address, step, source };
-        let socket = new_socket(address)?;
+        let socket = new_socket(address, spec.only_v6)?;
         if !spec.first {
             socket.set_reuse_port(true).map_err(fail("SO_REUSEPORT"))?;
         }
@@ -78,7 +75,7 @@ impl Listener {
         if setsockopt(&socket, sockopt::RcvBufForce, &spec.rcvbuf_bytes).is_err() {
             socket.set_recv_buffer_size(spec.rcvbuf_bytes).map_err(fail("SO_RCVBUF"))?;
         }
-        if let Some(arrivals) = &arrivals {
+        if let Some(arrivals) = arrivals {
             arrivals.attach(&socket).map_err(fail("SO_ATTACH_BPF"))?;
         }
         socket.bind(&SockAddr::from(address)).map_err(|source| bind_error(address, source))?;
@@ -93,7 +90,6 @@ impl Listener {
             gro: spec.gro,
             pktinfo: spec.pktinfo,
             rcvbuf_bytes,
-            arrivals,
             drops_seen: 0,
         })
     }
@@ -140,11 +136,9 @@ impl Listener {
     /// # Errors
     /// Attaching the filter failed.
     pub fn turn_away(&self) -> io::Result<()> {
-        match &self.arrivals {
-            Some(arrivals) => arrivals.turn_away(&self.socket),
-            // Classic BPF needs no privilege: BPF_RET | BPF_K, keep 0 bytes.
-            None => self.socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)]),
-        }
+        // Classic BPF needs no privilege: BPF_RET | BPF_K, keep 0 bytes. It takes the place of the
+        // arrivals filter, so what is refused has not arrived.
+        self.socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)])
     }
 }
 
@@ -161,18 +155,16 @@ impl AsFd for Listener {
 }
 
 /// A socket of the address's family; an IPv6 one takes IPv4 too if its address is the wildcard.
-fn new_socket(address: SocketAddr) -> Result<Socket> {
+fn new_socket(address: SocketAddr, only_v6: bool) -> Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
         .map_err(|source| match source.raw_os_error() {
             Some(libc::EAFNOSUPPORT) if address.is_ipv6() => Error::NoIpv6 { address },
             _ => Error::Socket { address, step: "socket(2)", source },
         })?;
     if address.is_ipv6() {
-        socket.set_only_v6(!address.ip().is_unspecified()).map_err(|source| Error::Socket {
-            address,
-            step: "IPV6_V6ONLY",
-            source,
-        })?;
+        socket
+            .set_only_v6(only_v6 || !address.ip().is_unspecified())
+            .map_err(|source| Error::Socket { address, step: "IPV6_V6ONLY", source })?;
     }
     Ok(socket)
 }
@@ -221,6 +213,7 @@ mod tests {
     fn spec(rcvbuf_bytes: usize) -> SocketSpec {
         SocketSpec {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            only_v6: false,
             first: true,
             gro: false,
             pktinfo: false,

@@ -48,6 +48,16 @@ impl Waker {
     /// Wakes the receiver if it waits for any of `offer`; what it waits for must already be there.
     pub fn poke(&self, offer: u8) {
         fence(Ordering::SeqCst);
+        self.poke_after_fence(offer);
+    }
+
+    /// The same for several receivers, with one fence.
+    pub fn poke_all(wakers: &[std::sync::Arc<Self>], offer: u8) {
+        fence(Ordering::SeqCst);
+        wakers.iter().for_each(|waker| waker.poke_after_fence(offer));
+    }
+
+    fn poke_after_fence(&self, offer: u8) {
         if self.announced.load(Ordering::Relaxed) & offer != 0
             && self.announced.swap(0, Ordering::SeqCst) & offer != 0
         {

@@ -167,8 +167,8 @@ impl<H: Handler> Worker<H> {
                 break;
             }
             let receiver = usize::from(batch.receiver);
-            // The queue has room again, even while the handler is busy.
-            wakers[receiver].poke(ROOM);
+            // The queue has room again, even while the handler is busy; any receiver may wait for it.
+            Waker::poke_all(wakers, ROOM);
             self.process(&batch);
             batch.clear();
             // A receiver that has left needs its batches no more.

@@ -58,6 +58,8 @@ impl LoadReport {
     }
 }
 
+/// The longest sleep before `stop` is looked at again.
+const WAIT_MAX_NS: u64 = 100_000_000;
 /// Below this a sender spins to its next deadline: a sleep is not that exact.
 const SPIN_NS: u64 = 100_000;
 
@@ -81,7 +83,8 @@ pub fn run(spec: &LoadSpec, stop: &AtomicBool) -> io::Result<LoadReport> {
         let due = due.min(spec.count.unwrap_or(u64::MAX)) - next;
         if due < sender.train as u64 && spec.count.is_none_or(|count| count - next > due) {
             let at = next + sender.train as u64 - 1;
-            wait_until(start_ns + spec.rate_pps.map_or(0, |rate| due_at(at, rate)));
+            let due_ns = start_ns + spec.rate_pps.map_or(0, |rate| due_at(at, rate));
+            wait_until(due_ns.min(end_ns.unwrap_or(u64::MAX)).min(now_ns + WAIT_MAX_NS));
             continue;
         }
         let (sent, failed) = sender.round(next, due)?;
