@@ -82,6 +82,8 @@ fn blank() -> Histogram<u64> {
 pub(crate) struct RunningEngine {
     engine: Engine,
     receiver: ThreadClock,
+    /// What the receiver had used when it stood; the summary does not count it.
+    set_up_ns: u64,
     worker: Option<ThreadClock>,
     /// Whether this row asks for latencies, and the handler's switch for them.
     timed: bool,
@@ -116,8 +118,9 @@ impl RunningEngine {
         let engine = builder.start(make)?;
         let worker = if spec.inline { None } else { Some(ThreadClock::of(WORKER_THREAD)?) };
         let receiver = ThreadClock::of(RECEIVER_THREAD)?;
+        let set_up_ns = receiver.ns()?;
         let timed = !row.is_flat_out();
-        Ok(Self { engine, receiver, worker, timed, timing, handled })
+        Ok(Self { engine, set_up_ns, receiver, worker, timed, timing, handled })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -132,13 +135,13 @@ impl RunningEngine {
         self.timing.store(self.timed, Ordering::Relaxed);
         Ok(Mark {
             received: self.received(),
-            receiver_cpu_ns: self.receiver.ns()?,
+            receiver_cpu_ns: self.receiver.ns()?.saturating_sub(self.set_up_ns),
             worker_cpu_ns: self.worker.map_or(Ok(0), ThreadClock::ns)?,
         })
     }
 
     /// Stops the engine and checks its own accounts. The CPU times are those behind
-    /// [`Summary::receiver_ns_per_datagram`], whole life included; the caller takes off what was
+    /// [`Summary::receiver_ns_per_datagram`], from when the engine stood; the caller takes off what was
     /// used before the mark.
     pub(crate) fn finish(self) -> Result<Ending, Failure> {
         let summary = self.engine.stop()?;
