@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::config::{BackendChoice, Config};
 use super::host::Host;
 use crate::datapath::batch::Batch;
-use crate::datapath::{mmsg, ring, slots};
+use crate::datapath::{mmsg, record, slots};
 use crate::error::{Error, Result};
 
 /// What an engine will be, before anything is started.
@@ -254,7 +254,7 @@ fn bill(config: &Config, plan: &Plan) -> Vec<BillLine> {
             kernel: false,
         }
     } else {
-        let head = ring::head_bytes(config.gro, plan.wants_pktinfo(config));
+        let head = record::head_bytes(config.gro, plan.wants_pktinfo(config));
         BillLine {
             holder: format!("slots: {receivers} receivers x {} slots of 64 KiB", plan.slots),
             bytes: receivers * slots::footprint_bytes(plan.slots.into(), head),

@@ -25,10 +25,11 @@ use super::batch::{Batch, Frame};
 use super::cmsg;
 use super::outgoing::{Door, Outgoing, SENDS_MAX, empty_header};
 use super::probe::Features;
-use super::record::{OUT_HEADER_BYTES, RecvOut};
+use super::record::{RecvOut, head_bytes};
 use super::slots::Slots;
-use super::sockaddr::{self, NAME_ROOM, NAME_ROOM_BYTES};
+use super::sockaddr::{self, NAME_ROOM};
 use super::socket::Listener;
+use super::tag::Tag;
 use super::waker::Waker;
 
 /// IORING_MAX_CQ_ENTRIES. With more slots than half of it an overflow is possible, and handled.
@@ -38,46 +39,6 @@ const SLOTS_GROUP: u16 = 0;
 /// How many completions of gathered datagrams end a wait early. Deferred work of one multishot
 /// counts as one however many datagrams are behind it, so in practice the wait runs its time.
 const GATHER_WANT: usize = 1024;
-
-/// Bytes of a slot before its payload.
-#[must_use]
-pub fn head_bytes(gro: bool, pktinfo: bool) -> usize {
-    OUT_HEADER_BYTES + NAME_ROOM_BYTES + cmsg::receive_room_bytes(gro, pktinfo)
-}
-
-/// What `user_data` says: the kind in the high half, an index in the low.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tag {
-    Receive(usize),
-    Wake,
-    Send(usize),
-    Writable(usize),
-    Cancel,
-}
-
-impl Tag {
-    fn encode(self) -> u64 {
-        let (kind, index) = match self {
-            Self::Receive(listener) => (1, listener),
-            Self::Wake => (2, 0),
-            Self::Send(index) => (3, index),
-            Self::Writable(listener) => (4, listener),
-            Self::Cancel => (5, 0),
-        };
-        kind << 32 | index as u64
-    }
-
-    fn decode(user_data: u64) -> Self {
-        let index = (user_data & 0xffff_ffff) as usize;
-        match user_data >> 32 {
-            1 => Self::Receive(index),
-            2 => Self::Wake,
-            3 => Self::Send(index),
-            4 => Self::Writable(index),
-            _ => Self::Cancel,
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Received {
@@ -551,17 +512,5 @@ pub(super) fn try_multishot(
         }
         (Err(error), None) => Err(("io_uring_enter(2)", error)),
         _ => Err(("multishot recvmsg", io::Error::from_raw_os_error(libc::EINVAL))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_come_back_as_they_went() {
-        for tag in [Tag::Receive(7), Tag::Wake, Tag::Send(63), Tag::Writable(3), Tag::Cancel] {
-            assert_eq!(Tag::decode(tag.encode()), tag);
-        }
     }
 }

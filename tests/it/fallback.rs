@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ringest::{BackendChoice, Batch, Error, Replies};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter_all_threads};
 
+use crate::child::Child;
 use crate::support::{
-    Child, Rig, all_handled, intact_and_distinct, load_spec, payloads, same_payloads, send_each,
+    Rig, all_handled, intact_and_distinct, load_spec, payloads, same_payloads, send_each,
     send_load, small,
 };
 

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use ringest::{Batch, Overload, Replies};
 
-use crate::support::{BACKENDS, Child, Load, consistent, load_spec, small, stop, until};
+use crate::child::Child;
+use crate::support::{BACKENDS, Load, consistent, load_spec, small, stop, until};
 
 /// Slack for what is not the engine's: the C library's and the test harness's own.
 const SLACK_BYTES: u64 = 1 << 20;

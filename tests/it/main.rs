@@ -4,10 +4,12 @@
 //! No test sleeps or measures time. Where something must happen first, it is waited for under a
 //! deadline that only a hung test meets ([`support::until`]). What must be alone in its process (a
 //! count of descriptors, a seccomp filter, dropped capabilities) runs in a child: this same binary,
-//! asked for one ignored test ([`support::Child`]).
+//! asked for one ignored test ([`child::Child`]).
 
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod child;
 #[cfg(test)]
 mod shapes;
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use ringest::{BackendChoice, Batch, Engine, Error, Replies};
 
-use crate::support::{BACKENDS, Child, DEADLINE, Ground, grounds, load_spec, send_load, small};
+use crate::child::Child;
+use crate::support::{BACKENDS, DEADLINE, Ground, grounds, load_spec, send_load, small};
 
 /// An engine whose handlers panic at their second batch.
 fn fragile(backend: BackendChoice, address: SocketAddr, workers: usize) -> Engine {

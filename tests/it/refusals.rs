@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use ringest::{Batch, Builder, Error, Replies};
 
+use crate::child::Child;
 use crate::support::{
-    BACKENDS, Child, Ground, Rig, all_handled, client, grounds, load_spec, send_load, small, until,
+    BACKENDS, Ground, Rig, all_handled, client, grounds, load_spec, send_load, small, until,
 };
 
 fn refused(builder: Builder) -> Error {

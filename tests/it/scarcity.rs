@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ringest::{ArrivalsChoice, BackendChoice, Overload, Summary, Unit};
 
+use crate::child::Child;
 use crate::support::{
-    BACKENDS, Child, Ground, Record, Rig, SMALL_BATCH_BYTES, SMALL_BATCH_FRAMES, all_handled,
-    balance, consistent, grounds, intact_and_distinct, load_spec, send_load, small,
+    BACKENDS, Ground, Record, Rig, SMALL_BATCH_BYTES, SMALL_BATCH_FRAMES, all_handled, balance,
+    consistent, grounds, intact_and_distinct, load_spec, send_load, small,
 };
 
 /// Room for ten thousand small datagrams, where the host grants it.

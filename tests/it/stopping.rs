@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use ringest::{ArrivalsChoice, BackendChoice, Batch, Overload, Replies};
 
+use crate::child::Child;
 use crate::support::{
-    BACKENDS, Child, DEADLINE, Ground, Load, Rig, SMALL_BATCH_BYTES, all_handled, balance,
-    consistent, grounds, intact_and_distinct, load_spec, send_load, small, stop, until,
+    BACKENDS, DEADLINE, Ground, Load, Rig, SMALL_BATCH_BYTES, all_handled, balance, consistent,
+    grounds, intact_and_distinct, load_spec, send_load, small, stop, until,
 };
 
 fn loopback() -> SocketAddr {
