@@ -10,6 +10,7 @@
 use std::io;
 
 use super::batch::{Batch, Frame};
+use super::socket::Listener;
 
 /// What a receive is armed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,17 +136,24 @@ pub trait Backend {
     /// Whether a socket that was awaited has become writable since the last call.
     fn take_writable(&mut self) -> bool;
 
-    /// Shuts the listener's door for a drain; see [`super::socket::Listener::turn_away`].
+    /// The sockets, one per listener.
+    fn sockets(&mut self) -> &mut [Listener];
+
+    /// Shuts the listener's door for a drain; see [`Listener::turn_away`].
     ///
     /// # Errors
     /// Attaching the filter failed.
-    fn turn_away(&mut self, listener: usize) -> io::Result<()>;
+    fn turn_away(&mut self, listener: usize) -> io::Result<()> {
+        self.sockets()[listener].turn_away()
+    }
 
     /// Buffers the kernel dropped at all sockets since the last call.
     ///
     /// # Errors
     /// Reading SO_MEMINFO failed.
-    fn new_kernel_drops(&mut self) -> io::Result<u64>;
+    fn new_kernel_drops(&mut self) -> io::Result<u64> {
+        self.sockets().iter_mut().map(Listener::new_kernel_drops).sum()
+    }
 
     /// The time, ns: `CLOCK_MONOTONIC`, or the simulation's own.
     fn now_ns(&self) -> u64 {

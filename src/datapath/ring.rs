@@ -455,12 +455,8 @@ impl Backend for Ring {
         std::mem::take(&mut self.writable)
     }
 
-    fn turn_away(&mut self, listener: usize) -> io::Result<()> {
-        self.listeners[listener].turn_away()
-    }
-
-    fn new_kernel_drops(&mut self) -> io::Result<u64> {
-        self.listeners.iter_mut().map(Listener::new_kernel_drops).sum()
+    fn sockets(&mut self) -> &mut [Listener] {
+        &mut self.listeners
     }
 
     fn listeners(&self) -> usize {

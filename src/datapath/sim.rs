@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use super::backend::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait};
 use super::batch::{Batch, Frame};
 use super::outgoing::SENDS_MAX;
+use super::socket::Listener;
 
 /// A seeded source of chance (splitmix64).
 #[derive(Clone, Debug)]
@@ -382,6 +383,10 @@ impl Backend for Sim {
 
     fn take_writable(&mut self) -> bool {
         self.chance.one_in(2)
+    }
+
+    fn sockets(&mut self) -> &mut [Listener] {
+        &mut [] // they are simulated; the two below stand in
     }
 
     fn turn_away(&mut self, listener: usize) -> io::Result<()> {
