@@ -226,7 +226,7 @@ impl<H: Handler> Dispatcher<H> {
         // Before the worker can publish that it handled them, so that no reader sees more handled
         // than queued.
         self.published.publish(counts);
-        // One batch is in hand; others may be open.
+        // What is open in any lane is away, but not on its way.
         let behind = !full && self.pool.away() > self.open.len() + PARTIAL_BATCHES_MAX;
         match &mut self.route {
             Route::Inline(worker) => {
@@ -244,7 +244,7 @@ impl<H: Handler> Dispatcher<H> {
                 for _ in 0..tries {
                     let worker = if spread { self.next_worker } else { lane };
                     self.next_worker = (worker + 1) % queues.len();
-                    if !full && behind && queues[worker].len() >= PARTIAL_BATCHES_MAX {
+                    if behind && queues[worker].len() >= PARTIAL_BATCHES_MAX {
                         continue;
                     }
                     match queues[worker].try_send(batch) {

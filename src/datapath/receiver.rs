@@ -154,8 +154,6 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
     /// The backend or a socket became unusable.
     pub fn run(&mut self) -> io::Result<LeftBehind> {
         while self.turn()? == Turn::Again {}
-        self.counts.cpu_ns = clock::thread_cpu_ns().saturating_sub(self.cpu_before_ns);
-        self.publish();
         Ok(self.left_behind())
     }
 
@@ -324,7 +322,10 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
 
     /// Goes on to the next phase where the present one is over.
     fn advance(&mut self, now_ns: u64) -> io::Result<()> {
-        if self.phase == Phase::Listening && self.links.stop.is_draining() {
+        if !self.links.stop.is_draining() {
+            return Ok(());
+        }
+        if self.phase == Phase::Listening {
             self.drain_until_ns = now_ns + self.drain_bound_ns;
             self.phase = Phase::Disarming;
             for listener in 0..self.receives.len() {
