@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use ringest::datapath::batch::{Batch, Frame};
+use ringest::datapath::headers::Headers;
 
 /// As the engine makes them by default.
 const ARENA_BYTES: usize = 128 << 10;
@@ -18,10 +19,11 @@ fn frame(payload: &[u8], segment_bytes: u16) -> Frame<'_> {
     Frame {
         payload,
         peer: SocketAddr::from(([192, 0, 2, 1], 514)),
-        local: None,
+        headers: Headers::default(),
         listener: 0,
         segment_bytes,
         truncated: false,
+        kernel_unix_ns: 0,
     }
 }
 

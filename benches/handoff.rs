@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use crossbeam_channel::bounded;
 use ringest::datapath::batch::{Batch, Frame};
+use ringest::datapath::headers::Headers;
 use ringest::datapath::pool::Pool;
 
 /// The engine's defaults.
@@ -60,10 +61,11 @@ fn frame() -> Frame<'static> {
     Frame {
         payload: &[7; 64],
         peer: SocketAddr::from(([192, 0, 2, 1], 514)),
-        local: None,
+        headers: Headers::default(),
         listener: 0,
         segment_bytes: 0,
         truncated: false,
+        kernel_unix_ns: 0,
     }
 }
 

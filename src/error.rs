@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::datapath::options::OptionError;
+
 /// What the crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -52,10 +54,20 @@ pub enum Error {
     /// The kernel has no IPv6, or it is switched off.
     #[error(
         "cannot listen on {address}: IPv6 is not available here \
-         (see /proc/sys/net/ipv6/conf/all/disable_ipv6); listen on an IPv4 address or on *:{}",
+         (see /proc/sys/net/ipv6/conf/all/disable_ipv6{}); listen on an IPv4 address or on *:{}",
+        if address.ip().is_loopback() { " and conf/lo/disable_ipv6" } else { "" },
         address.port()
     )]
     NoIpv6 {
+        /// The listen address.
+        address: SocketAddr,
+    },
+    /// A link-local address or group without its interface.
+    #[error(
+        "cannot listen on {address}: the address is one of a link and needs its interface, as in \
+         [{}%eth0]:{}", address.ip(), address.port()
+    )]
+    ScopeMissing {
         /// The listen address.
         address: SocketAddr,
     },
@@ -65,6 +77,27 @@ pub enum Error {
         /// The listen address.
         address: SocketAddr,
         /// The call or option.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A socket option was refused.
+    #[error("cannot listen on {address}: {source}")]
+    Option {
+        /// The listen address.
+        address: SocketAddr,
+        /// Which option, what it was to be, and what it takes.
+        source: OptionError,
+    },
+    /// The choice of receivers could not be put in place.
+    #[error(
+        "cannot steer datagrams to the receivers of {address}: {step} failed: {source}{}",
+        steer_hint(source)
+    )]
+    Steer {
+        /// The listen address.
+        address: SocketAddr,
+        /// The call.
         step: &'static str,
         /// What the kernel said.
         source: io::Error,
@@ -135,6 +168,16 @@ impl Error {
     #[must_use]
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Setting { .. })
+    }
+}
+
+/// Loading an eBPF program takes a capability; round robin is the only way that needs one.
+fn steer_hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "; round robin takes CAP_BPF (or root), `--steer hash` nothing"
+        }
+        _ => "; `--steer hash` leaves the choice to the kernel",
     }
 }
 

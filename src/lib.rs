@@ -64,22 +64,37 @@ pub mod error;
 pub mod datapath;
 /// Decides once, then watches: config, plan, engine, ledger.
 pub mod control;
+/// From a datagram to its records: one file per format.
+pub mod decode;
+/// What UDP brought, on disk: the journal.
+pub mod journal;
 /// Where datagrams go: one file per destination.
 pub mod sink;
 /// Datagrams to send: the load generator.
 pub mod load;
+/// Datagrams to peers, one by one, and what is heard of them.
+pub mod client;
+/// One look at a host: what will lose datagrams here, and the command that mends it.
+pub mod doctor;
+/// Trials: what a host can receive, and where the first datagram is lost.
+pub mod bench;
 
 #[cfg(test)]
 mod simulation;
 
+pub use client::Client;
 pub use control::builder::Builder;
 pub use control::config::{ArrivalsChoice, BackendChoice, ListenAddr};
 pub use control::engine::Engine;
 pub use control::ledger::{Dropped, Ledger, Unit};
+pub use control::names::Resolve;
 pub use control::plan::Plan;
 pub use control::summary::Summary;
 pub use datapath::batch::{Batch, Datagram};
 pub use datapath::dispatch::{Dispatch, Overload};
+pub use datapath::multicast::{Group, Interface};
+pub use datapath::options::{MulticastSending, PathMtu, SocketOptions};
 pub use datapath::reply::Replies;
+pub use datapath::steer::Steer;
 pub use datapath::worker::{Handler, Outcome};
 pub use error::{Error, Result};

@@ -7,7 +7,7 @@
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringest::{Engine, Summary};
 
@@ -25,6 +25,8 @@ pub(super) enum Why {
     Signal(&'static str),
     /// The time is up.
     Time,
+    /// Nothing came for as long as was to be waited.
+    Idle,
     /// The engine stopped itself: the limit was reached, or a thread failed.
     Engine,
     /// The other descriptor has something to say.
@@ -36,6 +38,8 @@ pub(super) enum Why {
 pub(super) struct Watch<'a> {
     /// Stop then.
     pub(super) until: Option<Instant>,
+    /// Stop when nothing came for this long.
+    pub(super) idle: Option<Duration>,
     /// Stop when it is readable or closed.
     pub(super) other: Option<BorrowedFd<'a>>,
 }
@@ -59,13 +63,18 @@ pub(super) fn until_stop(
         if watch.until.is_some_and(|until| now >= until) {
             return Ok(Why::Time);
         }
+        let idle_at = match watch.idle.map(|bound| idle_until(engine, now, bound)) {
+            Some(Some(at)) => Some(at),
+            Some(None) => return Ok(Why::Idle),
+            None => None,
+        };
         if let Some(tick) = &mut next_tick
             && now >= *tick
         {
             status.show(&engine.stats());
             *tick = now + Status::EVERY;
         }
-        let deadline = [next_tick, watch.until].into_iter().flatten().min();
+        let deadline = [next_tick, watch.until, idle_at].into_iter().flatten().min();
         // Without another descriptor the signals stand in: readable, it is looked at above.
         let other = watch.other.unwrap_or_else(|| signals.as_fd());
         let [_, engine_speaks, other_speaks] =
@@ -78,6 +87,19 @@ pub(super) fn until_stop(
         }
     }
 }
+
+/// When an engine that nothing comes to has been idle for `bound`; `None`: it has. One that is behind
+/// with what came is not idle.
+fn idle_until(engine: &Engine, now: Instant, bound: Duration) -> Option<Instant> {
+    let left = bound.saturating_sub(engine.idle_for());
+    if !left.is_zero() {
+        return Some(now + left);
+    }
+    (engine.stats().ledger.queued > 0).then(|| now + BEHIND_EVERY.min(bound))
+}
+
+/// How often an engine that is behind is looked at.
+const BEHIND_EVERY: Duration = Duration::from_millis(100);
 
 /// Stops the engine and returns its final accounts. A signal meanwhile makes it abandon what is
 /// still on the way.
@@ -112,7 +134,8 @@ pub(super) fn attend(
     }
     // The parser keeps durations far below what an Instant can hold.
     let until = args.run_for.map(|length| Instant::now() + length);
-    let why = until_stop(&engine, signals, &Watch { until, other }, &mut status)?;
+    let watch = Watch { until, other, idle: args.idle_timeout };
+    let why = until_stop(&engine, signals, &watch, &mut status)?;
     status.clear();
     if !args.quiet
         && let Why::Signal(signal) = why
@@ -127,7 +150,15 @@ pub(super) fn attend(
     if args.json {
         json::print(&summary)?;
     }
-    judge(&summary)
+    judge(&summary)?;
+    match (why, args.idle_timeout) {
+        (Why::Idle, Some(bound)) => {
+            let (bound, received) = (humantime::format_duration(bound), summary.ledger.received);
+            let since = if received == 0 { "" } else { " more" };
+            Err(Failure::NothingCame(format!("nothing{since} came for {bound}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Where it listens, with what, and what the operator should know.
@@ -140,6 +171,11 @@ fn introduce(engine: &Engine) {
         stats.backend,
         stats.backend_reason
     );
+    let options = engine.socket_options();
+    if !options.is_empty() {
+        let options: Vec<_> = options.iter().map(ToString::to_string).collect();
+        text += &format!("socket options, read back: {}\n", options.join(", "));
+    }
     for warning in engine.warnings() {
         text += &format!("{} {warning}\n", Paint::stderr().yellow("warning:"));
     }
@@ -153,6 +189,7 @@ fn reason(why: Why, args: &EngineArgs) -> String {
             format!("stopped by --for {}", humantime::format_duration(length))
         }
         (Why::Engine, _, Some(count)) => format!("stopped by --count {count}"),
+        (Why::Idle, ..) => "stopped by --idle-timeout".to_owned(),
         (Why::Other, ..) => "stopped: the sink failed".to_owned(),
         (Why::Engine | Why::Time, ..) => "stopped by itself".to_owned(),
     }

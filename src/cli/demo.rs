@@ -13,11 +13,11 @@ use ringest::{Engine, Plan, Summary};
 
 use super::attend::{self, Watch, Why};
 use super::failure::Failure;
-use super::load::{self, Report};
+use super::load_report::Document;
 use super::paint::{self, Paint};
 use super::signals::Signals;
 use super::status::Status;
-use super::verdict::{self, Outcome};
+use super::verdict::{self, Outcome, Report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -135,7 +135,7 @@ fn run_phase(phase: &Phase, length: Duration, signals: &Signals) -> Result<Outco
     let why = {
         let output = sender.output()?;
         let other = Some(output.as_fd());
-        attend::until_stop(&engine, signals, &Watch { until: None, other }, &mut status)
+        attend::until_stop(&engine, signals, &Watch { other, ..Watch::default() }, &mut status)
     };
     status.clear();
     let why = why?;
@@ -150,6 +150,9 @@ fn run_phase(phase: &Phase, length: Duration, signals: &Signals) -> Result<Outco
     }
     let report = sender.finish()?;
     let summary: Summary = attend::stop(engine, signals, true)?;
+    let elapsed = Duration::try_from_secs_f64(report.elapsed_s).unwrap_or_default();
+    let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+    let report = Report { sent: report.sent, elapsed_ns };
     Ok(Outcome { report, summary })
 }
 
@@ -165,11 +168,12 @@ impl Sender {
             Failure::Failed(format!("cannot start the sender process: {error}; see `ulimit -u`"))
         };
         let child = Command::new(std::env::current_exe().map_err(failed)?)
-            .arg(load::NAME)
+            .arg("load")
             .arg(target.to_string())
-            .args(["--for", &humantime::format_duration(length).to_string()])
+            .args(["--rate", "max", "--json", "--quiet"])
+            .args(["--duration", &humantime::format_duration(length).to_string()])
             .args(["--size", &SIZE_BYTES.to_string()])
-            .args(["--train", &train.to_string()])
+            .args(["--gso", &train.to_string()])
             .args(["--parent", &std::process::id().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -184,7 +188,7 @@ impl Sender {
     }
 
     /// Its report; waits for it to end.
-    fn finish(mut self) -> Result<Report, Failure> {
+    fn finish(mut self) -> Result<Document, Failure> {
         let mut text = String::new();
         let read = self.output()?.read_to_string(&mut text);
         let status = self.child.wait();
@@ -200,7 +204,7 @@ impl Drop for Sender {
     }
 }
 
-fn parse(status: io::Result<ExitStatus>, text: &str) -> Result<Report, Failure> {
+fn parse(status: io::Result<ExitStatus>, text: &str) -> Result<Document, Failure> {
     let failed = |why: String| Failure::Failed(format!("the sender process failed: {why}"));
     let status = status.map_err(|error| failed(error.to_string()))?;
     match status.code() {

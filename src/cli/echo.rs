@@ -27,7 +27,7 @@ pub(super) struct EchoArgs {
 }
 
 pub(super) fn run(args: &EchoArgs) -> Result<(), Failure> {
-    let builder = args.engine.builder();
+    let builder = args.engine.builder()?;
     if args.engine.plan {
         return plan::print(&builder.plan()?);
     }

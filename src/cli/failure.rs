@@ -4,6 +4,10 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use ringest::client::ClientError;
+use ringest::load::report::LoadError;
+use ringest::load::spec::SpecError;
+
 use super::paint;
 
 /// Why a command did not do what it was asked to.
@@ -13,6 +17,8 @@ pub(crate) enum Failure {
     Engine(ringest::Error),
     /// What was typed cannot be: exit code 2.
     Usage(String),
+    /// What was waited for did not come: exit code 3.
+    NothingCame(String),
     /// Anything else: exit code 1. What failed, why, and the next move.
     Failed(String),
 }
@@ -33,12 +39,39 @@ impl Failure {
         ExitCode::from(self.code())
     }
 
-    fn code(&self) -> u8 {
+    pub(super) fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
+            Self::NothingCame(_) => 3,
             Self::Engine(error) if error.is_usage() => 2,
             Self::Engine(_) | Self::Failed(_) => 1,
         }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Spec(error) => error.into(),
+            LoadError::Engine(error) => Self::Engine(error),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Broadcast { .. } => Self::Usage(format!("{error}: --broadcast does")),
+            _ if error.is_usage() => Self::Usage(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<SpecError> for Failure {
+    fn from(error: SpecError) -> Self {
+        Self::Usage(error.to_string())
     }
 }
 
@@ -59,7 +92,7 @@ impl fmt::Display for Failure {
                 write!(f, "--{setting} {value}: {reason}")
             }
             Self::Engine(error) => write!(f, "{error}"),
-            Self::Usage(text) | Self::Failed(text) => f.write_str(text),
+            Self::Usage(text) | Self::NothingCame(text) | Self::Failed(text) => f.write_str(text),
         }
     }
 }

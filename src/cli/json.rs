@@ -35,6 +35,15 @@ struct Document<'a> {
     rss_bytes: u64,
     receivers: Vec<Receiver>,
     workers: Vec<Worker>,
+    /// Only where datagrams were decoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    records: Option<Records>,
+}
+
+#[derive(Serialize)]
+struct Records {
+    found: u64,
+    rejected: u64,
 }
 
 #[derive(Serialize)]
@@ -93,7 +102,7 @@ fn rounded(value: f64, decimals: i32) -> f64 {
 fn document(summary: &Summary) -> Document<'_> {
     let ledger = &summary.ledger;
     let latency = &summary.queue_latency_ns;
-    let dropped = &ledger.dropped;
+    let (dropped, records) = (&ledger.dropped, &summary.records);
     Document {
         version: 1,
         backend: summary.backend,
@@ -144,6 +153,8 @@ fn document(summary: &Summary) -> Document<'_> {
             .iter()
             .map(|worker| Worker { core: worker.core, handled: worker.handled })
             .collect(),
+        records: (records.found + records.rejected > 0)
+            .then_some(Records { found: records.found, rejected: records.rejected }),
     }
 }
 

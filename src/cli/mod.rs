@@ -7,13 +7,29 @@ use clap::{Parser, Subcommand};
 
 mod failure;
 mod values;
+mod dscp;
+mod socket_args;
 mod options;
+mod decode_args;
+mod journal_args;
 // One file per subcommand.
 mod listen;
 mod echo;
 mod send;
+mod send_input;
+mod send_options;
+mod send_pace;
+mod send_peers;
+mod send_replies;
+mod send_report;
 mod demo;
+mod journal;
+mod doctor;
 mod load;
+mod load_report;
+mod bench;
+mod bench_diff;
+mod bench_table;
 // From a started engine to its last word.
 mod signals;
 mod attend;
@@ -33,9 +49,13 @@ Examples:
   ringest demo                                     see what this host can receive
   ringest listen 127.0.0.1:9000 --sink stdout      print what arrives
   ringest send 127.0.0.1:9000 hello                send a datagram there
+  ringest listen '*:514' --sink journal:DIR        put it on disk; `ringest journal` reads it
+  ringest load 127.0.0.1:9000 --rate 50k           send at a rate, and say what could not be kept
+  ringest bench ndr                                find what this host can receive without loss
+  ringest doctor '*:514'                           what loses datagrams on this host, what mends it
   ringest listen '*:514' --plan                    which thread on which core, how much memory
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing came in time.";
 
 /// Takes UDP datagrams off this host with io_uring and accounts for every one of them.
 #[derive(Debug, Parser)]
@@ -49,10 +69,12 @@ pub(crate) struct Cli {
 enum Command {
     Listen(listen::ListenArgs),
     Echo(echo::EchoArgs),
-    Send(send::SendArgs),
+    Send(Box<send::SendArgs>),
     Demo(demo::DemoArgs),
-    #[command(name = load::NAME, hide = true)]
+    Journal(journal::JournalCommand),
+    Doctor(doctor::DoctorArgs),
     Load(load::LoadArgs),
+    Bench(Box<bench::BenchArgs>),
 }
 
 /// Runs what was asked for.
@@ -62,7 +84,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Echo(args) => echo::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Journal(args) => journal::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 
@@ -94,7 +119,10 @@ mod tests {
         assert_eq!(code(&["listen", "127.0.0.1:9000", "--slots", "64", "--for", "5s"]), None);
         for args in [
             &["listen"][..],
-            &["listen", "localhost:9000"],
+            &["listen", "local host:9000"],
+            &["listen", "*:9000", "--join", "127.0.0.1"],
+            &["listen", "*:9000", "--tos", "1", "--dscp", "ef"],
+            &["listen", "*:9000", "--steer", "left"],
             &["listen", "127.0.0.1"],
             &["listen", "127.0.0.1:0", "--rcvbuf", "lots"],
             &["listen", "127.0.0.1:0", "--coalesce", "5"],

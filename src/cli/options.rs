@@ -3,16 +3,23 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use ringest::{ArrivalsChoice, BackendChoice, Builder, Dispatch, Engine, ListenAddr, Overload};
+use ringest::{ArrivalsChoice, BackendChoice, Builder, Dispatch, Engine, Overload};
 
-use super::values::{self, Coalesce, Cores, Threads};
+use super::failure::Failure;
+use super::socket_args::{GroupArgs, NameArgs, SocketArgs};
+use super::values::{self, Coalesce, Cores, ListenArg, Threads};
 
 /// What the engine is asked for.
 #[derive(Args, Debug)]
 pub(super) struct EngineArgs {
-    /// Where to listen: IP:PORT, [IP6]:PORT, or *:PORT for every address of this host
-    #[arg(value_name = "ADDR", required = true, value_parser = values::listen_addr)]
-    addresses: Vec<ListenAddr>,
+    /// Where to listen: IP:PORT, [IP6]:PORT, NAME:PORT, or *:PORT for every address of this host.
+    /// 0.0.0.0 is IPv4 only, [::] takes both
+    #[arg(value_name = "ADDR", required = true, value_parser = values::listen_arg)]
+    addresses: Vec<ListenArg>,
+    #[command(flatten)]
+    names: NameArgs,
+    #[command(flatten)]
+    groups: GroupArgs,
 
     /// Receiver threads, each with its own ring and a socket per address; auto: half of the cores
     #[arg(
@@ -56,6 +63,9 @@ pub(super) struct EngineArgs {
     #[arg(long, value_enum, default_value = "auto", help_heading = "Receiving")]
     arrivals: ArrivalsArg,
 
+    #[command(flatten)]
+    sockets: SocketArgs,
+
     /// Provided buffers per receiver, 64 KiB each, rounded up to a power of two
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Memory")]
     slots: usize,
@@ -78,6 +88,9 @@ pub(super) struct EngineArgs {
     )]
     rcvbuf: usize,
 
+    /// Stop when nothing came for this long, and exit with 3
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, help_heading = "Ending")]
+    pub(super) idle_timeout: Option<Duration>,
     /// Stop after this long, such as 5s, 250ms or 1m
     #[arg(long = "for", value_name = "DURATION", value_parser = values::duration,
         help_heading = "Ending")]
@@ -125,8 +138,26 @@ enum ArrivalsArg {
 }
 
 impl EngineArgs {
+    /// Where to listen, as it was typed.
+    pub(super) fn addresses(&self) -> &[ListenArg] {
+        &self.addresses
+    }
+
     /// The engine asked for; nothing is checked or opened yet.
-    pub(super) fn builder(&self) -> Builder {
+    ///
+    /// # Errors
+    /// A name could not be looked up.
+    pub(super) fn builder(&self) -> Result<Builder, Failure> {
+        Ok(self.listening()?.0)
+    }
+
+    /// The same, and for each listen address the place of what it was typed as.
+    ///
+    /// # Errors
+    /// A name could not be looked up.
+    pub(super) fn listening(&self) -> Result<(Builder, Vec<usize>), Failure> {
+        let (places, addresses): (Vec<_>, Vec<_>) =
+            self.names.addresses(&self.addresses)?.into_iter().unzip();
         let mut builder = Engine::builder()
             .slots(self.slots)
             .batch_bytes(self.batch_bytes)
@@ -151,7 +182,8 @@ impl EngineArgs {
                 ArrivalsArg::Bpf => ArrivalsChoice::Bpf,
                 ArrivalsArg::Off => ArrivalsChoice::Off,
             });
-        builder = self.addresses.iter().fold(builder, |builder, address| builder.listen(*address));
+        builder = addresses.into_iter().fold(builder, Builder::listen);
+        builder = self.sockets.apply(self.groups.apply(self.names.apply(builder)));
         if let Threads(Some(receivers)) = self.receivers {
             builder = builder.receivers(receivers);
         }
@@ -167,7 +199,7 @@ impl EngineArgs {
         if let Some(count) = self.count {
             builder = builder.limit(count);
         }
-        builder
+        Ok((builder, places))
     }
 }
 
@@ -175,6 +207,7 @@ impl EngineArgs {
 mod tests {
     use super::*;
     use clap::Parser;
+    use ringest::ListenAddr;
 
     #[derive(Parser)]
     struct Line {
@@ -184,7 +217,7 @@ mod tests {
 
     fn plan(args: &str) -> ringest::Result<ringest::Plan> {
         let words = ["x"].into_iter().chain(args.split_whitespace());
-        Line::try_parse_from(words).unwrap().engine.builder().plan()
+        Line::try_parse_from(words).unwrap().engine.builder().unwrap().plan()
     }
 
     #[test]
@@ -196,6 +229,16 @@ mod tests {
         .unwrap();
         assert_eq!((plan.receiver_cores.len(), plan.worker_cores.len()), (1, 0));
         assert_eq!((plan.slots, plan.batches, plan.listen.len()), (128, 16, 2));
+    }
+
+    #[test]
+    fn names_and_groups_are_looked_up_and_assigned() {
+        let by_name = plan("localhost:9000 --resolve v4").unwrap();
+        assert_eq!(by_name.listen[0].address, "127.0.0.1:9000".parse().unwrap());
+        let joined = plan("0.0.0.0:9000 --join 239.1.1.1 --join 232.1.1.1@127.0.0.1%lo").unwrap();
+        assert_eq!(joined.listen[0].groups.len(), 2);
+        assert!(plan("127.0.0.1:9000 --join 239.1.1.1").unwrap_err().is_usage());
+        assert!(plan("[::]:9000 --v6only").unwrap().listen[0].only_v6);
     }
 
     #[test]

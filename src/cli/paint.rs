@@ -2,6 +2,9 @@
 
 use std::io::{self, IsTerminal, Write};
 
+pub(super) use ringest::bench::report::text::count;
+use ringest::bench::report::text::group;
+
 /// Says something on stderr. A stderr that cannot be written to leaves nobody to tell.
 pub(super) fn say(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
@@ -61,11 +64,6 @@ impl Paint {
     }
 }
 
-/// `1,234,567`.
-pub(super) fn count(number: u64) -> String {
-    group(&number.to_string())
-}
-
 /// A number without its decimals, grouped.
 pub(super) fn whole(number: f64) -> String {
     group(&format!("{number:.0}"))
@@ -80,17 +78,6 @@ pub(super) fn cost(nanos: f64) -> String {
 /// inline has no CPU time of its own.
 pub(super) fn cost_or_none(nanos: Option<f64>) -> String {
     nanos.filter(|nanos| *nanos > 0.0).map_or_else(|| "-".to_owned(), cost)
-}
-
-fn group(digits: &str) -> String {
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 /// One decimal up to 10, none from there on.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use ringest::Plan;
+use ringest::control::bind::Membership;
 
 use super::failure::Failure;
 use super::paint::{self, Paint};
@@ -22,6 +23,9 @@ fn render(plan: &Plan, paint: Paint) -> String {
     for address in &plan.listen {
         let alone = if address.only_v6 { " (IPv6 alone)" } else { "" };
         text += &format!("  {:<14}{}{alone}\n", "listen", address.address);
+        for Membership { group, receiver } in &address.groups {
+            text += &format!("  {:<14}{group}, by receiver {receiver}\n", "  join");
+        }
     }
     text.push('\n');
     for (index, core) in plan.receiver_cores.iter().enumerate() {

@@ -1,305 +1,498 @@
-//! `ringest send`: one datagram a message, and what the peer's host says to it.
+//! `ringest send`: one datagram a message and peer, and what is heard of it.
+//!
+//! ```text
+//!  input ─► message ─► paced ─► each peer: client ──► sent, or refused and said
+//!                                  │ replies (--wait-reply) ─► stdout
+//!                                  └ errors of datagrams sent before ─► said once a peer and kind
+//!  end ─► give the last errors time (--linger) ─► summary ─► exit code
+//! ```
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, IsTerminal, Read};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ringest::client::{Client, ClientError, Heard, PAYLOAD_BYTES_MAX, PeerError, header_bytes};
+use ringest::load::spec::Rate;
 
 use super::failure::Failure;
-use super::paint::{self, count};
+use super::paint::{self, Paint};
+use super::send_input::{Framing, Input, Next, Opened, Refusal};
+use super::send_options::SendSocketArgs;
+use super::send_pace::{Pace, Progress};
+use super::send_peers::{self, PeerList};
+use super::send_replies::{Missing, Output, OutputArg};
+use super::send_report::Tally;
+use super::signals::Signals;
+use super::socket_args::ResolveArg;
 use super::values;
 
 const EXAMPLES: &str = "\
 Examples:
-  ringest send 127.0.0.1:9000 hello            one datagram
-  ringest send 127.0.0.1:9000 one 'two words'  two datagrams
-  journalctl -f | ringest send '[::1]:514'     one datagram a line
+  ringest send 127.0.0.1:9000 hello                 one datagram
+  ringest send 127.0.0.1:9000,[::1]:9000 a 'b c'    two datagrams to each of two peers
+  journalctl -f | ringest send loghost:514          one datagram a line
+  ringest send 127.0.0.1:9001 ping --wait-reply --repeat 5 --interval 1s
+  ringest send 127.0.0.1:9000 --hex 'de ad be ef'
+  ringest send 127.0.0.1:9000 --file datagrams.bin --framing length-prefixed --rate 1k
+  ringest send 239.1.2.3:9000 hello --multicast-interface eth0 --multicast-ttl 4
+  ringest send 192.0.2.7:9000 hello --dscp ef --ttl 8 --source-port 5000
 
 Sent does not mean received: UDP has no acknowledgement, and a datagram can be lost on the way or
-dropped by a full receive buffer. Only the opposite is sometimes told: if nothing is bound to the
-port, the peer's host may answer 'port unreachable', and this says so and exits with 1.";
+dropped by a full receive buffer. Only the opposite is sometimes told, by ICMP: nothing is bound to
+the port, the host or its network cannot be reached, a firewall forbids it, it is longer than the
+path takes. Each such answer is said with the peer whose datagram earned it.
 
-/// The largest payload of one UDP datagram over IPv4: 65535 less 20 (IP) less 8 (UDP).
-const MESSAGE_BYTES_MAX: usize = 65_507;
+Exit codes: 0 all was sent and no error was heard of, 1 otherwise, 2 wrong usage, 3 all was sent but
+replies (--wait-reply) did not come in time. ^C ends it early; what was sent until then counts.";
 
-/// How long to wait for 'port unreachable' after the last message. Loopback and a LAN answer well
-/// within it; longer would be felt in every script.
-const ANSWER_WAIT_MS: u8 = 100;
-
-/// Send datagrams, one per message
+/// Send datagrams, one per message, and hear what becomes of them
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct SendArgs {
-    /// To whom: IP:PORT or [IP6]:PORT
-    #[arg(value_name = "ADDR", value_parser = values::peer_addr)]
-    address: SocketAddr,
+    /// To whom: HOST:PORT or [IP6]:PORT, several with commas; each gets every message
+    #[arg(value_name = "ADDR[,ADDR…]", value_parser = send_peers::peers)]
+    peers: PeerList,
     /// What to send, one datagram each; without any, lines are read from stdin, and a line's end is
     /// not sent
-    #[arg(value_name = "MESSAGE")]
+    #[arg(value_name = "MESSAGE", conflicts_with = "file")]
     messages: Vec<OsString>,
+
+    /// Read messages from a file; -: from stdin
+    #[arg(long, value_name = "PATH", help_heading = "What to send")]
+    file: Option<PathBuf>,
+    /// How messages are told apart in a file or on stdin: lines, or each after its length in 4 bytes,
+    /// big endian [default: lines]
+    #[arg(long, value_enum, conflicts_with = "messages", help_heading = "What to send")]
+    framing: Option<Framing>,
+    /// Messages are hexadecimal, such as 0aff, 0x0aff or '0a ff'
+    #[arg(long, help_heading = "What to send")]
+    hex: bool,
+    /// Send each message N times, or until ^C
+    #[arg(long, value_name = "N|forever", default_value = "1", value_parser = repeat,
+        help_heading = "What to send")]
+    repeat: u64,
+    /// Time from one message to the next, repeats too
+    #[arg(long, value_name = "DURATION", value_parser = values::duration,
+        conflicts_with = "rate", help_heading = "What to send")]
+    interval: Option<Duration>,
+    /// Datagrams a second (500, 1k) or payload bits a second (1Mbps), on average [default: as fast as
+    /// this host takes them]
+    #[arg(long, value_name = "PPS|RATEbps|max", value_parser = values::rate,
+        help_heading = "What to send")]
+    rate: Option<Rate>,
+    /// Which address of a name [default: the first the resolver gives; with all, each is a peer]
+    #[arg(long, value_enum, value_name = "WHICH", help_heading = "What to send")]
+    resolve: Option<ResolveArg>,
+
+    /// After each message wait for N replies from each peer (1 if no N is given; after the messages,
+    /// or as --wait-reply=N), print them, and tell the round trips. Any reply of that peer counts: UDP
+    /// does not say which message it answers
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1",
+        value_parser = replies, help_heading = "Replies")]
+    wait_reply: Option<u64>,
+    /// Wait so long for the replies to a message [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration,
+        requires = "wait_reply", help_heading = "Replies")]
+    timeout: Option<Duration>,
+    /// How replies are printed on stdout: text (escaped where it does not print), hex, or json (peer,
+    /// round trip, length, payload) [default: text]
+    #[arg(long, value_enum, requires = "wait_reply", help_heading = "Replies")]
+    output: Option<OutputArg>,
+
+    #[command(flatten)]
+    socket: SendSocketArgs,
+
+    /// Wait so long while the send buffer or the queue of the interface is full, then give the
+    /// datagram up and say so; 0: not at all
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = pause,
+        help_heading = "Ending")]
+    send_timeout: Duration,
+    /// Wait so long after the last datagram for ICMP errors, unless every peer was heard of before. A
+    /// neighbour that does not answer ARP takes 3 seconds to be told
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = pause,
+        help_heading = "Ending")]
+    linger: Duration,
+
+    /// Print what was sent and heard as one JSON object on stdout; replies go to stderr then
+    #[arg(long, conflicts_with = "output", help_heading = "Output")]
+    json: bool,
+    /// Say nothing on stderr but errors
+    #[arg(long, help_heading = "Output")]
+    quiet: bool,
+}
+
+/// How long to wait for replies unless told.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A number from 1 up, or `forever`.
+fn repeat(text: &str) -> Result<u64, String> {
+    match (text, text.parse()) {
+        ("forever", _) => Ok(u64::MAX),
+        (_, Ok(number @ 1..)) => Ok(number),
+        _ => Err("expected how many times, from 1 up, or forever".to_owned()),
+    }
+}
+
+fn replies(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| {
+        "expected a number of replies, from 1 up; to leave it out, write --wait-reply after the \
+         messages"
+            .to_owned()
+    })
+}
+
+/// A duration, which may be 0.
+fn pause(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { values::duration(text) }
 }
 
 pub(super) fn run(args: &SendArgs) -> Result<(), Failure> {
-    if let Some(long) = args.messages.iter().find(|m| m.len() > MESSAGE_BYTES_MAX) {
-        return Err(Failure::Usage(too_long("a message", long.len())));
+    if args.hex && args.framing == Some(Framing::LengthPrefixed) {
+        return Err(Failure::Usage(
+            "--hex and --framing length-prefixed: a length-prefixed file holds the bytes themselves; \
+             leave one out"
+                .to_owned(),
+        ));
     }
-    let mut peer = Peer::connect(args.address)?;
-    let finished = if args.messages.is_empty() {
-        send_lines(&mut peer, io::stdin().lock())
-    } else {
-        args.messages.iter().try_for_each(|message| peer.send(message.as_bytes()))
+    // Before signals are blocked: a resolver can take its time, and so can a pipe.
+    let peers = args.peers.resolve(args.resolve)?;
+    let opened = args.messages.is_empty().then(|| Opened::open(args.file.as_deref()));
+    let signals = Signals::block()?;
+    let stop = || {
+        let fd = signals.as_fd().try_clone_to_owned();
+        fd.map_err(|error| Failure::Failed(format!("cannot take signals: dup(2): {error}")))
     };
-    let last_word = finished.and_then(|()| peer.await_answer());
-    paint::say(&format!("sent {} to {}\n", datagrams(peer.sent), peer.address));
-    last_word?;
-    peer.judge()
+    let mut input = match opened.transpose()? {
+        Some(opened) => {
+            let framing = args.framing.unwrap_or(Framing::Lines);
+            Input::stream(opened, framing, args.hex, stop()?)
+        }
+        None => Input::words(&args.messages, args.hex)?,
+    };
+    let builder = args.socket.builder().send_timeout(args.send_timeout).interrupt(stop()?);
+    let client = builder.peers(peers).open()?;
+    Session::new(args, client, &signals, &input).run(&mut input)
 }
 
-fn too_long(what: &str, bytes: usize) -> String {
-    format!(
-        "{what} has {bytes} bytes; one datagram carries at most {MESSAGE_BYTES_MAX}, so split it"
-    )
-}
-
-fn datagrams(number: u64) -> String {
-    format!("{} datagram{}", count(number), if number == 1 { "" } else { "s" })
-}
-
-/// A connected socket, and what became of what it sent.
+/// One run.
 #[derive(Debug)]
-struct Peer {
-    socket: UdpSocket,
-    address: SocketAddr,
-    sent: u64,
-    refused: bool,
-    /// Lines over the limit.
-    too_long: u64,
+struct Session<'a> {
+    args: &'a SendArgs,
+    client: Client,
+    peers: Vec<SocketAddr>,
+    signals: &'a Signals,
+    tally: Tally,
+    pace: Pace,
+    progress: Progress,
+    output: Output,
+    /// Peers that were sent something since they were heard of, and may still be.
+    open: Vec<bool>,
+    /// Peers that may answer the message just sent.
+    asked: Vec<bool>,
+    /// When the last datagram to each was sent.
+    sent_at: Vec<Instant>,
+    stopped: bool,
+    warned: bool,
 }
 
-impl Peer {
-    fn connect(address: SocketAddr) -> Result<Self, Failure> {
-        let any: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let socket = UdpSocket::bind(any)
-            .and_then(|socket| socket.connect(address).map(|()| socket))
-            .map_err(|error| cannot_send(address, &error))?;
-        Ok(Self { socket, address, sent: 0, refused: false, too_long: 0 })
-    }
-
-    /// Sends one message. On a connected socket the error an earlier datagram earned is reported by
-    /// a later send, which then sends nothing (udp(7)); that message is sent again.
-    fn send(&mut self, message: &[u8]) -> Result<(), Failure> {
-        loop {
-            match self.socket.send(message) {
-                Ok(_) => {
-                    self.sent += 1;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Each report takes one answer away, and there are no more answers than datagrams.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    self.note_refusal();
-                }
-                Err(error) => return Err(cannot_send(self.address, &error)),
-            }
+impl<'a> Session<'a> {
+    fn new(args: &'a SendArgs, client: Client, signals: &'a Signals, input: &Input) -> Self {
+        let peers = client.peers().to_vec();
+        let now = Instant::now();
+        Self {
+            tally: Tally::new(&peers),
+            pace: Pace::new(args.rate, args.interval, now),
+            progress: Progress::new(args.quiet || input.is_typed(), now),
+            output: Output::new(args.output, args.json, args.quiet),
+            open: vec![false; peers.len()],
+            asked: vec![false; peers.len()],
+            sent_at: vec![now; peers.len()],
+            stopped: false,
+            warned: false,
+            args,
+            client,
+            peers,
+            signals,
         }
     }
 
-    fn note_refusal(&mut self) {
-        if !std::mem::replace(&mut self.refused, true) {
+    fn run(mut self, input: &mut Input) -> Result<(), Failure> {
+        if !self.args.quiet {
+            self.introduce(input);
+        }
+        let fed = self.feed(input).and_then(|()| self.linger());
+        self.progress.clear();
+        if !self.args.quiet {
+            // The terminal shows ^C where the line begins.
+            let margin = if self.stopped && paint::is_terminal(&io::stderr()) { "\n" } else { "" };
+            paint::say(&format!("{margin}{}", self.tally.render()));
+            self.say_what_is_odd();
+        }
+        let unattributed = self.client.unattributed();
+        if self.args.json {
+            self.tally.print_json(unattributed)?;
+        }
+        fed?;
+        self.tally.judge(unattributed, self.args.timeout.unwrap_or(TIMEOUT))
+    }
+
+    fn introduce(&self, input: &Input) {
+        for option in self.client.options().iter().filter(|option| !option.is_as_asked()) {
+            paint::say(&format!("{} {option}\n", Paint::stderr().yellow("note:")));
+        }
+        if input.is_typed() {
+            paint::say("one datagram a line; ^D ends\n");
+        }
+    }
+
+    fn say_what_is_odd(&self) {
+        if self.client.strays() > 0 {
             paint::say(&format!(
-                "{}: the host answered 'port unreachable', so this and maybe more was not received\n",
-                self.address
+                "{} datagrams came from others than the peers and were not counted\n",
+                paint::count(self.client.strays())
+            ));
+        }
+        if self.client.unattributed() > 0 {
+            paint::say(&format!(
+                "{} errors came back of which nobody said whose they are\n",
+                paint::count(self.client.unattributed())
             ));
         }
     }
 
-    /// Gives the answer to the last message time to come.
-    fn await_answer(&mut self) -> Result<(), Failure> {
-        if self.refused || self.sent == 0 {
-            return Ok(());
-        }
-        // POLLERR needs no asking for. EINTR: then we waited less, and look all the same.
-        let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
-        let _ = poll(&mut polled, PollTimeout::from(ANSWER_WAIT_MS));
-        match self.socket.take_error() {
-            Ok(Some(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                self.note_refusal();
-                Ok(())
+    /// Sends all there is.
+    fn feed(&mut self, input: &mut Input) -> Result<(), Failure> {
+        loop {
+            self.await_input(input)?;
+            if self.is_stopped() {
+                return Ok(());
             }
-            Ok(Some(error)) | Err(error) => Err(cannot_send(self.address, &error)),
-            Ok(None) => Ok(()),
+            match input.next()? {
+                Next::Message => self.repeat(input.message())?,
+                Next::Refused(refusal) => {
+                    self.progress.clear();
+                    paint::say(&format!("ringest: {}: {refusal}; not sent\n", input.place()));
+                    self.tally.unsendable(matches!(refusal, Refusal::TooLong(_)));
+                }
+                Next::End => return Ok(()),
+                Next::Stopped => self.stopped = true,
+            }
         }
     }
 
-    fn judge(&self) -> Result<(), Failure> {
-        if self.refused {
-            return Err(Failure::Failed(format!(
-                "nothing is bound to UDP port {} at {}; `ss -uln` on that host shows what is, and \
-                 `ringest listen {}` there would take it",
-                self.address.port(),
-                self.address.ip(),
-                self.address
-            )));
+    /// Waits until there is input, and says what is heard meanwhile.
+    fn await_input(&mut self, input: &Input) -> Result<(), Failure> {
+        let Some(fd) = input.awaited() else { return Ok(()) };
+        loop {
+            let mut polled = [
+                PollFd::new(fd, PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                // In error, which needs no asking for.
+                PollFd::new(self.client.as_fd(), PollFlags::empty()),
+            ];
+            match poll(&mut polled, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => {
+                    return Err(Failure::Failed(format!("poll(2): {}", io::Error::from(error))));
+                }
+            }
+            let [readable, signalled, told] = polled.map(|fd| fd.any().unwrap_or(false));
+            if told {
+                self.take_errors()?;
+            }
+            if readable || signalled {
+                return Ok(());
+            }
         }
-        if self.too_long > 0 {
-            return Err(Failure::Failed(format!(
-                "{} lines were over {MESSAGE_BYTES_MAX} bytes and not sent",
-                count(self.too_long)
-            )));
+    }
+
+    fn repeat(&mut self, message: &[u8]) -> Result<(), Failure> {
+        for _ in 0..self.args.repeat {
+            self.take_late_replies()?;
+            self.asked.fill(false);
+            for index in 0..self.peers.len() {
+                self.await_turn(message.len(), index == 0)?;
+                if self.is_stopped() {
+                    return Ok(());
+                }
+                self.send(index, message)?;
+            }
+            self.take_errors()?;
+            if let Some(wanted) = self.args.wait_reply {
+                self.await_replies(wanted)?;
+            }
         }
         Ok(())
     }
-}
 
-/// What a send error means, as far as it is known.
-fn cannot_send(address: SocketAddr, error: &io::Error) -> Failure {
-    let next = match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => {
-            format!("; `ip route get {}` shows the way there, if any", address.ip())
-        }
-        Some(Errno::EPERM) => "; a firewall on this host refuses it, see `nft list ruleset`".into(),
-        Some(Errno::EACCES) => "; it is a broadcast address, which this does not send to".into(),
-        Some(Errno::EMSGSIZE) => "; it is longer than the path to the peer takes".into(),
-        _ => String::new(),
-    };
-    Failure::Failed(format!("cannot send to {address}: {error}{next}"))
-}
-
-/// Sends every line; one that is too long is refused and the next one goes on.
-fn send_lines(peer: &mut Peer, mut input: impl BufRead) -> Result<(), Failure> {
-    if io::stdin().is_terminal() {
-        paint::say("one datagram a line; ^D ends\n");
-    }
-    let mut line = Vec::new();
-    for number in 1u64.. {
-        match read_line(&mut input, &mut line) {
-            Ok(Line::Whole) => peer.send(&line)?,
-            Ok(Line::TooLong(bytes)) => {
-                peer.too_long += 1;
-                let what = format!("line {number}");
-                paint::say(&format!("ringest: {}; not sent\n", too_long(&what, bytes)));
+    /// Waits until a datagram of so many bytes is due, the `first` of its message or not.
+    fn await_turn(&mut self, bytes: usize, first: bool) -> Result<(), Failure> {
+        let due = self.pace.due(bytes, first, Instant::now());
+        while !self.stopped && Instant::now() < due {
+            let wake = self.progress.next().map_or(due, |tick| tick.min(due));
+            match self.client.await_errors(wake) {
+                Ok(false) => {}
+                Ok(true) => self.take_errors()?,
+                Err(error) => self.interrupted(error)?,
             }
-            Ok(Line::End) => break,
-            Err(error) => {
-                return Err(Failure::Failed(format!("cannot read stdin: {error}")));
+            self.progress.tick(&self.tally);
+        }
+        self.progress.tick(&self.tally);
+        Ok(())
+    }
+
+    fn send(&mut self, index: usize, message: &[u8]) -> Result<(), Failure> {
+        let peer = self.peers[index];
+        self.warn_of_fragments(peer, message.len());
+        match self.client.send_to(peer, message) {
+            Ok(sent) => {
+                self.tally.sent(index);
+                self.sent_at[index] = sent.at;
+                self.open[index] = !self.client.is_for_many(peer);
+                self.asked[index] = true;
             }
-        }
-    }
-    Ok(())
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Line {
-    /// In the buffer, without its end.
-    Whole,
-    /// This long, and skipped.
-    TooLong(usize),
-    End,
-}
-
-/// Reads a line without ever holding more than a datagram of it.
-fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Line> {
-    line.clear();
-    // One for the line end, one to see that there is more.
-    let room = MESSAGE_BYTES_MAX as u64 + 2;
-    if input.by_ref().take(room).read_until(b'\n', line)? == 0 {
-        return Ok(Line::End);
-    }
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    } else if line.len() > MESSAGE_BYTES_MAX {
-        let rest = skip_line(input)?;
-        return Ok(Line::TooLong(line.len() + rest));
-    }
-    if line.len() > MESSAGE_BYTES_MAX {
-        return Ok(Line::TooLong(line.len()));
-    }
-    Ok(Line::Whole)
-}
-
-/// Skips to the end of the line; returns how many bytes of it were skipped.
-fn skip_line(input: &mut impl BufRead) -> io::Result<usize> {
-    let mut skipped = 0;
-    loop {
-        let buffer = match input.fill_buf() {
-            Ok(buffer) => buffer,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let (line, used) = match end {
-            Some(end) => (end, end + 1),
-            None => (buffer.len(), buffer.len()),
-        };
-        input.consume(used);
-        skipped += line;
-        if end.is_some() || used == 0 {
-            return Ok(skipped);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn lines(text: &[u8]) -> Vec<Result<Vec<u8>, usize>> {
-        let mut input = io::BufReader::with_capacity(1000, text);
-        let (mut line, mut lines) = (Vec::new(), Vec::new());
-        loop {
-            match read_line(&mut input, &mut line).unwrap() {
-                Line::Whole => lines.push(Ok(line.clone())),
-                Line::TooLong(bytes) => lines.push(Err(bytes)),
-                Line::End => return lines,
+            Err(ClientError::Peer(error)) => {
+                if self.tally.failed(index, &error) {
+                    self.tell(&error);
+                }
             }
+            Err(error) => self.interrupted(error)?,
+        }
+        Ok(())
+    }
+
+    /// Whether anything more is to be sent.
+    fn is_stopped(&mut self) -> bool {
+        self.stopped |= self.signals.take().is_some();
+        self.stopped
+    }
+
+    /// A signal ended a wait; any other error ends the run.
+    fn interrupted(&mut self, error: ClientError) -> Result<(), Failure> {
+        match error {
+            ClientError::Interrupted => {
+                let _ = self.signals.take();
+                self.stopped = true;
+                Ok(())
+            }
+            error => Err(error.into()),
         }
     }
 
-    #[test]
-    fn lines_lose_their_end_and_nothing_else() {
-        let lines = lines(b"one\n\n two \r\n\xff\x00\nlast");
-        let wanted: [&[u8]; 5] = [b"one", b"", b" two \r", b"\xff\x00", b"last"];
-        assert_eq!(lines, wanted.map(|line| Ok(line.to_vec())));
+    fn warn_of_fragments(&mut self, peer: SocketAddr, bytes: usize) {
+        if self.warned || self.args.quiet || !self.client.is_fragmented(peer, bytes) {
+            return;
+        }
+        self.warned = true;
+        let mtu = self.client.path_mtu(peer).and_then(|mtu| usize::try_from(mtu).ok());
+        let mtu = mtu.unwrap_or(PAYLOAD_BYTES_MAX);
+        self.progress.clear();
+        paint::say(&format!(
+            "{} {bytes} bytes go to {peer} in fragments, and if one of them is lost, all are: a \
+             datagram of up to {} bytes goes whole (path MTU {mtu}); --dont-fragment refuses longer \
+             ones\n",
+            Paint::stderr().yellow("warning:"),
+            mtu.saturating_sub(header_bytes(peer)),
+        ));
     }
 
-    #[test]
-    fn a_line_over_the_limit_is_skipped_whole() {
-        for over in [0, 1, 2, 3, 5000] {
-            for end in ["\n", ""] {
-                let long = "x".repeat(MESSAGE_BYTES_MAX + over);
-                let text = format!("a\n{long}\nb\n{long}{end}");
-                let long = if over == 0 { Ok(long.into_bytes()) } else { Err(long.len()) };
-                let wanted = [Ok(b"a".to_vec()), long.clone(), Ok(b"b".to_vec()), long];
-                assert_eq!(lines(text.as_bytes()), wanted, "{over} {end:?}");
+    /// Says what was heard since, and counts it.
+    fn take_errors(&mut self) -> Result<(), Failure> {
+        for error in self.client.take_errors()? {
+            self.note(&error);
+        }
+        Ok(())
+    }
+
+    /// Counts an error of a datagram that was sent. Returns whose it was.
+    fn note(&mut self, error: &PeerError) -> Option<usize> {
+        let index = self.peers.iter().position(|peer| *peer == error.peer)?;
+        self.open[index] = false;
+        self.asked[index] = false;
+        if self.tally.heard(index, error) {
+            self.tell(error);
+        }
+        Some(index)
+    }
+
+    fn tell(&mut self, error: &PeerError) {
+        self.progress.clear();
+        paint::say(&format!("{error}\n"));
+    }
+
+    /// What comes after its time answers an earlier message: it must not be taken for an answer to the
+    /// next one, and has no round trip that anybody could tell.
+    fn take_late_replies(&mut self) -> Result<(), Failure> {
+        while self.args.wait_reply.is_some() && !self.stopped {
+            match self.client.receive(Instant::now()) {
+                Ok(Heard::Reply(reply)) => {
+                    self.progress.clear();
+                    let bytes = reply.payload.len();
+                    paint::say(&format!("{}: {bytes} bytes came too late\n", reply.peer));
+                }
+                Ok(Heard::Error(error)) => {
+                    self.note(&error);
+                }
+                Ok(Heard::Nothing) => return Ok(()),
+                Err(error) => self.interrupted(error)?,
             }
         }
+        Ok(())
     }
 
-    #[test]
-    fn a_refused_port_is_noticed_and_no_message_is_lost_to_it() {
-        // Bound and closed again: nothing is there now.
-        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut peer = Peer::connect(address).unwrap();
-        peer.send(b"one").unwrap();
-        peer.await_answer().unwrap();
-        assert!(peer.refused);
-        // A host that starts to listen gets every later message, though errors are still pending.
-        peer.send(b"two").unwrap();
-        let Ok(listener) = UdpSocket::bind(address) else { return };
-        listener.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        peer.send(b"three").unwrap();
-        let mut buffer = [0; 16];
-        let length = listener.recv(&mut buffer).unwrap();
-        assert_eq!((&buffer[..length], peer.sent), (&b"three"[..], 3));
-        assert!(peer.judge().is_err());
+    /// Waits for the replies to the message just sent.
+    fn await_replies(&mut self, wanted: u64) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.args.timeout.unwrap_or(TIMEOUT);
+        let mut missing = Missing::new(wanted, &self.asked);
+        while !self.stopped && missing.any() {
+            match self.client.receive(deadline) {
+                Ok(Heard::Reply(reply)) => {
+                    let for_many = |peer: &SocketAddr| self.client.is_for_many(*peer);
+                    let index = self.peers.iter().position(|peer| *peer == reply.peer);
+                    // An answer to a group comes from a member of it.
+                    let index = index.or_else(|| self.peers.iter().position(for_many));
+                    let Some(index) = index else { continue };
+                    self.open[index] = false;
+                    self.tally.replied(index);
+                    missing.came(index);
+                    self.progress.clear();
+                    let round_trip = reply.at.saturating_duration_since(self.sent_at[index]);
+                    self.output.print(&reply, round_trip)?;
+                }
+                Ok(Heard::Error(error)) => {
+                    if let Some(index) = self.note(&error) {
+                        missing.give_up(index);
+                    }
+                }
+                Ok(Heard::Nothing) => break,
+                Err(error) => self.interrupted(error)?,
+            }
+        }
+        self.tally.missed(missing.total());
+        Ok(())
+    }
+
+    /// Gives the errors of the last datagrams time to come back.
+    fn linger(&mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.args.linger;
+        self.take_errors()?;
+        while self.open.contains(&true) {
+            match self.client.await_errors(deadline) {
+                Ok(true) => self.take_errors()?,
+                Ok(false) => break,
+                Err(ClientError::Interrupted) => {
+                    let _ = self.signals.take();
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 }

@@ -1,8 +1,10 @@
 //! The live line: one a second on a terminal's stderr, rewritten in place; nothing elsewhere.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ringest::journal::alarm::Alarms;
 use ringest::{Dropped, Summary, Unit};
 
 use super::paint;
@@ -14,6 +16,8 @@ pub(super) struct Status {
     indent: usize,
     last: Sample,
     shown: bool,
+    /// What is said above the line, also where the line itself is off.
+    alarms: Option<Arc<Alarms>>,
 }
 
 /// The figures of one moment.
@@ -43,7 +47,7 @@ impl Status {
     /// On if stderr is a terminal and nobody asked for quiet.
     pub(super) fn on_stderr(quiet: bool) -> Self {
         let on = !quiet && paint::is_terminal(&io::stderr());
-        Self { on, indent: 0, last: Sample::default(), shown: false }
+        Self { on, indent: 0, last: Sample::default(), shown: false, alarms: None }
     }
 
     /// The same, shown further to the right.
@@ -51,12 +55,23 @@ impl Status {
         Self { indent, ..self }
     }
 
+    /// The same, with what a sink has to say.
+    pub(super) fn with_alarms(self, alarms: &Arc<Alarms>) -> Self {
+        Self { alarms: Some(Arc::clone(alarms)), ..self }
+    }
+
+    /// Whether there is anything to show now and then.
     pub(super) fn is_on(&self) -> bool {
-        self.on
+        self.on || self.alarms.is_some()
     }
 
     /// Rewrites the line.
     pub(super) fn show(&mut self, summary: &Summary) {
+        let said = self.alarms.as_ref().map(|alarms| alarms.take()).unwrap_or_default();
+        for text in said {
+            self.clear();
+            paint::say(&format!("journal: {text}\n"));
+        }
         if !self.on {
             return;
         }

@@ -1,5 +1,6 @@
 //! The summary at the end, for a person.
 
+use ringest::control::summary::RecordSummary;
 use ringest::{Summary, Unit};
 
 use super::advice::{Advice, advise};
@@ -49,6 +50,11 @@ fn headline(summary: &Summary, paint: Paint) -> String {
 fn facts(summary: &Summary) -> String {
     let latency = &summary.queue_latency_ns;
     let mut text = String::new();
+    let RecordSummary { found, rejected } = summary.records;
+    if found + rejected > 0 {
+        let value = format!("{} found, {} rejected", count(found), count(rejected));
+        text += &fact("records", &value);
+    }
     if summary.ledger.handled > 0 {
         let [p50, p90, p99, p999, max] =
             [latency.p50, latency.p90, latency.p99, latency.p999, latency.max].map(paint::nanos);
@@ -273,6 +279,7 @@ pub(super) mod tests {
             rearmed: 1,
             socket_errors: 0,
             replies: ReplySummary::default(),
+            records: RecordSummary::default(),
             queue_latency_ns: Percentiles {
                 p50: 10_000,
                 p90: 20_000,

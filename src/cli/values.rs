@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringest::ListenAddr;
+use ringest::control::names;
+use ringest::load::spec::{Gso, PAYLOAD_BYTES_MAX, Rate, Sizes, TRAIN_MAX};
+use ringest::{Interface, ListenAddr};
 
 /// Cores are numbered below the size of the kernel's `cpu_set_t`.
 const CORES_MAX: usize = 1024;
@@ -100,23 +102,137 @@ fn core(text: &str) -> Result<usize, String> {
     Ok(core)
 }
 
-/// `IP:PORT`, `[IP6]:PORT` or `*:PORT`.
-pub(super) fn listen_addr(text: &str) -> Result<ListenAddr, String> {
-    text.parse().map_err(|_| {
-        "expected IP:PORT, [IP6]:PORT or *:PORT, such as 127.0.0.1:9000; names are not looked up"
-            .to_owned()
-    })
+/// Where to listen, as it was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ListenArg {
+    /// An address, or all of them.
+    Address(ListenAddr),
+    /// A name to look up, and the port.
+    Name(String, u16),
 }
 
-/// `IP:PORT` or `[IP6]:PORT` of a peer.
-pub(super) fn peer_addr(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|_| {
-        "expected IP:PORT or [IP6]:PORT, such as 127.0.0.1:9000; names are not looked up".to_owned()
-    })?;
-    if address.port() == 0 {
-        return Err("nothing can be sent to port 0".to_owned());
+/// `IP:PORT`, `[IP6]:PORT`, `[IP6%IFACE]:PORT`, `*:PORT` or `NAME:PORT`.
+pub(super) fn listen_arg(text: &str) -> Result<ListenArg, String> {
+    match text.parse() {
+        // IPv4 written as IPv6 is IPv4: no socket takes it as the other.
+        Ok(ListenAddr::At(address)) => {
+            let ip = address.ip().to_canonical();
+            let at = if ip == address.ip() { address } else { SocketAddr::new(ip, address.port()) };
+            return Ok(ListenArg::Address(ListenAddr::At(at)));
+        }
+        Ok(any) => return Ok(ListenArg::Address(any)),
+        Err(_) => {}
     }
-    Ok(address)
+    if let Some(address) = names::scoped(text)? {
+        return Ok(ListenArg::Address(ListenAddr::At(address)));
+    }
+    let expected =
+        || "expected IP:PORT, [IP6]:PORT, *:PORT or NAME:PORT, such as 127.0.0.1:9000".to_owned();
+    let (name, port) = text.rsplit_once(':').ok_or_else(expected)?;
+    let port = port.parse().map_err(|_| expected())?;
+    // What is not a name was meant as an address, which the resolver would not explain.
+    let like_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let like_address = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if name.is_empty() || like_address || !name.bytes().all(like_name) {
+        return Err(expected());
+    }
+    Ok(ListenArg::Name(name.to_owned(), port))
+}
+
+/// The name of a network interface. An empty one would mean any, and a long one be cut.
+pub(super) fn device(text: &str) -> Result<String, String> {
+    match text.parse()? {
+        Interface::Name(name) => Ok(name),
+        Interface::Index(_) => Err("expected the interface's name, such as eth0".to_owned()),
+    }
+}
+
+/// A number in decimal, or in hexadecimal with 0x.
+pub(super) fn number(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "expected a number up to 4294967295, such as 7 or 0x1f".to_owned())
+}
+
+/// The same, of one byte.
+pub(super) fn byte(text: &str) -> Result<u8, String> {
+    let byte = number(text).ok().and_then(|number| u8::try_from(number).ok());
+    byte.ok_or_else(|| "expected 0 to 255, such as 184 or 0xb8".to_owned())
+}
+
+/// A decimal number with k, M or G for thousands, and how it ends otherwise.
+fn scaled(text: &str) -> Option<(f64, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, rest) = text.split_at(digits);
+    let number: f64 = number.parse().ok()?;
+    let (factor, rest) = match rest.as_bytes().first() {
+        Some(b'k' | b'K') => (1e3, &rest[1..]),
+        Some(b'M') => (1e6, &rest[1..]),
+        Some(b'G') => (1e9, &rest[1..]),
+        _ => (1.0, rest),
+    };
+    Some((number * factor, rest))
+}
+
+/// `max`, `50000`, `50k`, `100Mbps`.
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
+    let expected = "expected datagrams a second (50000, 50k, 1M), bits a second (100Mbps, 2.5Gbps) or \
+                    max";
+    match (text, scaled(text)) {
+        ("max", _) => Ok(Rate::Max),
+        (_, Some((pps, "" | "pps"))) if pps > 0.0 => Ok(Rate::Pps(pps)),
+        (_, Some((bps, "bps" | "bit" | "bit/s"))) if bps > 0.0 => Ok(Rate::Bps(bps)),
+        (_, Some((number, "" | "pps" | "bps" | "bit" | "bit/s"))) if number <= 0.0 => {
+            Err("a rate of 0 sends nothing; leave the load out, or give a rate above 0".to_owned())
+        }
+        _ => Err(expected.to_owned()),
+    }
+}
+
+/// `2`, `0.5`, `10`.
+pub(super) fn speed(text: &str) -> Result<f64, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match text.parse::<f64>() {
+        Ok(speed) if plain && speed > 0.0 && speed.is_finite() => Ok(speed),
+        Ok(0.0) => Err("at a speed of 0 it never ends; give one above 0".to_owned()),
+        _ => Err("expected how many times as fast, such as 0.5, 2 or 10".to_owned()),
+    }
+}
+
+/// `64`, `64-1400` or `imix`.
+pub(super) fn sizes(text: &str) -> Result<Sizes, String> {
+    let number = |text: &str| -> Result<usize, String> {
+        let size = text
+            .parse()
+            .map_err(|_| "expected bytes (64), a range (64-1400) or imix".to_owned())?;
+        if size > PAYLOAD_BYTES_MAX {
+            return Err(format!("a UDP datagram carries at most {PAYLOAD_BYTES_MAX} bytes"));
+        }
+        Ok(size)
+    };
+    match text.split_once('-') {
+        None if text == "imix" => Ok(Sizes::Imix),
+        None => number(text).map(Sizes::Fixed),
+        Some((low, high)) => {
+            let (low, high) = (number(low)?, number(high)?);
+            if low > high {
+                return Err(format!("{text} runs backwards: write {high}-{low}"));
+            }
+            Ok(Sizes::Range(low, high))
+        }
+    }
+}
+
+/// `auto`, `off` or a number of datagrams per send.
+pub(super) fn gso(text: &str) -> Result<Gso, String> {
+    match (text, text.parse()) {
+        ("auto", _) => Ok(Gso::Auto),
+        ("off", _) | (_, Ok(1)) => Ok(Gso::Off),
+        (_, Ok(train @ 2..=TRAIN_MAX)) => Ok(Gso::Trains(train)),
+        _ => Err(format!("expected auto, off or 2 to {TRAIN_MAX} datagrams per send")),
+    }
 }
 
 #[cfg(test)]
@@ -188,10 +304,57 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_an_address_with_a_port() {
-        assert!(peer_addr("[::1]:9000").is_ok());
-        for text in ["*:9000", "localhost:9000", "127.0.0.1", "127.0.0.1:0"] {
-            assert!(peer_addr(text).is_err(), "{text}");
+    fn a_listen_address_may_be_a_name() {
+        let name = |text: &str, port| Ok(ListenArg::Name(text.to_owned(), port));
+        assert_eq!(listen_arg("localhost:9000"), name("localhost", 9000));
+        assert_eq!(listen_arg("a-1.example_x.org:0"), name("a-1.example_x.org", 0));
+        for text in ["*:514", "[::]:514", "127.0.0.1:0", "[fe80::1%lo]:9"] {
+            assert!(matches!(listen_arg(text), Ok(ListenArg::Address(_))), "{text}");
+        }
+        for text in [
+            "",
+            ":9",
+            "localhost",
+            "1.2.3:9",
+            "host:",
+            "host:70000",
+            "a b:9",
+            "::1:9",
+            "[::1%no-such-card]:9",
+            "[::1]",
+        ] {
+            assert!(listen_arg(text).is_err(), "{text}");
+        }
+        assert_eq!((byte("0xb8"), byte("184")), (Ok(184), Ok(184)));
+        assert!(byte("256").is_err() && byte("x").is_err());
+        assert_eq!(number("0xffffffff"), Ok(u32::MAX));
+    }
+
+    #[test]
+    fn rates_are_datagrams_or_bits_and_never_nothing() {
+        assert_eq!(rate("max"), Ok(Rate::Max));
+        assert_eq!(rate("50000"), Ok(Rate::Pps(50_000.0)));
+        assert_eq!(rate("1.5k"), Ok(Rate::Pps(1500.0)));
+        assert_eq!(rate("100Mbps"), Ok(Rate::Bps(1e8)));
+        for text in ["", "0", "0bps", "-1", "fast", "1X", "1Mb", "1e9", "inf", "."] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_one_a_range_or_a_mix() {
+        assert_eq!(sizes("64"), Ok(Sizes::Fixed(64)));
+        assert_eq!(sizes("0-1400"), Ok(Sizes::Range(0, 1400)));
+        assert_eq!(sizes("imix"), Ok(Sizes::Imix));
+        for text in ["", "65508", "2-1", "-", "1-", "64K", "0-65508"] {
+            assert!(sizes(text).is_err(), "{text}");
+        }
+        assert_eq!((gso("auto"), gso("off")), (Ok(Gso::Auto), Ok(Gso::Off)));
+        assert_eq!((gso("1"), gso("64")), (Ok(Gso::Off), Ok(Gso::Trains(64))));
+        assert!(gso("0").is_err() && gso("65").is_err() && gso("on").is_err());
+        assert_eq!((speed("2"), speed("0.5")), (Ok(2.0), Ok(0.5)));
+        for text in ["", ".", "0", "-1", "nan", "inf", "1e3", "2x", "+2"] {
+            assert!(speed(text).is_err(), "{text}");
         }
     }
 
@@ -199,7 +362,8 @@ mod tests {
         #[test]
         fn no_text_makes_a_reader_panic(text in any::<String>()) {
             let _ = (size(&text), duration(&text), coalesce(&text), threads(&text), cores(&text));
-            let _ = (listen_addr(&text), peer_addr(&text));
+            let _ = (listen_arg(&text), rate(&text), sizes(&text), gso(&text));
+            let _ = speed(&text);
         }
 
         #[test]

@@ -4,12 +4,19 @@ use ringest::{Summary, Unit};
 
 use super::demo::Phase;
 use super::failure::Failure;
-use super::load::Report;
 use super::paint::{self, Paint, count};
 use super::status::causes;
 
 const NAME_WIDTH: usize = 34;
 const COLUMN_WIDTH: usize = 20;
+
+/// What the sender says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Report {
+    /// The kernel took them.
+    pub(super) sent: u64,
+    pub(super) elapsed_ns: u64,
+}
 
 /// What one phase came to, on both sides.
 #[derive(Debug)]
@@ -263,7 +270,7 @@ mod tests {
 
     /// 110 arrived: 100 received, 3 dropped, 7 unread.
     fn outcome(sent: u64) -> Outcome {
-        let report = Report { sent, failed: 0, elapsed_ns: 1_000_000_000 };
+        let report = Report { sent, elapsed_ns: 1_000_000_000 };
         Outcome { report, summary: summary() }
     }
 

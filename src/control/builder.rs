@@ -1,6 +1,5 @@
 //! How an engine is asked for, and how it is put together.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -11,20 +10,23 @@ use super::config::{ArrivalsChoice, BackendChoice, Config, ListenAddr};
 use super::engine::{Engine, Parts, ReceiverSeat, WorkerSeat, aside};
 use super::host::Host;
 use super::plan::{Plan, plan};
+use super::sockets::{Groups, Sockets, open_sockets};
 use super::summary::RunFacts;
 use super::threads::{BackendKind, ReceiverLife, Shared, WorkerLife};
-use crate::datapath::arrivals::Arrivals;
 use crate::datapath::batch::Batch;
 use crate::datapath::coalesce::Coalescer;
 use crate::datapath::counters::PublishedReceiver;
 use crate::datapath::dispatch::{Dispatch, DispatchSpec, Dispatcher, Overload, Route};
 use crate::datapath::mmsg::MESSAGES_MAX;
+use crate::datapath::multicast::Group;
+use crate::datapath::options::SocketOptions;
 use crate::datapath::pool::Pool;
 use crate::datapath::probe;
 use crate::datapath::receiver::ReceiverLinks;
 use crate::datapath::reply::{Replies, ReplyLane, Transmitter};
 use crate::datapath::ring::RingSize;
-use crate::datapath::socket::{Listener, SocketSpec};
+use crate::datapath::socket::Listener;
+use crate::datapath::steer::Steer;
 use crate::datapath::waker::Waker;
 use crate::datapath::worker::{Handler, Worker, WorkerShared};
 use crate::error::{Error, Result};
@@ -58,7 +60,21 @@ impl Builder {
         self
     }
 
+    /// Adds a multicast group to join, on every listen address that can take it: those of its family
+    /// that are a wildcard or the group itself.
+    #[must_use]
+    pub fn join(mut self, group: Group) -> Self {
+        self.config.groups.push(group);
+        self
+    }
+
     setters! {
+        /// Take IPv6 alone on `[::]`. Default: IPv4 too, its peers shown as IPv4.
+        only_v6: bool => only_v6;
+        /// Which receiver's socket gets a datagram. Default: the kernel's hash of its addresses.
+        steer: Steer => steer;
+        /// What else to set on every socket. Default: nothing.
+        socket_options: SocketOptions => socket;
         /// Receiver threads, each with one socket per address. Default: half of the cores.
         receivers: usize => receivers as Some;
         /// Worker threads; 0 runs handlers on the receivers, without a queue. Default: the other
@@ -88,16 +104,39 @@ impl Builder {
         coalesce: Duration => coalesce;
         /// Whether the kernel may hand over trains (UDP_GRO). Default: yes.
         gro: bool => gro;
+        /// Whether the kernel's receive time comes with each datagram. Default: no; it costs the
+        /// kernel a clock read and the slots 32 bytes a datagram.
+        timestamps: bool => timestamps;
+        /// Whether [`Datagram::destination`](crate::Datagram::destination),
+        /// [`hop_limit`](crate::Datagram::hop_limit) and
+        /// [`traffic_class`](crate::Datagram::traffic_class) are known. Default: no; it costs the slots
+        /// 136 bytes a datagram. Always with
+        /// [`SocketOptions::transparent`](crate::SocketOptions).
+        ip_headers: bool => ip_headers;
         /// Whether arrivals are counted by a socket filter. Default: where CAP_BPF allows.
         arrivals: ArrivalsChoice => arrivals;
         /// Stop by itself after this many datagrams; a train that crosses the mark is taken whole.
         limit: u64 => limit as Some;
+        /// How long a worker is without a datagram before its handler's
+        /// [`on_idle`](crate::Handler::on_idle) is called, and between calls. Default: never.
+        idle_tick: Duration => idle_tick as Some;
         /// How long a reply may wait for room in the send buffer. Default: 1 s.
         send_timeout: Duration => send_timeout;
         /// How long a stop may spend handing over what the sockets hold. Default: 5 s.
         drain: Duration => drain;
         /// Completion queue entries; 0: enough that it cannot overflow (the default). For tests.
         cq_entries: u32 => cq_entries;
+    }
+
+    /// The same settings for other addresses.
+    pub(crate) fn without_addresses(mut self) -> Self {
+        self.config.listen.clear();
+        self
+    }
+
+    /// What was set so far.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// What [`start`](Self::start) would set up on this host.
@@ -125,6 +164,7 @@ impl Builder {
         let (sockets, arrivals_reason) = open_sockets(&config, &plan)?;
         let rcvbuf = sockets.rcvbuf_bytes();
         let mut warnings = plan.warnings.clone();
+        warnings.extend(sockets.warnings());
         warnings.extend(rcvbuf_warning(config.rcvbuf_bytes, rcvbuf, &host));
         let facts = RunFacts {
             backend,
@@ -192,66 +232,6 @@ fn rcvbuf_warning(asked: usize, granted: usize, host: &Host) -> Option<String> {
             host.rmem_max_bytes.map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string()),
         )
     })
-}
-
-/// Sockets by receiver, with what must outlive their threads.
-struct Sockets {
-    addresses: Vec<SocketAddr>,
-    by_receiver: Vec<Vec<Listener>>,
-    arrivals: Vec<Vec<Arc<Arrivals>>>,
-}
-
-impl Sockets {
-    /// The smallest buffer granted.
-    fn rcvbuf_bytes(&self) -> usize {
-        self.by_receiver.iter().flatten().map(Listener::rcvbuf_bytes).min().unwrap_or(0)
-    }
-}
-
-/// Opens every socket, with arrivals counted as asked; says how they are.
-fn open_sockets(config: &Config, plan: &Plan) -> Result<(Sockets, String)> {
-    let open = |counts_arrivals| open_all(config, plan, counts_arrivals);
-    if config.arrivals == ArrivalsChoice::Off {
-        return Ok((open(false)?, "not counted: switched off".to_owned()));
-    }
-    match open(true) {
-        Ok(sockets) => Ok((sockets, "counted by a socket filter (eBPF)".to_owned())),
-        Err(Error::Arrivals { source }) if config.arrivals == ArrivalsChoice::Auto => {
-            Ok((open(false)?, format!("not counted: {source}{}", source.hint())))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn open_all(config: &Config, plan: &Plan, counts_arrivals: bool) -> Result<Sockets> {
-    let receivers = plan.receiver_cores.len();
-    let pktinfo = plan.wants_pktinfo(config);
-    let mut sockets = Sockets {
-        addresses: Vec::new(),
-        by_receiver: std::iter::repeat_with(Vec::new).take(receivers).collect(),
-        arrivals: std::iter::repeat_with(Vec::new).take(receivers).collect(),
-    };
-    for wanted in &plan.listen {
-        let mut address = wanted.address;
-        for receiver in 0..receivers {
-            let spec = SocketSpec {
-                address,
-                only_v6: wanted.only_v6,
-                first: receiver == 0,
-                gro: config.gro,
-                pktinfo: pktinfo && address.ip().is_unspecified(),
-                rcvbuf_bytes: config.rcvbuf_bytes,
-            };
-            let arrivals = if counts_arrivals { Some(Arc::new(Arrivals::load()?)) } else { None };
-            let listener = Listener::open(&spec, arrivals.as_deref())?;
-            // With port 0 the first socket of the group chooses for the others.
-            address = listener.address();
-            sockets.by_receiver[receiver].push(listener);
-            sockets.arrivals[receiver].extend(arrivals);
-        }
-        sockets.addresses.push(address);
-    }
-    Ok(sockets)
 }
 
 struct Assembly<'a> {
@@ -331,10 +311,13 @@ impl Assembly<'_> {
         let (reply_pools, reply_homes) = self.pools(repliers, self.plan.reply_batches);
         let wiring = self.wire(&shared, homes, reply_homes);
         let seats = self.seats(&sockets);
+        let groups = Groups::new(self.plan, &sockets)?;
         let mut engine = Engine::new(Parts {
             shared,
             facts,
             warnings,
+            options: sockets.options(),
+            groups,
             seats,
             queues: wiring.queues.iter().map(|(_, queue)| queue.clone()).collect(),
             reports: report_inbox,
@@ -395,6 +378,7 @@ impl Assembly<'_> {
         let make = |(index, pool)| {
             let replies = Replies::new(pool, wiring.lanes.clone(), waits);
             Worker::new(make_handler(index), replies, engine.worker_shared(index))
+                .with_idle_tick(self.config.idle_tick)
         };
         reply_pools.into_iter().enumerate().map(make).collect()
     }
@@ -466,6 +450,7 @@ impl Assembly<'_> {
                 coalescer: Coalescer::new(micros(config.coalesce), self.rcvbuf),
                 links,
                 drain_bound_ns: nanos(config.drain),
+                twins: engine.group_sockets(),
                 ready: ready.clone(),
             };
             engine.spawn(format!("ringest-recv-{index}"), move |shared| life.run(shared))?;

@@ -5,6 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::datapath::dispatch::{Dispatch, Overload};
+use crate::datapath::multicast::Group;
+use crate::datapath::options::SocketOptions;
+use crate::datapath::steer::Steer;
 
 /// Where to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +88,15 @@ pub enum ArrivalsChoice {
 pub struct Config {
     /// Where to listen, at least one.
     pub listen: Vec<ListenAddr>,
+    /// Take IPv6 alone on `[::]`; without it, IPv4 too.
+    pub only_v6: bool,
+    /// Multicast groups to join, on every listen address that can take them. A listen address that is
+    /// a group is joined without being named here.
+    pub groups: Vec<Group>,
+    /// Which receiver's socket gets a datagram.
+    pub steer: Steer,
+    /// What else to set on every socket.
+    pub socket: SocketOptions,
     /// Receiver threads; `None`: by the host.
     pub receivers: Option<usize>,
     /// Worker threads; 0: handlers run on the receivers; `None`: by the host.
@@ -113,10 +125,16 @@ pub struct Config {
     pub coalesce: Duration,
     /// Whether the kernel may hand over trains (UDP_GRO).
     pub gro: bool,
+    /// Whether the kernel's receive time comes with each datagram (SO_TIMESTAMPNS).
+    pub timestamps: bool,
+    /// Whether what its IP header said comes with each datagram.
+    pub ip_headers: bool,
     /// Whether arrivals are counted.
     pub arrivals: ArrivalsChoice,
     /// Stop after this many datagrams; a train that crosses the mark is taken whole.
     pub limit: Option<u64>,
+    /// How long a worker is without a datagram before its handler gets a tick, and between ticks.
+    pub idle_tick: Option<Duration>,
     /// How long a reply may wait for room in the send buffer.
     pub send_timeout: Duration,
     /// How long a stop may spend handing over what the sockets hold.
@@ -129,6 +147,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            only_v6: false,
+            groups: Vec::new(),
+            steer: Steer::default(),
+            socket: SocketOptions::default(),
             receivers: None,
             workers: None,
             cores: None,
@@ -143,8 +165,11 @@ impl Default for Config {
             rcvbuf_bytes: 4 << 20,
             coalesce: Duration::from_millis(1),
             gro: true,
+            timestamps: false,
+            ip_headers: false,
             arrivals: ArrivalsChoice::default(),
             limit: None,
+            idle_tick: None,
             send_timeout: Duration::from_secs(1),
             drain: Duration::from_secs(5),
             cq_entries: 0,

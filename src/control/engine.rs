@@ -13,11 +13,15 @@ use super::builder::Builder;
 use super::host::resident_bytes;
 use super::latency::Percentiles;
 use super::ledger::Ended;
+use super::sockets::{GroupSockets, Groups};
 use super::summary::{ReceiverRow, RunFacts, Summary, WorkerRow, summarize};
-use super::threads::{Report, Shared};
+use super::threads::{Report, Shared, pin};
 use crate::datapath::arrivals::Arrivals;
 use crate::datapath::batch::Batch;
+use crate::datapath::clock;
 use crate::datapath::counters::PublishedReceiver;
+use crate::datapath::multicast::Group;
+use crate::datapath::options::ReadBack;
 use crate::datapath::worker::WorkerShared;
 use crate::error::{Error, Result};
 
@@ -39,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) facts: RunFacts,
     pub(crate) warnings: Vec<String>,
+    pub(crate) options: Vec<ReadBack>,
+    pub(crate) groups: Groups,
     pub(crate) seats: (Vec<ReceiverSeat>, Vec<WorkerSeat>),
     /// The workers' queues, to count what an abort leaves in them.
     pub(crate) queues: Vec<Inbox<Batch>>,
@@ -75,6 +81,23 @@ pub(crate) fn aside<T: Send>(name: &str, task: impl FnOnce() -> T + Send) -> Res
     })
 }
 
+/// Starts a thread that is no part of an engine: a sender, or a peer to compare with. It is pinned to
+/// `core`, if one is given.
+pub(crate) fn hire<T: Send + 'static>(
+    name: String,
+    core: Option<usize>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    let life = move || {
+        if let Some(core) = core {
+            pin(core);
+        }
+        work()
+    };
+    let thread = std::thread::Builder::new().name(name.clone()).spawn(life);
+    thread.map_err(|source| Error::Thread { name, source })
+}
+
 /// What the threads of an engine left when they had ended.
 #[derive(Default)]
 struct Remains {
@@ -108,7 +131,12 @@ impl Engine {
     ) -> Result<()> {
         let shared = Arc::clone(&self.parts.shared);
         shared.alive.fetch_add(1, Ordering::SeqCst);
-        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || life(&shared));
+        let seat = name.clone();
+        let begin = move || {
+            shared.seat(seat);
+            life(&shared);
+        };
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(begin);
         match thread {
             Ok(thread) => self.threads.push(thread),
             Err(source) => {
@@ -123,8 +151,24 @@ impl Engine {
         Arc::clone(&self.parts.seats.1[index].shared)
     }
 
+    pub(crate) fn group_sockets(&self) -> Arc<GroupSockets> {
+        self.parts.groups.sockets()
+    }
+
     pub(crate) fn receiver_published(&self, index: usize) -> Arc<PublishedReceiver> {
         Arc::clone(&self.parts.seats.0[index].published)
+    }
+
+    /// Names and kernel ids (gettid(2)) of the threads, once all have started.
+    pub(crate) fn thread_ids(&self) -> Vec<(String, i32)> {
+        loop {
+            let seated = self.parts.shared.seated();
+            if seated.len() >= self.threads.len() {
+                return seated.clone();
+            }
+            drop(seated);
+            std::thread::yield_now();
+        }
     }
 
     /// The addresses listened on, in the order given, with the ports the kernel chose.
@@ -139,10 +183,41 @@ impl Engine {
         &self.parts.warnings
     }
 
+    /// The socket options that were asked for, as the kernel has them.
+    #[must_use]
+    pub fn socket_options(&self) -> &[ReadBack] {
+        &self.parts.options
+    }
+
+    /// Joins a multicast group on every listen address that can take it.
+    ///
+    /// # Errors
+    /// No address can, it is joined already ([`Error::Setting`]), or the kernel refused
+    /// ([`Error::Option`]).
+    pub fn join(&self, group: &Group) -> Result<()> {
+        self.parts.groups.join(group)
+    }
+
+    /// Leaves a multicast group wherever it was joined, written as it was then.
+    ///
+    /// # Errors
+    /// It was not joined ([`Error::Setting`]), or the kernel refused ([`Error::Option`]).
+    pub fn leave(&self, group: &Group) -> Result<()> {
+        self.parts.groups.leave(group)
+    }
+
     /// The state of this moment. Its ledger balances too: what is on the way counts as queued.
     #[must_use]
     pub fn stats(&self) -> Summary {
         self.summary(None)
+    }
+
+    /// How long nothing has come: since the last datagram was taken, or since the start.
+    #[must_use]
+    pub fn idle_for(&self) -> Duration {
+        let last = self.parts.seats.0.iter().map(|seat| seat.published.read().last_received_ns);
+        let since_last = clock::monotonic_ns().saturating_sub(last.max().unwrap_or(0));
+        self.started.elapsed().min(Duration::from_nanos(since_last))
     }
 
     /// Begins a stop and returns at once: nothing new is taken, what is here is finished. The

@@ -37,7 +37,8 @@ impl Host {
     }
 }
 
-fn allowed_cores() -> Vec<usize> {
+/// Cores this process may run on, ascending.
+pub(crate) fn allowed_cores() -> Vec<usize> {
     let Ok(mask) = sched_getaffinity(Pid::from_raw(0)) else { return vec![0] };
     (0..CpuSet::count()).filter(|&core| mask.is_set(core).unwrap_or(false)).collect()
 }
@@ -96,10 +97,26 @@ fn memory_bytes() -> Option<u64> {
 }
 
 fn ipv6() -> bool {
-    std::net::UdpSocket::bind("[::1]:0").is_ok() || {
-        // A host may have IPv6 without ::1 (a namespace whose loopback is down).
-        fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6")
-            .is_ok_and(|text| text.trim() == "0")
+    let addresses = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    ipv6_usable(&addresses, read_number(Path::new("/proc/sys/net/ipv6/conf/all/disable_ipv6")))
+}
+
+/// Whether IPv6 sockets can be bound, from /proc/net/if_inet6 and net.ipv6.conf.all.disable_ipv6. An
+/// interface may have IPv6 while it is off for all others, and a namespace whose interfaces are down
+/// has no address yet.
+pub(crate) fn ipv6_usable(addresses: &str, disabled_for_all: Option<u64>) -> bool {
+    !addresses.trim().is_empty() || disabled_for_all == Some(0)
+}
+
+/// Raises this process's limit of open descriptors to hold `wanted` more than a few, as far as it may.
+/// What then fails says EMFILE.
+pub(crate) fn allow_descriptors(wanted: u64) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < wanted + 64
+    {
+        // Refused: the limit stays, and opening says so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted + 64).max(soft), hard);
     }
 }
 

@@ -1,11 +1,12 @@
 //! From config and host to a plan: which thread on which core, and what memory it will take. A pure
 //! function; it opens nothing.
 
-use std::net::SocketAddr;
-
+use super::bind::{Bind, assign_groups, binds, groups};
 use super::config::{BackendChoice, Config};
 use super::host::Host;
 use crate::datapath::batch::Batch;
+use crate::datapath::cmsg::Asked;
+use crate::datapath::steer::Steer;
 use crate::datapath::{mmsg, record, slots};
 use crate::error::{Error, Result};
 
@@ -32,15 +33,6 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-/// One address to bind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bind {
-    /// The address.
-    pub address: SocketAddr,
-    /// `[::]` takes IPv6 alone, because an IPv4 address with its port is listed too.
-    pub only_v6: bool,
-}
-
 /// One line of the memory bill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BillLine {
@@ -53,6 +45,16 @@ pub struct BillLine {
 }
 
 impl Plan {
+    /// How many handlers there will be.
+    #[must_use]
+    pub fn handlers(&self) -> usize {
+        if self.worker_cores.is_empty() {
+            self.receiver_cores.len()
+        } else {
+            self.worker_cores.len()
+        }
+    }
+
     /// What the process itself will hold, bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
@@ -83,7 +85,24 @@ pub fn plan(config: &Config, host: &Host) -> Result<Plan> {
         bytes => (bytes / config.batch_bytes / repliers).max(2),
     };
     let slots = u16::try_from(config.slots.next_power_of_two()).unwrap_or(32_768);
-    let listen = binds(config, host)?;
+    let mut listen = binds(config, host)?;
+    assign_groups(&groups(config, &listen), &mut listen, receivers)?;
+    let mut cores = receiver_cores.clone();
+    cores.sort_unstable();
+    cores.dedup();
+    if config.steer == Steer::Cpu && cores.len() < receivers {
+        warnings.push(format!(
+            "steered by CPU {receivers} receivers on {} cores: of those that share a core only the first \
+             gets its datagrams; give as many receivers as cores",
+            cores.len()
+        ));
+    }
+    if config.steer == Steer::RoundRobin && receivers > 1 {
+        warnings.push(format!(
+            "round-robin: one peer's datagrams go to {receivers} receivers in turn, their order is \
+             given up"
+        ));
+    }
     if !host.ipv6 {
         for address in config.listen.iter().filter(|a| a.to_string().starts_with('*')) {
             warnings.push(format!("{address}: IPv6 is not available here, listening on IPv4 only"));
@@ -112,32 +131,11 @@ pub fn plan(config: &Config, host: &Host) -> Result<Plan> {
     Ok(plan)
 }
 
-/// What to bind for each address. Two that overlap cannot both be bound: the kernel would call the
-/// port taken, and nobody could see by whom.
-fn binds(config: &Config, host: &Host) -> Result<Vec<Bind>> {
-    let resolved: Vec<_> = config.listen.iter().map(|listen| listen.resolve(host.ipv6)).collect();
-    let mut binds: Vec<Bind> =
-        resolved.iter().map(|&address| Bind { address, only_v6: false }).collect();
-    for (index, one) in resolved.iter().enumerate() {
-        for (other_index, other) in resolved.iter().enumerate() {
-            let wild = one.ip().is_unspecified();
-            if index == other_index || one.port() == 0 || one.port() != other.port() || !wild {
-                continue;
-            }
-            let explicit = matches!(config.listen[index], super::config::ListenAddr::At(_));
-            if one.is_ipv6() && other.is_ipv4() && explicit {
-                binds[index].only_v6 = true;
-            } else if one.is_ipv6() || other.is_ipv4() {
-                let reason =
-                    format!("{} covers it already; give one of the two", config.listen[index]);
-                return Err(setting("listen", &config.listen[other_index], reason));
-            }
-        }
-    }
-    Ok(binds)
-}
-
-fn setting(name: &'static str, value: &dyn ToString, reason: impl Into<String>) -> Error {
+pub(super) fn setting(
+    name: &'static str,
+    value: &dyn ToString,
+    reason: impl Into<String>,
+) -> Error {
     Error::Setting { setting: name, value: value.to_string(), reason: reason.into() }
 }
 
@@ -171,6 +169,9 @@ fn check_sizes(config: &Config) -> Result<()> {
     if config.coalesce.as_millis() > 1000 {
         let value = format!("{:?}", config.coalesce);
         return Err(setting("coalesce", &value, "is latency added to datagrams: 1s at most"));
+    }
+    if config.idle_tick.is_some_and(|tick| tick.is_zero()) {
+        return Err(setting("idle-tick", &"0", "must be longer than nothing"));
     }
     if config.limit == Some(0) {
         return Err(setting("count", &0, "must be at least 1"));
@@ -254,7 +255,7 @@ fn bill(config: &Config, plan: &Plan) -> Vec<BillLine> {
             kernel: false,
         }
     } else {
-        let head = record::head_bytes(config.gro, plan.wants_pktinfo(config));
+        let head = record::head_bytes(plan.asked(config));
         BillLine {
             holder: format!("slots: {receivers} receivers x {} slots of 64 KiB", plan.slots),
             bytes: receivers * slots::footprint_bytes(plan.slots.into(), head),
@@ -294,9 +295,13 @@ fn bill(config: &Config, plan: &Plan) -> Vec<BillLine> {
 }
 
 impl Plan {
-    /// Whether listeners ask for local addresses: replies from a wildcard address need them.
-    pub(crate) fn wants_pktinfo(&self, config: &Config) -> bool {
-        config.reply_bytes > 0 && self.listen.iter().any(|bind| bind.address.ip().is_unspecified())
+    /// What listeners ask for. Replies from a wildcard address need the local one; with it a directed
+    /// broadcast can be told from a datagram to this host.
+    pub(crate) fn asked(&self, config: &Config) -> Asked {
+        let wildcard = self.listen.iter().any(|bind| bind.address.ip().is_unspecified());
+        let headers = config.ip_headers || config.socket.transparent;
+        let pktinfo = (config.reply_bytes > 0 && wildcard) || headers;
+        Asked { gro: config.gro, pktinfo, timestamps: config.timestamps, headers }
     }
 }
 
@@ -371,22 +376,6 @@ mod tests {
                 Err(Error::Setting { setting, .. }) => assert_eq!(setting, name),
                 other => panic!("{name}: {other:?}"),
             }
-        }
-    }
-
-    #[test]
-    fn overlapping_addresses_are_told_apart_or_refused() {
-        let listen = |addresses: &[&str]| {
-            let listen = addresses.iter().map(|text| text.parse().unwrap()).collect();
-            plan(&Config { listen, ..Config::default() }, &host(2, None))
-        };
-        let both = listen(&["0.0.0.0:514", "[::]:514"]).unwrap();
-        assert_eq!([both.listen[0].only_v6, both.listen[1].only_v6], [false, true]);
-        assert!(listen(&["0.0.0.0:514", "[::]:515", "127.0.0.1:0", "*:0"]).is_ok());
-        for pair in
-            [["*:514", "127.0.0.1:514"], ["[::1]:514", "[::]:514"], ["0.0.0.0:1", "1.2.3.4:1"]]
-        {
-            assert!(listen(&pair).unwrap_err().is_usage(), "{pair:?}");
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Summary {
     pub socket_errors: u64,
     /// What became of the handlers' replies.
     pub replies: ReplySummary,
+    /// What decoders found in the datagrams; nothing where none ran.
+    pub records: RecordSummary,
     /// From the socket to the handler.
     pub queue_latency_ns: Percentiles,
     /// The most that gathering datagrams may have added to a latency; zero: nothing.
@@ -44,6 +46,15 @@ pub struct Summary {
     pub receivers: Vec<ReceiverSummary>,
     /// One per worker; with inline handlers, one per receiver.
     pub workers: Vec<WorkerSummary>,
+}
+
+/// What decoders found, in records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordSummary {
+    /// Records.
+    pub found: u64,
+    /// Parts of datagrams that were none.
+    pub rejected: u64,
 }
 
 /// What became of replies, in datagrams.
@@ -167,6 +178,10 @@ pub(crate) fn summarize(
             sent: sum(|c| c.replies_sent),
             send_timed_out: sum(|c| c.replies_timed_out),
             failed: sum(|c| c.replies_failed) + wk.iter().map(|c| c.replies_failed).sum::<u64>(),
+        },
+        records: RecordSummary {
+            found: wk.iter().map(|c| c.records).sum(),
+            rejected: wk.iter().map(|c| c.records_rejected).sum(),
         },
         queue_latency_ns,
         coalesce_bound: facts.coalesce_bound,

@@ -3,14 +3,16 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use core_affinity::CoreId;
 use crossbeam_channel::{Receiver as Inbox, Sender};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::unistd::gettid;
 
 use super::host::resident_bytes;
+use super::sockets::{GroupSockets, let_go};
 use crate::datapath::backend::Backend;
 use crate::datapath::batch::Batch;
 use crate::datapath::coalesce::Coalescer;
@@ -34,6 +36,8 @@ pub(crate) struct Shared {
     event: EventFd,
     /// Resident memory when the first receiver ended: later it is given back.
     pub(crate) rss_bytes: AtomicU64,
+    /// Kernel thread ids by name, as threads start.
+    seated: Mutex<Vec<(String, i32)>>,
     /// Threads that have not ended.
     pub(crate) alive: AtomicUsize,
     /// How threads ended.
@@ -54,7 +58,8 @@ impl Shared {
         let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let stop = Arc::new(Stop::default());
         let (rss_bytes, alive) = (AtomicU64::new(0), AtomicUsize::new(0));
-        Ok(Self { stop, wakers, event, rss_bytes, alive, reports })
+        let seated = Mutex::new(Vec::new());
+        Ok(Self { stop, wakers, event, rss_bytes, seated, alive, reports })
     }
 
     pub(crate) fn event(&self) -> &EventFd {
@@ -76,6 +81,15 @@ impl Shared {
         self.wakers.iter().for_each(|waker| waker.wake());
     }
 
+    /// The calling thread has started.
+    pub(crate) fn seat(&self, name: String) {
+        self.seated().push((name, gettid().as_raw()));
+    }
+
+    pub(crate) fn seated(&self) -> MutexGuard<'_, Vec<(String, i32)>> {
+        self.seated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs a thread's life and reports how it ended. A failure takes the whole engine down: half
     /// an engine would lose datagrams in silence.
     fn report(&self, life: impl FnOnce() -> Result<Report, Error>) {
@@ -94,7 +108,7 @@ impl Shared {
 }
 
 /// Pins the calling thread. A core that went away meanwhile is not worth dying for.
-fn pin(core: usize) {
+pub(crate) fn pin(core: usize) {
     core_affinity::set_for_current(CoreId { id: core });
 }
 
@@ -150,6 +164,8 @@ pub(crate) struct ReceiverLife<H> {
     pub(crate) coalescer: Coalescer,
     pub(crate) links: ReceiverLinks,
     pub(crate) drain_bound_ns: u64,
+    /// Descriptors of its sockets that others hold, to be let go when it ends.
+    pub(crate) twins: Arc<GroupSockets>,
     /// Told once whether the backend stands and receiving begins.
     pub(crate) ready: Sender<bool>,
 }
@@ -166,15 +182,20 @@ impl<H: Handler> ReceiverLife<H> {
         pin(self.core);
         let listeners = std::mem::take(&mut self.listeners);
         let (index, waker) = (self.index, Arc::clone(&self.links.waker));
+        let twins = Arc::clone(&self.twins);
         let fail = move |(step, source)| Error::Receiver { receiver: index, step, source };
         // Built here, not by the engine: a SINGLE_ISSUER ring belongs to the thread that made it.
-        shared.report(move || match self.kind {
-            BackendKind::IoUring(size) => {
-                self.live(Ring::new(listeners, waker, size).map_err(fail), shared)
-            }
-            BackendKind::Recvmmsg { messages } => {
-                self.live(Mmsg::new(listeners, waker, messages).map_err(fail), shared)
-            }
+        shared.report(move || {
+            let lived = match self.kind {
+                BackendKind::IoUring(size) => {
+                    self.live(Ring::new(listeners, waker, size).map_err(fail), shared)
+                }
+                BackendKind::Recvmmsg { messages } => {
+                    self.live(Mmsg::new(listeners, waker, messages).map_err(fail), shared)
+                }
+            };
+            let_go(&twins, index);
+            lived
         });
     }
 
@@ -191,7 +212,7 @@ impl<H: Handler> ReceiverLife<H> {
         match lived {
             Ok(Ok(left)) => Ok(Report::Receiver(left)),
             Ok(Err(source)) => Err(Error::Receiver { receiver: index, step: "receiving", source }),
-            Err(panic) if receiver.inline_in_hand() == 0 => {
+            Err(panic) if !receiver.is_in_handler() => {
                 Err(Error::Panicked { message: panic_message(&*panic) })
             }
             Err(panic) => Err(Error::HandlerPanicked {

@@ -68,6 +68,17 @@ pub enum Sent {
     Failed(i32),
 }
 
+/// How the entries of a batch are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Each by itself; one that fails holds nobody back.
+    Free,
+    /// In order: after one that failed none is sent.
+    InOrder,
+    /// Only the first entry, in order, datagram by datagram instead of as a train.
+    Split,
+}
+
 /// Where a transmission starts in a reply batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
@@ -114,8 +125,7 @@ pub trait Backend {
     fn can_gather(&self) -> bool;
 
     /// Sends entries of `batch` from `from` on, as many as fit one submission, never blocking, and
-    /// puts one result per send into `results`. With `split` only the entry at `from` is sent,
-    /// datagram by datagram instead of as a train, and in order: after a failed one none is sent.
+    /// puts one result per send that was tried into `results`.
     ///
     /// # Errors
     /// The backend is unusable; errors of single sends are in `results`.
@@ -123,9 +133,17 @@ pub trait Backend {
         &mut self,
         batch: &Batch,
         from: Cursor,
-        split: bool,
+        way: Way,
         results: &mut Vec<Sent>,
     ) -> io::Result<()>;
+
+    /// What is free of the listener's send buffer; see [`Listener::send_room_bytes`].
+    ///
+    /// # Errors
+    /// Reading SO_MEMINFO failed.
+    fn send_room_bytes(&mut self, listener: usize) -> io::Result<usize> {
+        self.sockets()[listener].send_room_bytes()
+    }
 
     /// Makes the next sleep end when the listener's socket can be written to.
     ///

@@ -11,6 +11,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::headers::Headers;
+
 /// The largest frame the kernel hands over: 65535 bytes less the UDP header, or 65507 over IPv4.
 pub const FRAME_BYTES_MAX: usize = 65_535;
 
@@ -22,14 +24,17 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
     /// Who sent it.
     pub peer: SocketAddr,
-    /// The address it was sent to, where the listener asked for it.
-    pub local: Option<IpAddr>,
+    /// What its IP and UDP headers said, where the listener asked.
+    pub headers: Headers,
     /// Index of the listen address it arrived at.
     pub listener: u16,
     /// Size of each datagram of the train, bytes; 0 for a single datagram.
     pub segment_bytes: u16,
     /// The slot or its control room was too small: the payload is not to be used.
     pub truncated: bool,
+    /// When the kernel received it, ns since 1970-01-01T00:00:00Z, where the listener asked
+    /// (SO_TIMESTAMPNS); else 0.
+    pub kernel_unix_ns: u64,
 }
 
 impl Frame<'_> {
@@ -56,7 +61,7 @@ fn datagrams_in(bytes: usize, segment_bytes: u16) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) peer: SocketAddr,
-    pub(crate) local: Option<IpAddr>,
+    pub(crate) headers: Headers,
     /// Invariant: `offset + len <= arena.len()`.
     pub(crate) offset: u32,
     pub(crate) len: u32,
@@ -64,6 +69,7 @@ pub(crate) struct Entry {
     pub(crate) listener: u16,
     /// Monotonic.
     pub(crate) received_at_ns: u64,
+    pub(crate) kernel_unix_ns: u64,
 }
 
 /// Datagrams on their way from a receiver to a worker, or replies on their way back.
@@ -95,12 +101,13 @@ impl Batch {
         }
         let blank = Entry {
             peer: super::sockaddr::unspecified(),
-            local: None,
+            headers: Headers::default(),
             offset: 0,
             len: 0,
             segment_bytes: 0,
             listener: 0,
             received_at_ns: 0,
+            kernel_unix_ns: 0,
         };
         let mut entries = vec![blank; entries_max];
         entries.clear();
@@ -146,12 +153,13 @@ impl Batch {
         self.arena[self.used_bytes..end].copy_from_slice(frame.payload);
         self.entries.push(Entry {
             peer: frame.peer,
-            local: frame.local,
+            headers: frame.headers,
             offset: index(self.used_bytes),
             len: index(frame.payload.len()),
             segment_bytes: frame.segment_bytes,
             listener: frame.listener,
             received_at_ns,
+            kernel_unix_ns: frame.kernel_unix_ns,
         });
         self.used_bytes = end;
         self.datagrams += frame.datagrams();
@@ -219,7 +227,7 @@ impl Batch {
         let size = frame.payload.len();
         if let Some(last) = self.entries.last_mut()
             && last.peer == frame.peer
-            && last.local == frame.local
+            && last.headers == frame.headers
             && last.listener == frame.listener
             && limits.joins(last, size)
         {
@@ -301,10 +309,33 @@ impl<'a> Datagram<'a> {
         self.entry.listener.into()
     }
 
-    /// The address it was sent to, on wildcard listeners (IP_PKTINFO, IPV6_RECVPKTINFO).
+    /// The address of this host it was sent to, on wildcard listeners and where the engine was told
+    /// to ask ([`Builder::ip_headers`](crate::Builder::ip_headers)). `None` too for a datagram to a
+    /// multicast group: no answer can come from that address.
     #[must_use]
     pub fn local(&self) -> Option<IpAddr> {
-        self.entry.local
+        self.entry.headers.local()
+    }
+
+    /// Where its peer sent it: an address of this host, a multicast group, or with
+    /// [`SocketOptions::transparent`](crate::SocketOptions) any address at all; of a broadcast to one
+    /// network, the interface's own address. Where the engine was told to ask ([`Builder::ip_headers`](crate::Builder::ip_headers)).
+    #[must_use]
+    pub fn destination(&self) -> Option<SocketAddr> {
+        self.entry.headers.destination()
+    }
+
+    /// TTL or hop limit it arrived with, where the engine was told to ask.
+    #[must_use]
+    pub fn hop_limit(&self) -> Option<u8> {
+        self.entry.headers.hop_limit()
+    }
+
+    /// TOS byte or traffic class it arrived with, where the engine was told to ask: DSCP in the
+    /// upper six bits, ECN in the lower two.
+    #[must_use]
+    pub fn traffic_class(&self) -> Option<u8> {
+        self.entry.headers.traffic_class()
     }
 
     /// When the engine took it from the socket, `CLOCK_MONOTONIC` ns.
@@ -313,7 +344,14 @@ impl<'a> Datagram<'a> {
         self.entry.received_at_ns
     }
 
-    /// The same moment as nanoseconds since 1970-01-01T00:00:00Z.
+    /// When the kernel received it, ns since 1970-01-01T00:00:00Z, where the engine was told to ask
+    /// ([`Builder::timestamps`](crate::Builder::timestamps)); of a train, its first datagram.
+    #[must_use]
+    pub fn kernel_unix_ns(&self) -> Option<u64> {
+        (self.entry.kernel_unix_ns > 0).then_some(self.entry.kernel_unix_ns)
+    }
+
+    /// [`received_at_ns`](Self::received_at_ns) as nanoseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn unix_time_ns(&self) -> u64 {
         self.entry.received_at_ns + self.unix_offset_ns
@@ -362,10 +400,11 @@ mod tests {
         Frame {
             payload,
             peer: SocketAddr::from(([192, 0, 2, 1], port)),
-            local: None,
+            headers: Headers::default(),
             listener: 3,
             segment_bytes,
             truncated: false,
+            kernel_unix_ns: 0,
         }
     }
 

@@ -91,6 +91,8 @@ counters! {
         replies_timed_out,
         /// Replies the kernel refused, or that found no room.
         replies_failed,
+        /// When it took the last datagram, CLOCK_MONOTONIC ns; 0: none came yet.
+        last_received_ns,
         /// Times the thread slept in the kernel for more to do.
         sleeps,
         /// CPU time of the thread, ns.
@@ -113,6 +115,10 @@ counters! {
         undelivered,
         /// In the sink now.
         pending,
+        /// Records found in datagrams.
+        records,
+        /// Parts of datagrams that were no record.
+        records_rejected,
         /// Replies that found no room on the worker's side.
         replies_failed,
         /// Batches handled.

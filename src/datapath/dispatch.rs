@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -289,9 +290,9 @@ impl<H: Handler> Dispatcher<H> {
             debug_assert!(batch.is_empty(), "closed before the flush");
             self.pool.put(batch);
         }
-        if let Route::Inline(mut worker) = std::mem::replace(&mut self.route, Route::Closed) {
-            worker.finish();
-            self.route = Route::Inline(worker);
+        match &mut self.route {
+            Route::Inline(worker) => worker.finish(),
+            Route::Queues(_) | Route::Closed => self.route = Route::Closed,
         }
     }
 
@@ -299,6 +300,28 @@ impl<H: Handler> Dispatcher<H> {
     #[must_use]
     pub fn is_inline(&self) -> bool {
         matches!(self.route, Route::Inline(_))
+    }
+
+    /// How long nothing must come before an inline handler gets a tick.
+    #[must_use]
+    pub fn idle_tick(&self) -> Option<Duration> {
+        match &self.route {
+            Route::Inline(worker) => worker.idle_tick(),
+            Route::Queues(_) | Route::Closed => None,
+        }
+    }
+
+    /// Nothing came for that long.
+    pub fn idle(&mut self) {
+        if let Route::Inline(worker) = &mut self.route {
+            worker.idle();
+        }
+    }
+
+    /// Whether an inline handler was called and has not returned.
+    #[must_use]
+    pub fn is_in_handler(&self) -> bool {
+        matches!(&self.route, Route::Inline(worker) if worker.is_in_handler())
     }
 
     /// Datagrams an inline handler was given and has not returned from.

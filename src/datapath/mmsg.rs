@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::backend::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait};
+use super::backend::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait, Way};
 use super::batch::{Batch, FRAME_BYTES_MAX, Frame};
-use super::cmsg;
+use super::cmsg::{self, Asked};
 use super::outgoing::{Door, Outgoing, empty_header};
 use super::sockaddr::{self, NAME_ROOM, NAME_ROOM_BYTES};
 use super::socket::Listener;
@@ -23,7 +23,8 @@ use super::waker::Waker;
 pub const MESSAGES_MAX: usize = 64;
 
 /// Control room of every message: all a listener can ask for.
-const CONTROL_BYTES: usize = 64;
+const CONTROL_BYTES: usize =
+    cmsg::receive_room_bytes(Asked { gro: true, pktinfo: true, timestamps: true, headers: true });
 
 /// Memory for `messages` messages, for the plan's bill.
 #[must_use]
@@ -109,7 +110,8 @@ impl Incoming {
             payload: &self.slots[index * SLOT_BYTES..][..len],
             peer: sockaddr::decode(&self.names[index][..name_len])
                 .unwrap_or_else(sockaddr::unspecified),
-            local: control.local,
+            headers: control.headers,
+            kernel_unix_ns: control.kernel_unix_ns,
             listener: u16::try_from(listener).unwrap_or(u16::MAX),
             segment_bytes: control.segment_bytes,
             truncated: header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
@@ -200,10 +202,7 @@ impl Mmsg {
         apart.add(&*waker, readable(WAKER)).map_err(fail)?;
         // An epoll can be watched by another: frames and all the rest in one sleep.
         all.add(&apart.0, readable(APART)).map_err(fail)?;
-        let doors = listeners
-            .iter()
-            .map(|l| Door { fd: l.as_raw_fd(), is_v6: l.address().is_ipv6() })
-            .collect();
+        let doors = listeners.iter().map(Door::of).collect();
         let mut incoming = Incoming::new(messages.clamp(1, MESSAGES_MAX));
         incoming.filled = incoming.headers.len(); // so that the first call sets every room
         incoming.next = incoming.filled;
@@ -371,10 +370,10 @@ impl Backend for Mmsg {
         &mut self,
         batch: &Batch,
         from: Cursor,
-        split: bool,
+        way: Way,
         results: &mut Vec<Sent>,
     ) -> io::Result<()> {
-        self.outgoing.prepare(batch, from, split, &self.doors);
+        self.outgoing.prepare(batch, from, way, &self.doors);
         let mut start = 0;
         while start < self.outgoing.len() {
             let fd = self.doors[self.outgoing.listener(start)].fd;
@@ -387,11 +386,11 @@ impl Backend for Mmsg {
                 Err(error) => {
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
                     // No room for this one is no room for the rest: not worth a call each.
-                    let full = errno == libc::EAGAIN && !split;
+                    let full = errno == libc::EAGAIN && way == Way::Free;
                     let count = if full { self.outgoing.run(start).len() } else { 1 };
                     results.extend(std::iter::repeat_n(Sent::Failed(errno), count));
                     start += count;
-                    if split {
+                    if way != Way::Free {
                         return Ok(());
                     }
                 }

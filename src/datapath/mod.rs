@@ -3,12 +3,19 @@
 
 // Before the first datagram: what the host can do.
 pub mod probe;
+pub mod tryout;
 pub mod clock;
 
 // In: socket → backend → slots → frame → batch → queue.
+pub(crate) mod sockopt;
+pub mod options;
+pub mod multicast;
+pub mod steer;
 pub mod socket;
+pub(crate) mod bpf;
 pub mod arrivals;
 pub mod sockaddr;
+pub mod headers;
 pub mod cmsg;
 pub mod backend;
 pub mod ring;

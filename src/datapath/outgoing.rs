@@ -4,12 +4,13 @@
 //! of it must stay where it is until the kernel has answered, which both backends await before
 //! they return; the arrays are boxed and never grow.
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
-use super::backend::Cursor;
+use super::backend::{Cursor, Way};
 use super::batch::{Batch, Entry};
 use super::cmsg;
 use super::sockaddr::{self, NAME_ROOM_BYTES};
+use super::socket::Listener;
 
 /// Sends per submission. Too low and the system call dominates; too high only spreads the headers
 /// over more cache: at 64 the call is under 10 ns a send.
@@ -20,6 +21,15 @@ pub(crate) const SENDS_MAX: usize = 64;
 pub(crate) struct Door {
     pub(crate) fd: RawFd,
     pub(crate) is_v6: bool,
+    /// The socket knows its peer, so that a send names none and the kernel looks up no route.
+    pub(crate) connected: bool,
+}
+
+impl Door {
+    pub(crate) fn of(listener: &Listener) -> Self {
+        let is_v6 = listener.address().is_ipv6();
+        Self { fd: listener.as_raw_fd(), is_v6, connected: listener.is_connected() }
+    }
 }
 
 /// Headers for up to [`SENDS_MAX`] sends.
@@ -52,15 +62,14 @@ impl Outgoing {
         }
     }
 
-    /// Prepares as many sends as fit, starting at `from`; with `split`, only the entry at `from`,
-    /// datagram by datagram.
-    pub(crate) fn prepare(&mut self, batch: &Batch, from: Cursor, split: bool, doors: &[Door]) {
+    /// Prepares as many sends as fit, starting at `from`.
+    pub(crate) fn prepare(&mut self, batch: &Batch, from: Cursor, way: Way, doors: &[Door]) {
         self.used = 0;
         let mut offset = from.offset;
         for entry in &batch.entries()[from.entry..] {
             let payload = &batch.payload(entry)[offset..];
             offset = 0;
-            if split {
+            if way == Way::Split {
                 for piece in payload.chunks(usize::from(entry.segment_bytes).max(1)) {
                     if self.used < SENDS_MAX {
                         self.push(entry, piece, 0, doors);
@@ -77,20 +86,22 @@ impl Outgoing {
 
     fn push(&mut self, entry: &Entry, payload: &[u8], segment_bytes: u16, doors: &[Door]) {
         let index = self.used;
-        let is_v6 = doors[usize::from(entry.listener)].is_v6;
-        let name_len = sockaddr::encode(entry.peer, is_v6, &mut self.names[index]);
+        let Door { is_v6, connected, .. } = doors[usize::from(entry.listener)];
+        let name_len =
+            if connected { 0 } else { sockaddr::encode(entry.peer, is_v6, &mut self.names[index]) };
         // A train of one is a plain send: UDP_SEGMENT would only cost.
         let segment_bytes =
             if payload.len() > usize::from(segment_bytes) { segment_bytes } else { 0 };
         let control = &mut self.controls[index];
-        let control_len = cmsg::write(control, segment_bytes, entry.local, is_v6);
+        let control_len = cmsg::write(control, segment_bytes, entry.headers.local(), is_v6);
         self.iovecs[index] = libc::iovec {
             // sendmsg(2) only reads through this pointer, although its type does not say so.
             iov_base: payload.as_ptr().cast_mut().cast(),
             iov_len: payload.len(),
         };
         let header = &mut self.headers[index].msg_hdr;
-        header.msg_name = self.names[index].as_mut_ptr().cast();
+        header.msg_name =
+            if connected { std::ptr::null_mut() } else { self.names[index].as_mut_ptr().cast() };
         header.msg_namelen = name_len;
         header.msg_iov = &raw mut self.iovecs[index];
         header.msg_iovlen = 1;

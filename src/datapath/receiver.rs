@@ -106,6 +106,9 @@ pub struct Receiver<B, H> {
     next_tick_ns: u64,
     /// What the thread had used before: setting up is no cost of a datagram.
     cpu_before_ns: u64,
+    /// How long nothing must come before an inline handler gets a tick; `u64::MAX`: it gets none.
+    idle_tick_ns: u64,
+    next_idle_ns: u64,
 }
 
 impl<B: Backend, H: Handler> Receiver<B, H> {
@@ -121,6 +124,8 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
     ) -> Self {
         let receives = vec![Receive::Ended; backend.listeners()];
         let frames_since_arm = vec![0; backend.listeners()];
+        let tick = dispatcher.idle_tick().map(|tick| u64::try_from(tick.as_nanos()));
+        let idle_tick_ns = tick.map_or(u64::MAX, |ns| ns.unwrap_or(u64::MAX));
         Self {
             frames_since_arm,
             backend,
@@ -137,6 +142,8 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
             drain_bound_ns: 5_000_000_000,
             drain_until_ns: u64::MAX,
             next_tick_ns: 0,
+            idle_tick_ns,
+            next_idle_ns: u64::MAX,
             cpu_before_ns: clock::thread_cpu_ns(),
         }
     }
@@ -192,9 +199,23 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
         if now_ns >= self.next_tick_ns {
             self.tick(now_ns)?;
         }
+        self.idle_or_not(now_ns, taken);
         self.advance(now_ns)?;
         self.publish();
         Ok(if self.phase == Phase::Done { Turn::Done } else { Turn::Again })
+    }
+
+    /// Notes when the last datagram came, and gives an inline handler its tick when none does.
+    fn idle_or_not(&mut self, now_ns: u64, taken: u64) {
+        if taken > 0 {
+            self.counts.last_received_ns = now_ns;
+        }
+        if taken > 0 || self.next_idle_ns == u64::MAX {
+            self.next_idle_ns = now_ns.saturating_add(self.idle_tick_ns);
+        } else if now_ns >= self.next_idle_ns && self.phase == Phase::Listening {
+            self.dispatcher.idle();
+            self.next_idle_ns = now_ns.saturating_add(self.idle_tick_ns);
+        }
     }
 
     /// Decides how to spend the time until the next frame.
@@ -212,7 +233,7 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
             return Wait::Poll;
         }
         let now_ns = self.backend.now_ns();
-        let mut until_ns = self.next_tick_ns;
+        let mut until_ns = self.next_tick_ns.min(self.next_idle_ns);
         if let Pumped::Blocked { deadline_ns } = self.replies {
             until_ns = until_ns.min(deadline_ns);
         }
@@ -329,7 +350,14 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
             self.drain_until_ns = now_ns + self.drain_bound_ns;
             self.phase = Phase::Disarming;
             for listener in 0..self.receives.len() {
-                self.backend.turn_away(listener)?;
+                match self.backend.turn_away(listener) {
+                    // net.core.optmem_max is used up (many multicast groups do): the door stays open, and
+                    // what is there is read all the same.
+                    Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                        self.counts.socket_errors += 1;
+                    }
+                    shut => shut?,
+                }
                 if self.receives[listener] == Receive::Armed {
                     self.backend.disarm(listener)?;
                 }
@@ -392,6 +420,12 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
     #[must_use]
     pub fn inline_in_hand(&self) -> u64 {
         self.dispatcher.inline_in_hand()
+    }
+
+    /// Whether an inline handler was called and has not returned.
+    #[must_use]
+    pub fn is_in_handler(&self) -> bool {
+        self.dispatcher.is_in_handler()
     }
 
     fn publish(&self) {

@@ -7,7 +7,7 @@
 //! The io-uring crate's own parser lends its parts for no longer than itself lives, too short to
 //! hand a frame on.
 
-use super::cmsg;
+use super::cmsg::{self, Asked};
 use super::sockaddr::NAME_ROOM_BYTES;
 
 /// `struct io_uring_recvmsg_out` at the head of every slot.
@@ -15,8 +15,8 @@ const OUT_HEADER_BYTES: usize = 16;
 
 /// Bytes of a slot before its payload.
 #[must_use]
-pub(crate) fn head_bytes(gro: bool, pktinfo: bool) -> usize {
-    OUT_HEADER_BYTES + NAME_ROOM_BYTES + cmsg::receive_room_bytes(gro, pktinfo)
+pub(crate) fn head_bytes(asked: Asked) -> usize {
+    OUT_HEADER_BYTES + NAME_ROOM_BYTES + cmsg::receive_room_bytes(asked)
 }
 
 /// What a multishot recvmsg wrote into a slot: `struct io_uring_recvmsg_out`, name room, control

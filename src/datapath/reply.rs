@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
-use super::backend::{Backend, Cursor, Sent};
+use super::backend::{Backend, Cursor, Sent, Way};
 use super::batch::{Batch, Datagram, Frame, TrainLimits, datagrams_of};
 use super::counters::ReceiverCounts;
+use super::headers::Headers;
 use super::outgoing::SENDS_MAX;
 use super::pool::Pool;
 use super::waker::{REPLIES, Waker};
@@ -65,8 +66,16 @@ impl Replies {
     /// may still be lost.
     pub fn send(&mut self, to: &Datagram<'_>, payload: &[u8]) -> bool {
         let listener = u16::try_from(to.listener()).unwrap_or(u16::MAX);
-        let (peer, local) = (to.peer(), to.local());
-        let frame = Frame { payload, peer, local, listener, segment_bytes: 0, truncated: false };
+        let (peer, headers) = (to.peer(), Headers::from(to.local()));
+        let frame = Frame {
+            payload,
+            peer,
+            headers,
+            listener,
+            segment_bytes: 0,
+            truncated: false,
+            kernel_unix_ns: 0,
+        };
         let taken = payload.len() <= PAYLOAD_BYTES_MAX && self.put(&frame);
         if !taken {
             self.failed += 1;
@@ -248,7 +257,8 @@ impl Transmitter {
             let split = first.segment_bytes > 0
                 && (std::mem::take(&mut self.split_next) || self.unsegmented.contains(first.peer));
             self.results.clear();
-            backend.transmit(&batch, cursor, split, &mut self.results)?;
+            let way = if split { Way::Split } else { Way::Free };
+            backend.transmit(&batch, cursor, way, &mut self.results)?;
             let now_ns = backend.now_ns();
             let (cursor, full) = if split {
                 self.settle_split(&batch, cursor, now_ns, counts)
@@ -396,10 +406,11 @@ mod tests {
         Frame {
             payload,
             peer: SocketAddr::from(([192, 0, 2, 1], port)),
-            local: None,
+            headers: Headers::default(),
             listener: 0,
             segment_bytes: 0,
             truncated: false,
+            kernel_unix_ns: 0,
         }
     }
 

@@ -17,12 +17,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fixed, Napi, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
-use super::backend::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait};
+use super::backend::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait, Way};
 use super::batch::{Batch, Frame};
-use super::cmsg;
+use super::cmsg::{self, Asked};
 use super::outgoing::{Door, Outgoing, SENDS_MAX, empty_header};
 use super::probe::Features;
 use super::record::{RecvOut, head_bytes};
@@ -120,9 +120,8 @@ impl Ring {
         waker: Arc<Waker>,
         size: RingSize,
     ) -> Result<Self, (&'static str, io::Error)> {
-        let gro = listeners.iter().any(Listener::gro);
-        let pktinfo = listeners.iter().any(Listener::pktinfo);
-        let head = head_bytes(gro, pktinfo);
+        let asked = listeners.iter().map(Listener::asked).fold(Asked::default(), Asked::or);
+        let head = head_bytes(asked);
         let sq_entries = (SENDS_MAX + 2 * listeners.len() + 4).next_power_of_two();
         let sq_entries =
             if size.cq_entries > 0 { sq_entries.min(size.cq_entries as usize) } else { sq_entries };
@@ -147,14 +146,18 @@ impl Ring {
             )
         }
         .map_err(|error| ("register slots", error))?;
+        // Dynamic tracking: the ring polls whatever device its sockets' datagrams come from.
+        if let Some(us) = listeners.iter().find_map(Listener::busy_poll_us) {
+            let mut napi = Napi::new().set_busy_poll_timeout(us);
+            ring.submitter()
+                .register_napi(&mut napi)
+                .map_err(|error| ("busy polling (IORING_REGISTER_NAPI, Linux 6.9)", error))?;
+        }
         let mut template = Box::new(empty_header());
         template.msg_namelen = NAME_ROOM;
-        template.msg_controllen = cmsg::receive_room_bytes(gro, pktinfo);
+        template.msg_controllen = cmsg::receive_room_bytes(asked);
         let can_gather = ring.params().is_feature_min_timeout();
-        let doors = listeners
-            .iter()
-            .map(|l| Door { fd: l.as_raw_fd(), is_v6: l.address().is_ipv6() })
-            .collect();
+        let doors = listeners.iter().map(Door::of).collect();
         let listener_count = listeners.len();
         let mut this = Self {
             pending: VecDeque::with_capacity(usize::from(size.slots) + 4 * listeners.len() + 8),
@@ -304,7 +307,8 @@ impl Ring {
         Outcome::Frame(Frame {
             payload: out.payload,
             peer: sockaddr::decode(out.name).unwrap_or_else(sockaddr::unspecified),
-            local: control.local,
+            headers: control.headers,
+            kernel_unix_ns: control.kernel_unix_ns,
             listener: u16::try_from(received.listener).unwrap_or(u16::MAX),
             segment_bytes: control.segment_bytes,
             truncated: out.truncated,
@@ -393,12 +397,13 @@ impl Backend for Ring {
         &mut self,
         batch: &Batch,
         from: Cursor,
-        split: bool,
+        way: Way,
         results: &mut Vec<Sent>,
     ) -> io::Result<()> {
-        self.outgoing.prepare(batch, from, split, &self.doors);
+        self.outgoing.prepare(batch, from, way, &self.doors);
         let mut count = self.outgoing.len();
-        if split {
+        let chained = way != Way::Free;
+        if chained {
             // A chain must be submitted as one, or a piece could be sent after one that was not.
             let (capacity, used) = {
                 let queue = self.ring.submission();
@@ -418,7 +423,7 @@ impl Backend for Ring {
                 .flags(libc::MSG_DONTWAIT as u32)
                 .build()
                 .user_data(Tag::Send(index).encode());
-            if split && index + 1 < count {
+            if chained && index + 1 < count {
                 send = send.flags(squeue::Flags::IO_LINK);
             }
             self.push(&send)?;
@@ -434,7 +439,7 @@ impl Backend for Ring {
         for result in self.send_results[..count].iter().flatten() {
             match *result {
                 // What a failed link cancelled was not sent and has no verdict of its own.
-                error if split && error == -libc::ECANCELED => {}
+                error if chained && error == -libc::ECANCELED => {}
                 error if error < 0 => results.push(Sent::Failed(-error)),
                 _ => results.push(Sent::All),
             }
@@ -481,7 +486,7 @@ pub(super) fn try_multishot(
     socket: &impl AsRawFd,
     send: impl FnOnce() -> io::Result<()>,
 ) -> Result<Features, (&'static str, io::Error)> {
-    let slots = Slots::new(2, head_bytes(false, false)).map_err(|e| ("mmap(2)", e))?;
+    let slots = Slots::new(2, head_bytes(Asked::default())).map_err(|e| ("mmap(2)", e))?;
     let template = Box::new(empty_header());
     let mut ring = build_ring(4, 8).map_err(|error| ("io_uring_setup(2)", error))?;
     // SAFETY: the buffer ring lives in `slots`, declared before the ring and so dropped after it.

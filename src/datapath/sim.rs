@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
-use super::backend::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait};
+use super::backend::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait, Way};
 use super::batch::{Batch, Frame};
+use super::headers::Headers;
 use super::outgoing::SENDS_MAX;
 use super::socket::Listener;
 
@@ -59,10 +60,11 @@ impl SimFrame {
         Frame {
             payload: &self.payload,
             peer: self.peer,
-            local: None,
+            headers: Headers::default(),
             listener: u16::try_from(listener).unwrap(),
             segment_bytes: self.segment_bytes,
             truncated,
+            kernel_unix_ns: 0,
         }
     }
 }
@@ -351,9 +353,10 @@ impl Backend for Sim {
         &mut self,
         batch: &Batch,
         from: Cursor,
-        split: bool,
+        way: Way,
         results: &mut Vec<Sent>,
     ) -> io::Result<()> {
+        let split = way == Way::Split;
         for entry in batch.entries()[from.entry..].iter().take(SENDS_MAX) {
             let size = usize::from(entry.segment_bytes);
             let pieces =
@@ -365,7 +368,7 @@ impl Backend for Sim {
                     self.truth.replies += if split { 1 } else { whole };
                 }
                 results.push(sent);
-                if split && sent != Sent::All {
+                if way != Way::Free && sent != Sent::All {
                     return Ok(());
                 }
             }

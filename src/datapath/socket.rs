@@ -1,14 +1,17 @@
 //! One socket of one receiver for one listen address: opened, measured, turned away, closed.
-#![expect(unsafe_code, reason = "SO_MEMINFO has no safe wrapper")]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use super::arrivals::Arrivals;
+use super::cmsg::Asked;
+use super::multicast;
+use super::options::{ReadBack, SocketOptions};
+use super::sockopt as numbered;
 use crate::error::{Error, Result};
 
 /// How to open the sockets of one listen address.
@@ -23,13 +26,34 @@ pub struct SocketSpec {
     /// address with any such socket of this user without a word, and given port 0 may even choose
     /// one that is taken.
     pub first: bool,
-    /// Let the kernel hand over trains (UDP_GRO, Linux 5.0).
-    pub gro: bool,
-    /// Ask for the address each datagram was sent to (IP_PKTINFO, IPV6_RECVPKTINFO).
-    pub pktinfo: bool,
+    /// What is to come with each datagram.
+    pub asked: Asked,
     /// Receive buffer to ask for, bytes of payload room as SO_RCVBUF counts them (the kernel
     /// doubles it for its own overhead).
     pub rcvbuf_bytes: usize,
+    /// All that can be set beyond that.
+    pub options: SocketOptions,
+    /// The CPU whose datagrams it would rather have (SO_INCOMING_CPU, Linux 4.4; within a group 6.2).
+    pub incoming_cpu: Option<usize>,
+    /// Let nothing in before [`Listener::admit`]: its group is to be complete first.
+    pub shut: bool,
+}
+
+impl SocketSpec {
+    /// A lone socket on `address`, with nothing set that need not be.
+    #[must_use]
+    pub fn plain(address: SocketAddr, asked: Asked, rcvbuf_bytes: usize) -> Self {
+        Self {
+            address,
+            only_v6: false,
+            first: true,
+            asked,
+            rcvbuf_bytes,
+            options: SocketOptions::default(),
+            incoming_cpu: None,
+            shut: false,
+        }
+    }
 }
 
 /// An open socket, member of its address's SO_REUSEPORT group.
@@ -37,11 +61,14 @@ pub struct SocketSpec {
 pub struct Listener {
     socket: Socket,
     address: SocketAddr,
-    gro: bool,
-    pktinfo: bool,
+    asked: Asked,
+    connected: bool,
     /// What getsockopt(SO_RCVBUF) says: twice what was granted (socket(7)).
     rcvbuf_bytes: usize,
     drops_seen: u32,
+    /// The options that were asked for, as they are now.
+    options: Vec<ReadBack>,
+    busy_poll_us: Option<u32>,
 }
 
 impl Listener {
@@ -53,45 +80,75 @@ impl Listener {
     pub fn open(spec: &SocketSpec, arrivals: Option<&Arrivals>) -> Result<Self> {
         let address = spec.address;
         let fail = |step| move |source: io::Error| Error::Socket { address, step, source };
+        let refused = |source| Error::Option { address, source };
         let socket = new_socket(address, spec.only_v6)?;
         if !spec.first {
             socket.set_reuse_port(true).map_err(fail("SO_REUSEPORT"))?;
         }
         socket.set_nonblocking(true).map_err(fail("O_NONBLOCK"))?;
-        if spec.gro {
-            setsockopt(&socket, sockopt::UdpGroSegment, &true)
-                .map_err(|errno| fail("UDP_GRO")(errno.into()))?;
-        }
-        if spec.pktinfo {
-            let asked = if address.is_ipv6() {
-                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)
-            } else {
-                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)
-            };
-            asked.map_err(|errno| fail("IP_PKTINFO")(errno.into()))?;
-        }
+        ask(&socket, address, spec.asked)?;
+        multicast::only_groups_joined(socket.as_fd(), address.is_ipv6()).map_err(refused)?;
+        let options = spec.options.apply(&socket, address.is_ipv6()).map_err(refused)?;
         // SO_RCVBUFFORCE passes net.core.rmem_max but takes CAP_NET_ADMIN; SO_RCVBUF is clamped
         // silently, which is why the size granted is read back.
         if setsockopt(&socket, sockopt::RcvBufForce, &spec.rcvbuf_bytes).is_err() {
             socket.set_recv_buffer_size(spec.rcvbuf_bytes).map_err(fail("SO_RCVBUF"))?;
         }
-        if let Some(arrivals) = arrivals {
-            arrivals.attach(&socket).map_err(fail("SO_ATTACH_BPF"))?;
+        if let Some(cpu) = spec.incoming_cpu {
+            let name = (libc::SOL_SOCKET, libc::SO_INCOMING_CPU);
+            let cpu = i32::try_from(cpu).unwrap_or(i32::MAX);
+            numbered::set_int(socket.as_fd(), name, cpu).map_err(fail("SO_INCOMING_CPU"))?;
         }
-        socket.bind(&SockAddr::from(address)).map_err(|source| bind_error(address, source))?;
+        let mut listener = Self {
+            socket,
+            address,
+            asked: spec.asked,
+            connected: false,
+            rcvbuf_bytes: 0,
+            drops_seen: 0,
+            options,
+            busy_poll_us: spec.options.busy_poll_us,
+        };
+        if spec.shut {
+            listener.turn_away().map_err(fail("SO_ATTACH_FILTER"))?;
+        } else if let Some(arrivals) = arrivals {
+            arrivals.attach(&listener.socket).map_err(fail("SO_ATTACH_BPF"))?;
+        }
+        let socket = &listener.socket;
+        socket.bind(&SockAddr::from(address)).map_err(|source| bind_error(spec, source))?;
         if spec.first {
             socket.set_reuse_port(true).map_err(fail("SO_REUSEPORT"))?;
         }
         let bound = socket.local_addr().map_err(fail("getsockname"))?;
-        let rcvbuf_bytes = socket.recv_buffer_size().map_err(fail("SO_RCVBUF"))?;
-        Ok(Self {
-            socket,
-            address: bound.as_socket().unwrap_or(address),
-            gro: spec.gro,
-            pktinfo: spec.pktinfo,
-            rcvbuf_bytes,
-            drops_seen: 0,
-        })
+        listener.rcvbuf_bytes = socket.recv_buffer_size().map_err(fail("SO_RCVBUF"))?;
+        listener.address = bound.as_socket().unwrap_or(address);
+        Ok(listener)
+    }
+
+    /// Opens the door of a socket that was opened [shut](SocketSpec::shut).
+    ///
+    /// # Errors
+    /// The filter that kept everything out could not be taken away.
+    pub fn admit(&mut self, arrivals: Option<&Arrivals>) -> io::Result<()> {
+        match arrivals {
+            Some(arrivals) => arrivals.attach(&self.socket)?,
+            None => self.socket.detach_filter()?,
+        }
+        // What came while it was shut had nobody to come to yet: no drop of ours. Read after the
+        // door is open, or what is refused between the two would count; an empty buffer drops none.
+        self.new_kernel_drops().map(|_| ())
+    }
+
+    /// The options that were asked for, as the kernel has them.
+    #[must_use]
+    pub fn options(&self) -> &[ReadBack] {
+        &self.options
+    }
+
+    /// How long a wait on it may poll the device first, µs.
+    #[must_use]
+    pub fn busy_poll_us(&self) -> Option<u32> {
+        self.busy_poll_us
     }
 
     /// Where it listens, with the port the kernel chose.
@@ -100,16 +157,77 @@ impl Listener {
         self.address
     }
 
-    /// Whether trains may come.
-    #[must_use]
-    pub fn gro(&self) -> bool {
-        self.gro
+    /// Opens a socket for one peer: the load generator's. Never for ingest, where a connected socket in
+    /// a SO_REUSEPORT group slows the lookup for all.
+    ///
+    /// Asked for: big buffers (`buffer_bytes` each way), and to be told of drops in the queueing
+    /// discipline, which send(2) otherwise calls a success (IP_RECVERR, ip(7)).
+    ///
+    /// # Errors
+    /// The step that failed and what the kernel said.
+    pub fn connect(
+        peer: SocketAddr,
+        bind: SocketAddr,
+        buffer_bytes: usize,
+    ) -> std::result::Result<Self, (&'static str, io::Error)> {
+        let fail = |step| move |error: io::Error| (step, error);
+        let failed = |step| move |errno: nix::Error| (step, io::Error::from(errno));
+        let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))
+            .map_err(fail("socket(2)"))?;
+        socket.set_nonblocking(true).map_err(fail("O_NONBLOCK"))?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &buffer_bytes).is_err() {
+            socket.set_recv_buffer_size(buffer_bytes).map_err(fail("SO_RCVBUF"))?;
+        }
+        if setsockopt(&socket, sockopt::SndBufForce, &buffer_bytes).is_err() {
+            socket.set_send_buffer_size(buffer_bytes).map_err(fail("SO_SNDBUF"))?;
+        }
+        if peer.is_ipv6() {
+            setsockopt(&socket, sockopt::Ipv6RecvErr, &true).map_err(failed("IPV6_RECVERR"))?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4RecvErr, &true).map_err(failed("IP_RECVERR"))?;
+        }
+        socket.bind(&SockAddr::from(bind)).map_err(fail("bind(2)"))?;
+        socket.connect(&SockAddr::from(peer)).map_err(fail("connect(2)"))?;
+        let address = socket.local_addr().map_err(fail("getsockname(2)"))?;
+        Ok(Self {
+            address: address.as_socket().unwrap_or(bind),
+            asked: Asked::default(),
+            connected: true,
+            rcvbuf_bytes: socket.recv_buffer_size().map_err(fail("SO_RCVBUF"))?,
+            socket,
+            drops_seen: 0,
+            options: Vec::new(),
+            busy_poll_us: None,
+        })
     }
 
-    /// Whether the local address comes with each datagram.
+    /// Forgets the errors that ICMP reported and nobody reads: they would keep the socket from
+    /// sleeping. Returns how many there were.
+    pub fn discard_errors(&self) -> u64 {
+        let mut discarded = 0;
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        while recv(self.socket.as_raw_fd(), &mut [], flags).is_ok() {
+            discarded += 1;
+        }
+        discarded
+    }
+
+    /// The error pending on it, as errno, which is cleared by asking (SO_ERROR, socket(7)).
     #[must_use]
-    pub fn pktinfo(&self) -> bool {
-        self.pktinfo
+    pub fn take_error(&self) -> Option<i32> {
+        self.socket.take_error().ok().flatten()?.raw_os_error()
+    }
+
+    /// Whether it was opened for one peer.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// What comes with each datagram.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        self.asked
     }
 
     /// The receive buffer granted, as getsockopt(SO_RCVBUF) reports it.
@@ -124,10 +242,22 @@ impl Listener {
     /// # Errors
     /// getsockopt(SO_MEMINFO) failed (it exists since Linux 4.12).
     pub fn new_kernel_drops(&mut self) -> io::Result<u64> {
-        let drops = meminfo(self.socket.as_raw_fd())?[SK_MEMINFO_DROPS];
+        let drops = meminfo(self.socket.as_fd())?[SK_MEMINFO_DROPS];
         let new = drops.wrapping_sub(self.drops_seen);
         self.drops_seen = drops;
         Ok(new.into())
+    }
+
+    /// What is free of the send buffer, bytes as the kernel counts them: a datagram takes more than its
+    /// payload, until the device has sent it. While something is free, a send is never refused with
+    /// EAGAIN.
+    ///
+    /// # Errors
+    /// getsockopt(SO_MEMINFO) failed (it exists since Linux 4.12).
+    pub fn send_room_bytes(&self) -> io::Result<usize> {
+        let words = meminfo(self.socket.as_fd())?;
+        let free = words[SK_MEMINFO_SNDBUF].saturating_sub(words[SK_MEMINFO_WMEM_ALLOC]);
+        Ok(usize::try_from(free).unwrap_or(usize::MAX))
     }
 
     /// From now on every datagram is refused at the door, so that what is inside can be read to the
@@ -154,6 +284,55 @@ impl AsFd for Listener {
     }
 }
 
+/// Asks for the control messages wanted. An IPv6 socket may take IPv4 too, whose header comes by
+/// messages of its own.
+fn ask(socket: &Socket, address: SocketAddr, asked: Asked) -> Result<()> {
+    let fail =
+        |step| move |errno: nix::Error| Error::Socket { address, step, source: errno.into() };
+    if asked.gro {
+        setsockopt(socket, sockopt::UdpGroSegment, &true).map_err(fail("UDP_GRO"))?;
+    }
+    if asked.pktinfo && address.is_ipv6() {
+        setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true).map_err(fail("IPV6_RECVPKTINFO"))?;
+    }
+    if asked.pktinfo {
+        // On an IPv6 socket too: of an IPv4 datagram IPV6_PKTINFO has the destination alone, from
+        // which a broadcast cannot be answered; IP_PKTINFO comes after it and has both.
+        let name = (libc::IPPROTO_IP, libc::IP_PKTINFO);
+        numbered::set_int(socket.as_fd(), name, 1).map_err(|source| Error::Socket {
+            address,
+            step: "IP_PKTINFO",
+            source,
+        })?;
+    }
+    if asked.timestamps {
+        setsockopt(socket, sockopt::ReceiveTimestampns, &true).map_err(fail("SO_TIMESTAMPNS"))?;
+    }
+    if !asked.headers {
+        return Ok(());
+    }
+    let v4 = [
+        ("IP_RECVORIGDSTADDR", libc::IP_RECVORIGDSTADDR),
+        ("IP_RECVTTL", libc::IP_RECVTTL),
+        ("IP_RECVTOS", libc::IP_RECVTOS),
+    ]
+    .map(|(step, name)| (step, (libc::IPPROTO_IP, name)));
+    let v6 = [
+        ("IPV6_RECVORIGDSTADDR", libc::IPV6_RECVORIGDSTADDR),
+        ("IPV6_RECVHOPLIMIT", libc::IPV6_RECVHOPLIMIT),
+        ("IPV6_RECVTCLASS", libc::IPV6_RECVTCLASS),
+    ]
+    .map(|(step, name)| (step, (libc::IPPROTO_IPV6, name)));
+    for (step, name) in v4.into_iter().chain(v6.into_iter().filter(|_| address.is_ipv6())) {
+        numbered::set_int(socket.as_fd(), name, 1).map_err(|source| Error::Socket {
+            address,
+            step,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
 /// A socket of the address's family; an IPv6 one takes IPv4 too if its address is the wildcard.
 fn new_socket(address: SocketAddr, only_v6: bool) -> Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
@@ -169,41 +348,46 @@ fn new_socket(address: SocketAddr, only_v6: bool) -> Result<Socket> {
     Ok(socket)
 }
 
-fn bind_error(address: SocketAddr, source: io::Error) -> Error {
+fn bind_error(spec: &SocketSpec, source: io::Error) -> Error {
+    let address = spec.address;
     match source.raw_os_error() {
         Some(libc::EADDRINUSE) => Error::PortTaken { address },
         Some(libc::EACCES | libc::EPERM) => Error::PortPrivileged { address },
-        Some(libc::EADDRNOTAVAIL) if address.is_ipv6() && ipv6_disabled() => {
+        Some(libc::EADDRNOTAVAIL) if address.is_ipv6() && ipv6_disabled(address.ip()) => {
             Error::NoIpv6 { address }
+        }
+        // An address that is one only together with its link (ipv6(7)).
+        Some(libc::EINVAL) if matches!(address, SocketAddr::V6(v6) if v6.scope_id() == 0) => {
+            Error::ScopeMissing { address }
         }
         Some(libc::EADDRNOTAVAIL) => Error::AddressNotLocal { address },
         _ => Error::Socket { address, step: "bind(2)", source },
     }
 }
 
-fn ipv6_disabled() -> bool {
-    std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6")
-        .map_or(true, |text| text.trim() == "1")
+/// For all interfaces, or for the one that has `ip`, as far as that is known.
+fn ipv6_disabled(ip: IpAddr) -> bool {
+    let interfaces: &[&str] = if ip.is_loopback() { &["all", "lo"] } else { &["all"] };
+    interfaces.iter().any(|interface| {
+        std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"))
+            .map_or(true, |text| text.trim() == "1")
+    })
 }
 
+const MEMINFO: numbered::Name = (libc::SOL_SOCKET, libc::SO_MEMINFO);
 /// Words of SO_MEMINFO, linux/sock_diag.h.
+const SK_MEMINFO_WMEM_ALLOC: usize = 2;
+const SK_MEMINFO_SNDBUF: usize = 3;
 const SK_MEMINFO_DROPS: usize = 8;
 const SK_MEMINFO_VARS: usize = 9;
 
-fn meminfo(socket: RawFd) -> io::Result<[u32; SK_MEMINFO_VARS]> {
-    let mut words = [0u32; SK_MEMINFO_VARS];
-    let mut len: libc::socklen_t = 4 * 9; // bytes of words
-    // SAFETY: the kernel writes at most `len` bytes to `words`, which lives through the call.
-    let result = unsafe {
-        libc::getsockopt(
-            socket,
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            words.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(words) }
+fn meminfo(socket: BorrowedFd<'_>) -> io::Result<[u32; SK_MEMINFO_VARS]> {
+    let bytes: [u8; 4 * SK_MEMINFO_VARS] = numbered::get(socket, MEMINFO)?;
+    let mut words = [0; SK_MEMINFO_VARS];
+    for (word, raw) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u32::from_ne_bytes(*raw);
+    }
+    Ok(words)
 }
 
 #[cfg(test)]
@@ -211,14 +395,8 @@ mod tests {
     use super::*;
 
     fn spec(rcvbuf_bytes: usize) -> SocketSpec {
-        SocketSpec {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            only_v6: false,
-            first: true,
-            gro: false,
-            pktinfo: false,
-            rcvbuf_bytes,
-        }
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        SocketSpec::plain(address, Asked::default(), rcvbuf_bytes)
     }
 
     #[test]

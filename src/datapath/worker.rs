@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender};
 
 use super::batch::Batch;
 use super::clock;
@@ -27,6 +28,11 @@ pub trait Handler: Send {
         Outcome { delivered: handled, ..Outcome::default() }
     }
 
+    /// Nothing came for as long as the engine was told to wait
+    /// ([`Builder::idle_tick`](crate::Builder::idle_tick)), and again each time that passes: flush what
+    /// need not be held any longer.
+    fn on_idle(&mut self) {}
+
     /// No batch will follow: flush what is held.
     fn finish(&mut self) {}
 }
@@ -37,7 +43,7 @@ impl<F: FnMut(&Batch, &mut Replies) + Send> Handler for F {
     }
 }
 
-/// Totals since the start, in datagrams. Their sum is what was handled.
+/// Totals since the start, in datagrams; the first four add up to what was handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// The handler or its decoder refused them.
@@ -48,6 +54,10 @@ pub struct Outcome {
     pub undelivered: u64,
     /// In the sink now.
     pub pending: u64,
+    /// Records found in them, by a sink that looks for records.
+    pub records: u64,
+    /// Parts of datagrams that were no record.
+    pub records_rejected: u64,
 }
 
 /// What others may read of a worker at any time.
@@ -67,6 +77,9 @@ pub struct Worker<H> {
     counts: WorkerCounts,
     shared: Arc<WorkerShared>,
     next_tick_ns: u64,
+    idle_tick: Option<Duration>,
+    /// The handler has been called and has not returned.
+    in_handler: bool,
 }
 
 /// How often a thread's CPU time is read.
@@ -76,7 +89,28 @@ impl<H: Handler> Worker<H> {
     /// A worker that has handled nothing yet.
     pub fn new(handler: H, replies: Replies, shared: Arc<WorkerShared>) -> Self {
         let counts = WorkerCounts::default();
-        Self { handler, replies, counts, shared, next_tick_ns: 0 }
+        Self {
+            handler,
+            replies,
+            counts,
+            shared,
+            next_tick_ns: 0,
+            idle_tick: None,
+            in_handler: false,
+        }
+    }
+
+    /// Has the handler called whenever nothing came for so long. `None`: never.
+    #[must_use]
+    pub fn with_idle_tick(mut self, tick: Option<Duration>) -> Self {
+        self.idle_tick = tick;
+        self
+    }
+
+    /// How long nothing must come before [`idle`](Self::idle) is due.
+    #[must_use]
+    pub fn idle_tick(&self) -> Option<Duration> {
+        self.idle_tick
     }
 
     /// Runs the handler over one batch and accounts for it.
@@ -87,7 +121,9 @@ impl<H: Handler> Worker<H> {
         self.shared.counts.publish(&self.counts);
         self.record_latency(batch, now_ns);
         self.replies.begin(batch.receiver);
+        self.in_handler = true;
         self.handler.handle(batch, &mut self.replies);
+        self.in_handler = false;
         self.replies.flush();
         self.counts.handled += batch.len();
         self.counts.batches += 1;
@@ -111,19 +147,39 @@ impl<H: Handler> Worker<H> {
     }
 
     fn settle(&mut self) {
+        self.in_handler = true;
         let outcome = self.handler.outcome(self.counts.handled);
+        self.in_handler = false;
         self.counts.rejected = outcome.rejected;
         self.counts.delivered = outcome.delivered;
         self.counts.undelivered = outcome.undelivered;
         self.counts.pending = outcome.pending;
+        self.counts.records = outcome.records;
+        self.counts.records_rejected = outcome.records_rejected;
         self.counts.replies_failed += self.replies.take_failed();
         self.shared.counts.publish(&self.counts);
     }
 
+    /// Nothing came for a while.
+    pub fn idle(&mut self) {
+        self.in_handler = true;
+        self.handler.on_idle();
+        self.in_handler = false;
+        self.settle();
+    }
+
     /// No batch will follow.
     pub fn finish(&mut self) {
+        self.in_handler = true;
         self.handler.finish();
+        self.in_handler = false;
         self.settle();
+    }
+
+    /// Whether the handler was called and has not returned: what panicked then is the handler.
+    #[must_use]
+    pub fn is_in_handler(&self) -> bool {
+        self.in_handler
     }
 
     /// The counters as of now.
@@ -159,7 +215,7 @@ impl<H: Handler> Worker<H> {
         stop: &Stop,
     ) {
         self.replies.settle_in();
-        let mut next = queue.recv_timeout(SETTLE_IN).or_else(|_| queue.recv());
+        let mut next = queue.recv_timeout(SETTLE_IN).or_else(|_| self.await_batch(queue));
         while let Ok(mut batch) = next {
             if stop.is_aborting() {
                 // Taken but never handled: the ledger shows it as still queued.
@@ -175,13 +231,25 @@ impl<H: Handler> Worker<H> {
             let _ = homes[receiver].send(batch);
             wakers[receiver].poke(ROOM);
             self.tick();
-            next = queue.recv();
+            next = self.await_batch(queue);
         }
         if !stop.is_aborting() {
             self.finish();
         }
         self.counts.cpu_ns = clock::thread_cpu_ns();
         self.shared.counts.publish(&self.counts);
+    }
+
+    /// The next batch; meanwhile the handler gets its ticks.
+    fn await_batch(&mut self, queue: &Receiver<Batch>) -> Result<Batch, RecvError> {
+        let Some(tick) = self.idle_tick else { return queue.recv() };
+        loop {
+            match queue.recv_timeout(tick) {
+                Ok(batch) => return Ok(batch),
+                Err(RecvTimeoutError::Timeout) => self.idle(),
+                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+            }
+        }
     }
 
     fn tick(&mut self) {

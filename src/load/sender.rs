@@ -1,312 +1,298 @@
-//! A sender on absolute deadlines: datagram n is due at start + n / rate, whatever happened before.
-//! What could not be sent by the end is `unsent`, never stretched in silence.
+//! One sending thread: what is due is staged into a round, the round leaves through the engine's own
+//! send path, and what became of each send is counted.
+//!
+//! ```text
+//!  due? ─► stage: frames of one flow each ─► transmit ─► settle: sent, dropped, again
+//!   └─ no: sleep to the next deadline (or take echoes)        └─ full: wait for room, then the rest
+//! ```
+//!
+//! A flow's datagrams leave in order. Sends of one submission are independent of each other, so one that
+//! found the send buffer full could be overtaken by the next; chained (IORING_SQE_LINK) they are not, but
+//! cost half as much again. So a round is chained only where it must be (see `way`).
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
-
-use super::stamp;
-use crate::datapath::backend::Cursor;
-use crate::datapath::batch::{Batch, Frame};
+use super::echo::Echoes;
+use super::report::{LoadError, LoadReport};
+use super::round::Round;
+use super::source::Source;
+use super::spec::LoadSpec;
+use super::wait;
+use crate::datapath::backend::{Backend, Sent, Wait, Way};
 use crate::datapath::clock;
-use crate::datapath::mmsg;
-use crate::datapath::outgoing::{Door, Outgoing, SENDS_MAX};
+use crate::datapath::outgoing::SENDS_MAX;
 
-/// What to send.
-#[derive(Clone, Debug)]
-pub struct LoadSpec {
-    /// To whom.
-    pub target: SocketAddr,
-    /// Datagrams a second; `None`: as fast as the kernel takes them.
-    pub rate_pps: Option<u64>,
-    /// Stop after this many.
-    pub count: Option<u64>,
-    /// Stop after this long.
-    pub duration: Option<Duration>,
-    /// Payload bytes of each datagram.
-    pub size: usize,
-    /// Datagrams per send: 1 sends each alone, more become one segmented send (UDP_SEGMENT).
-    pub train: usize,
-    /// Sockets, and so source ports, to send from in turn.
-    pub flows: usize,
-    /// Fill payloads so that a changed byte is seen; costs the sender about 1 ns a byte.
-    pub filled: bool,
+/// What others may see of a sender while it runs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Progress {
+    /// Taken by the kernel.
+    pub sent: AtomicU64,
+    /// Refused by it, for whatever reason.
+    pub failed: AtomicU64,
+    /// Came back.
+    pub echoed: AtomicU64,
+    /// How far behind its deadlines the sender was when it last sent, ns.
+    pub behind_ns: AtomicU64,
 }
 
-/// What was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoadReport {
-    /// Due by the end; 0 without a rate or count.
-    pub intended: u64,
-    /// The kernel took them.
-    pub sent: u64,
-    /// The kernel refused them for another reason than a full buffer.
-    pub failed: u64,
-    /// From the first to the last, ns.
-    pub elapsed_ns: u64,
+/// This thread's share of a load.
+#[derive(Debug)]
+pub(crate) struct Share {
+    /// Which of the threads this is.
+    pub(crate) index: usize,
+    /// Flows of this thread, by their number in the whole load; flow `i` has listener `i`.
+    pub(crate) flows: Vec<usize>,
+    pub(crate) rate_pps: Option<f64>,
+    pub(crate) count: Option<u64>,
+    /// Share of a gap by which this thread begins later.
+    pub(crate) offset: f64,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) progress: Arc<Progress>,
 }
 
-impl LoadReport {
-    /// Due but not sent.
-    #[must_use]
-    pub fn unsent(&self) -> u64 {
-        self.intended.saturating_sub(self.sent + self.failed)
-    }
-}
-
+/// After a send that had to be tried again, this many rounds are chained whatever room there is.
+const CAUTION_ROUNDS: u32 = 1000;
+/// What was due before the end may leave this much after it. The last deadline is often a few microseconds
+/// before the end, and without it every run would lose its last datagram to the wake-up. Too high and a
+/// sender that cannot keep its rate would hide that; at 1 ms it can hide a thousandth of a second's load.
+const GRACE_NS: u64 = 1_000_000;
 /// The longest sleep before `stop` is looked at again.
-const WAIT_MAX_NS: u64 = 100_000_000;
-/// Below this a sender spins to its next deadline: a sleep is not that exact.
-const SPIN_NS: u64 = 100_000;
+const WAIT_MAX_NS: u64 = 50_000_000;
+/// A pause shorter than this is not used to look for errors.
+const LOOK_NS: u64 = 200_000;
+/// Sockets looked at in one pause.
+const LOOKS: usize = 16;
 
-/// Sends until count, duration or `stop` ends it.
-///
-/// # Errors
-/// A socket could not be opened, or a size is impossible (over 65507 bytes in one send).
-pub fn run(spec: &LoadSpec, stop: &AtomicBool) -> io::Result<LoadReport> {
-    let mut sender = Sender::new(spec)?;
-    let start_ns = clock::monotonic_ns();
-    let end_ns =
-        spec.duration.map(|d| start_ns + u64::try_from(d.as_nanos()).unwrap_or(u64::MAX / 2));
-    let mut report = LoadReport::default();
-    let mut next = 0;
-    while !stop.load(Ordering::Relaxed) && spec.count.is_none_or(|count| next < count) {
-        let now_ns = clock::monotonic_ns();
-        if end_ns.is_some_and(|end| now_ns >= end) {
-            break;
-        }
-        let due = spec.rate_pps.map_or(u64::MAX, |rate| due(now_ns - start_ns, rate));
-        let due = due.min(spec.count.unwrap_or(u64::MAX)) - next;
-        if due < sender.train as u64 && spec.count.is_none_or(|count| count - next > due) {
-            let at = next + sender.train as u64 - 1;
-            let due_ns = start_ns + spec.rate_pps.map_or(0, |rate| due_at(at, rate));
-            wait_until(due_ns.min(end_ns.unwrap_or(u64::MAX)).min(now_ns + WAIT_MAX_NS));
-            continue;
-        }
-        let (sent, failed) = sender.round(next, due)?;
-        report.sent += sent;
-        report.failed += failed;
-        next += sent + failed;
-    }
-    report.elapsed_ns = clock::monotonic_ns() - start_ns;
-    let by_rate = spec.rate_pps.map(|rate| due(report.elapsed_ns, rate));
-    report.intended = match (by_rate, spec.count) {
-        (Some(rate), Some(count)) => rate.min(count),
-        (Some(intended), None) | (None, Some(intended)) => intended,
-        (None, None) => next,
-    };
-    Ok(report)
+/// A sender at work.
+pub(crate) struct Sender<'a, B> {
+    pub(super) spec: &'a LoadSpec,
+    pub(super) share: Share,
+    pub(super) backend: B,
+    pub(super) source: Source,
+    pub(super) round: Round,
+    pub(super) results: Vec<Sent>,
+    /// Nothing has a time, so nothing is late.
+    pub(super) flat_out: bool,
+    pub(super) start_ns: u64,
+    /// When the last transmission began and ended.
+    pub(super) sent_between_ns: (u64, u64),
+    /// Rounds that are still chained.
+    pub(super) caution: u32,
+    /// ICMP errors since the last datagram that was sent.
+    pub(super) told_in_a_row: usize,
+    /// The socket whose errors are looked for next.
+    look: usize,
+    pub(super) report: LoadReport,
+    echoes: Option<Echoes>,
 }
 
-/// How many datagrams are due after `elapsed_ns`: the first at 0.
-fn due(elapsed_ns: u64, rate_pps: u64) -> u64 {
-    let due = u128::from(elapsed_ns) * u128::from(rate_pps) / 1_000_000_000;
-    u64::try_from(due).unwrap_or(u64::MAX - 1) + 1
-}
-
-/// When datagram `number` is due, ns after the start.
-fn due_at(number: u64, rate_pps: u64) -> u64 {
-    let at = u128::from(number) * 1_000_000_000 / u128::from(rate_pps.max(1));
-    u64::try_from(at).unwrap_or(u64::MAX / 2)
-}
-
-fn wait_until(deadline_ns: u64) {
-    loop {
-        let now_ns = clock::monotonic_ns();
-        if now_ns >= deadline_ns {
-            return;
-        }
-        if deadline_ns - now_ns > SPIN_NS {
-            let wake = Duration::from_nanos(deadline_ns - SPIN_NS / 2);
-            let flags = ClockNanosleepFlags::TIMER_ABSTIME;
-            // EINTR leads back to the loop.
-            let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, flags, &wake.into());
-        } else {
-            std::hint::spin_loop();
-        }
-    }
-}
-
-struct Sender {
-    sockets: Vec<UdpSocket>,
-    doors: Vec<Door>,
-    batch: Batch,
-    outgoing: Outgoing,
-    scratch: Vec<u8>,
-    target: SocketAddr,
-    size: usize,
-    train: usize,
-    filled: bool,
-    /// Flow of the next send.
-    flow: usize,
-}
-
-impl Sender {
-    fn new(spec: &LoadSpec) -> io::Result<Self> {
-        let train = spec.train.clamp(1, 64);
-        if spec.size * train > 65_507 {
-            let reason = format!("{train} x {} bytes do not fit one send of 65507", spec.size);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-        }
-        let bind = |_| {
-            let any: SocketAddr = if spec.target.is_ipv6() {
-                (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
-            } else {
-                (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
-            };
-            let socket = UdpSocket::bind(any)?;
-            socket.connect(spec.target)?;
-            Ok(socket)
-        };
-        let sockets = (0..spec.flows.max(1)).map(bind).collect::<io::Result<Vec<_>>>()?;
-        let is_v6 = spec.target.is_ipv6();
+impl<'a, B: Backend> Sender<'a, B> {
+    pub(crate) fn new(
+        spec: &'a LoadSpec,
+        share: Share,
+        (backend, name): (B, &'static str),
+    ) -> Result<Self, LoadError> {
         Ok(Self {
-            doors: sockets.iter().map(|s| Door { fd: s.as_raw_fd(), is_v6 }).collect(),
-            sockets,
-            batch: Batch::new(SENDS_MAX * spec.size.max(1) * train, SENDS_MAX, 0),
-            outgoing: Outgoing::new(),
-            scratch: vec![0; spec.size * train],
-            target: spec.target,
-            size: spec.size,
-            train,
-            filled: spec.filled,
-            flow: 0,
+            source: Source::new(spec, &share)?,
+            backend,
+            round: Round::new(spec.frame_bytes(), spec.train(), share.flows.len()),
+            results: Vec::with_capacity(SENDS_MAX),
+            flat_out: spec.is_flat_out(),
+            start_ns: 0,
+            sent_between_ns: (0, 0),
+            caution: 0,
+            told_in_a_row: 0,
+            look: 0,
+            report: LoadReport::empty(spec.flows, name),
+            echoes: spec.echo.then(|| Echoes::new(spec.run, &share.flows, spec.flows)),
+            spec,
+            share,
         })
     }
 
-    /// Sends datagrams `first..` of those `due`, at most one system call's worth a flow. Returns
-    /// how many the kernel took and how many it refused.
-    fn round(&mut self, first: u64, due: u64) -> io::Result<(u64, u64)> {
-        self.prepare(first, due);
-        let (mut sent, mut failed) = (0, 0);
-        self.outgoing.prepare(&self.batch, Cursor::default(), false, &self.doors);
-        let mut start = 0;
-        while start < self.outgoing.len() {
-            let flow = self.outgoing.listener(start);
-            let datagrams = |from: usize, count: usize| -> u64 {
-                self.batch.entries()[from..from + count]
-                    .iter()
-                    .map(crate::datapath::batch::datagrams_of)
-                    .sum()
-            };
-            match mmsg::send_run(self.doors[flow].fd, &mut self.outgoing, start) {
-                Ok(count) => {
-                    sent += datagrams(start, count);
-                    start += count;
-                }
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => await_room(&self.sockets[flow]),
-                    Some(libc::EINTR) => {}
-                    // An ICMP error of an earlier datagram; this one was not sent, and is tried again.
-                    Some(libc::ECONNREFUSED) => {}
-                    Some(libc::EINVAL | libc::EMSGSIZE | libc::EBADF) => return Err(error),
-                    _ => {
-                        failed += datagrams(start, 1);
-                        start += 1;
-                    }
-                },
-            }
+    /// Sends from `start_ns` on, until the source, the duration or stop ends it.
+    pub(crate) fn run(mut self, start_ns: u64) -> Result<LoadReport, LoadError> {
+        self.start_ns = start_ns;
+        let length = self.spec.duration.map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
+        let end_ns = length.map_or(u64::MAX, |length| start_ns.saturating_add(length));
+        self.source.start(start_ns, end_ns);
+        if self.echoes.is_some() {
+            Echoes::arm(&mut self.backend).map_err(backend_failed("arm"))?;
         }
-        Ok((sent, failed))
+        while !self.share.stop.load(Ordering::Relaxed) && !self.is_complete() {
+            let now_ns = clock::monotonic_ns();
+            if now_ns >= end_ns.saturating_add(GRACE_NS) {
+                break;
+            }
+            let fresh = self.round.is_settled();
+            if fresh {
+                self.source.stage(now_ns, &mut self.round)?;
+            }
+            if self.round.is_settled() {
+                if now_ns >= end_ns {
+                    break;
+                }
+                let until_ns = self.source.next_ns().min(end_ns).min(now_ns + WAIT_MAX_NS);
+                self.idle(now_ns, until_ns)?;
+            } else {
+                // A round that was staged just now was stamped with this time.
+                let began_ns = if fresh { now_ns } else { clock::monotonic_ns() };
+                self.send(began_ns)?;
+            }
+            self.take_echoes(false)?;
+        }
+        let ended_ns = clock::monotonic_ns().min(end_ns).saturating_sub(start_ns);
+        self.finish(ended_ns)
     }
 
-    fn prepare(&mut self, first: u64, due: u64) {
-        self.batch.clear();
-        let now_ns = clock::monotonic_ns();
-        let mut number = first;
-        for _ in 0..SENDS_MAX {
-            let count = (first + due - number).min(self.train as u64);
-            if count == 0 {
-                return;
-            }
-            let bytes = usize::try_from(count).unwrap_or(self.train) * self.size;
-            for piece in self.scratch[..bytes].chunks_mut(self.size.max(1)) {
-                stamp::write(piece, number, now_ns);
-                if self.filled {
-                    stamp::fill(piece, number);
-                }
-                number += 1;
-            }
-            if self.size == 0 {
-                number += count;
-            }
-            let frame = Frame {
-                payload: &self.scratch[..bytes],
-                peer: self.target,
-                local: None,
-                listener: u16::try_from(self.flow).unwrap_or(0),
-                segment_bytes: if count > 1 { u16::try_from(self.size).unwrap_or(0) } else { 0 },
-                truncated: false,
-            };
-            let fits = self.batch.push(&frame, 0);
-            debug_assert!(fits, "the batch was made for a whole round");
-            self.flow = (self.flow + 1) % self.sockets.len();
+    fn is_complete(&self) -> bool {
+        self.source.is_exhausted() && self.round.is_settled()
+    }
+
+    /// One round of sends.
+    fn send(&mut self, began_ns: u64) -> Result<(), LoadError> {
+        let way = self.way().map_err(backend_failed("SO_MEMINFO"))?;
+        self.caution = self.caution.saturating_sub(1);
+        self.results.clear();
+        self.backend
+            .transmit(&self.round.batch, self.round.cursor, way, &mut self.results)
+            .map_err(backend_failed("send"))?;
+        self.sent_between_ns = (began_ns, clock::monotonic_ns());
+        let full = if way == Way::Split { self.settle_split()? } else { self.settle()? };
+        self.publish();
+        if let Some(listener) = full {
+            self.await_room(listener).map_err(backend_failed("wait for room"))?;
         }
+        Ok(())
+    }
+
+    /// How the round may be sent. Apart from each other only if none of them can overtake another of
+    /// its flow: each flow has one send, or room for all it has. A train may be refused as such, and is
+    /// sent in pieces then; as there are few sends where there are trains, a chain costs nothing.
+    fn way(&mut self) -> io::Result<Way> {
+        if self.report.trains_refused && self.round.current().segment_bytes > 0 {
+            return Ok(Way::Split);
+        }
+        if self.caution > 0 || self.round.has_trains() {
+            return Ok(Way::InOrder);
+        }
+        for (flow, bytes) in self.round.repeated() {
+            if self.backend.send_room_bytes(flow)? <= bytes {
+                return Ok(Way::InOrder);
+            }
+        }
+        Ok(Way::Free)
+    }
+
+    /// From now on, and for a while, nothing is sent before what must be tried again.
+    pub(super) fn be_careful(&mut self) {
+        self.caution = CAUTION_ROUNDS;
+    }
+
+    /// Sleeps until the socket can be written to, or for a while.
+    fn await_room(&mut self, listener: usize) -> io::Result<()> {
+        self.backend.await_writable(listener)?;
+        let sleep = Wait::Sleep { gather_us: 0, timeout_ns: 1_000_000, frames: false };
+        self.backend.enter(sleep)?;
+        self.backend.take_writable();
+        Ok(())
+    }
+
+    /// Nothing is due until then.
+    fn idle(&mut self, now_ns: u64, until_ns: u64) -> Result<(), LoadError> {
+        if self.echoes.is_some() {
+            return wait::until_or_frames(&mut self.backend, until_ns)
+                .map_err(backend_failed("wait"));
+        }
+        // The next send would say it, but at a low rate that is too late to matter.
+        if self.is_greeting(now_ns) && until_ns.saturating_sub(now_ns) > LOOK_NS {
+            let sockets = self.backend.sockets().len();
+            self.look_for_errors(self.look, LOOKS.min(sockets))?;
+            self.look = (self.look + LOOKS) % sockets.max(1);
+        }
+        wait::until(until_ns);
+        Ok(())
+    }
+
+    /// Asks `count` sockets from `first` on for errors that nobody was told of.
+    fn look_for_errors(&mut self, first: usize, count: usize) -> Result<(), LoadError> {
+        let sockets = self.backend.sockets().len();
+        for step in 0..count {
+            let listener = (first + step) % sockets;
+            let errno = self.backend.sockets()[listener].take_error();
+            if let Some(errno) = errno.filter(|errno| {
+                matches!(*errno, libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH)
+            }) {
+                self.told(errno, listener)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_echoes(&mut self, lingering: bool) -> Result<(), LoadError> {
+        let Some(echoes) = &mut self.echoes else { return Ok(()) };
+        let told = echoes.take(&mut self.backend, lingering).map_err(backend_failed("receive"))?;
+        self.share.progress.echoed.store(echoes.received(), Ordering::Relaxed);
+        told.map_or(Ok(()), |(errno, listener)| self.told(errno, listener))
+    }
+
+    fn publish(&self) {
+        let progress = &self.share.progress;
+        progress.sent.store(self.report.sent, Ordering::Relaxed);
+        let failed = self.report.qdisc_dropped + self.report.send_failed;
+        progress.failed.store(failed, Ordering::Relaxed);
+        if let Some(due_ns) = self.round.oldest_due_ns() {
+            let behind_ns = self.sent_between_ns.1.saturating_sub(due_ns);
+            progress.behind_ns.store(behind_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// Settles what is still open, and waits for the last echoes.
+    fn finish(mut self, ended_ns: u64) -> Result<LoadReport, LoadError> {
+        let report = &mut self.report;
+        let tried = report.sent + report.qdisc_dropped + report.send_failed;
+        report.intended = self.source.intended(ended_ns, tried)?;
+        report.unsent = report.intended.saturating_sub(tried);
+        // A datagram takes its share of the time, the last one too: one, at one a second, takes a second.
+        let last_ns = self.sent_between_ns.1.saturating_sub(self.start_ns);
+        report.elapsed_ns = last_ns.max(self.source.span_ns(tried));
+        // Staged, but never sent: the tail of their flows.
+        for (flow, count) in self.round.left_at_the_tail() {
+            self.source.take_back(flow, count);
+        }
+        for (&flow, &issued) in self.share.flows.iter().zip(self.source.issued()) {
+            report.issued_by_flow[flow] = issued;
+        }
+        self.await_last_word()?;
+        if let Some(echoes) = self.echoes.take() {
+            let issued = self.source.issued();
+            let never_left = issued.iter().sum::<u64>().saturating_sub(self.report.sent);
+            self.report.echo = Some(echoes.report(issued, never_left));
+        }
+        Ok(self.report)
+    }
+
+    /// Errors that came back after the last send, and echoes that are still on their way.
+    fn await_last_word(&mut self) -> Result<(), LoadError> {
+        let mut quiet_since_ns = clock::monotonic_ns();
+        while let Some(before) = self.echoes.as_ref().map(Echoes::received) {
+            let now_ns = clock::monotonic_ns();
+            if before >= self.report.sent || now_ns - quiet_since_ns > Echoes::PATIENCE_NS {
+                break;
+            }
+            self.take_echoes(true)?;
+            if self.echoes.as_ref().is_some_and(|echoes| echoes.received() > before) {
+                quiet_since_ns = now_ns;
+            }
+        }
+        let sockets = self.backend.sockets().len();
+        self.look_for_errors(0, sockets)
     }
 }
 
-/// Waits until a full send buffer has room again.
-fn await_room(socket: &UdpSocket) {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
-    let writable = PollFd::new(socket.as_fd(), PollFlags::POLLOUT);
-    // The caller tries again whatever this returns.
-    let _ = poll(&mut [writable], PollTimeout::from(10u8));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sends_every_datagram_once_in_order() {
-        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let spec = LoadSpec {
-            target: receiver.local_addr().unwrap(),
-            rate_pps: None,
-            count: Some(100),
-            duration: None,
-            size: 100,
-            train: 8,
-            flows: 1,
-            filled: true,
-        };
-        let report = run(&spec, &AtomicBool::new(false)).unwrap();
-        assert_eq!((report.sent, report.failed, report.unsent()), (100, 0, 0));
-        let mut buffer = [0; 256];
-        for number in 0..100 {
-            let len = receiver.recv(&mut buffer).unwrap();
-            assert_eq!(len, 100);
-            assert!(stamp::is_intact(&buffer[..len]));
-            assert_eq!(stamp::Stamp::read(&buffer[..len]).number, Some(number));
-        }
-    }
-
-    #[test]
-    fn a_rate_is_kept_by_deadlines() {
-        assert_eq!(due(0, 1000), 1);
-        assert_eq!(due(999_999, 1000), 1);
-        assert_eq!(due(1_000_000, 1000), 2);
-        assert_eq!(due_at(1, 1000), 1_000_000);
-        assert_eq!(due(due_at(12_345, 77_777), 77_777), 12_345);
-    }
-
-    #[test]
-    fn an_impossible_size_is_refused() {
-        let spec = LoadSpec {
-            target: "127.0.0.1:9".parse().unwrap(),
-            rate_pps: None,
-            count: Some(1),
-            duration: None,
-            size: 65_000,
-            train: 2,
-            flows: 1,
-            filled: false,
-        };
-        assert!(run(&spec, &AtomicBool::new(false)).is_err());
-    }
+fn backend_failed(step: &'static str) -> impl Fn(io::Error) -> LoadError {
+    move |source| LoadError::Backend { step, source }
 }

@@ -2,7 +2,8 @@
 
 use crate::datapath::batch::Batch;
 use crate::datapath::reply::Replies;
-use crate::datapath::worker::Handler;
+use crate::datapath::worker::{Handler, Outcome};
+use crate::decode::intake::Intake;
 
 /// Accepts everything; in the ledger it is delivered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -10,4 +11,31 @@ pub struct Discard;
 
 impl Handler for Discard {
     fn handle(&mut self, _: &Batch, _: &mut Replies) {}
+}
+
+/// Accepts every datagram that holds a record, and forgets it.
+#[derive(Debug)]
+pub struct DiscardRecords {
+    intake: Intake,
+}
+
+impl DiscardRecords {
+    /// With one worker's decoders.
+    #[must_use]
+    pub fn new(intake: Intake) -> Self {
+        Self { intake }
+    }
+}
+
+impl Handler for DiscardRecords {
+    fn handle(&mut self, batch: &Batch, _: &mut Replies) {
+        for datagram in batch {
+            self.intake.take(&datagram, |_| {});
+        }
+    }
+
+    fn outcome(&self, handled: u64) -> Outcome {
+        let found = self.intake.outcome();
+        Outcome { delivered: handled - found.rejected, ..found }
+    }
 }

@@ -10,7 +10,7 @@ use serde_json::ser::Formatter;
 /// Appends `payload` as one line of text without its end. Printable text passes; everything else,
 /// and the backslash, becomes an escape of Rust's string literals (`\n`, `\u{1b}`, `\xff`), so that
 /// two different payloads never look the same.
-pub(super) fn text(out: &mut Vec<u8>, payload: &[u8]) {
+pub fn text(out: &mut Vec<u8>, payload: &[u8]) {
     if payload.iter().all(|byte| is_plain(*byte)) {
         // Nearly every log line; the loop below costs ten times as much.
         return out.extend_from_slice(payload);
@@ -42,7 +42,7 @@ fn push(out: &mut Vec<u8>, char: char) {
 }
 
 /// Appends two lower-case digits a byte.
-pub(super) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.extend(
         bytes
@@ -53,7 +53,8 @@ pub(super) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Compact JSON whose strings are also safe on a terminal: RFC 8259 lets DEL and C1 stand as they
 /// are, this escapes them with everything else that does not print. A reader gets the same string.
-pub(super) struct Printable;
+#[derive(Clone, Copy, Debug)]
+pub struct Printable;
 
 impl Formatter for Printable {
     fn write_string_fragment<W: ?Sized + Write>(

@@ -3,4 +3,7 @@
 
 pub mod discard;
 pub mod stdout;
-mod escape;
+pub mod journal;
+pub mod escape;
+pub mod json;
+pub mod rfc3339;

@@ -9,15 +9,17 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::escape;
+use super::json::{self, Payload};
+use super::rfc3339::Rfc3339;
 use crate::datapath::batch::{Batch, Datagram};
 use crate::datapath::reply::Replies;
 use crate::datapath::worker::{Handler, Outcome};
+use crate::decode::intake::{Formats, Intake};
 
 /// How a datagram is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +29,8 @@ pub enum Format {
     Text,
     /// The payload as hexadecimal digits.
     Hex,
-    /// `{"peer","time","length","payload"}`, or `payload_hex` where the payload is not UTF-8.
+    /// `{"peer","time","length","payload"}`, or `payload_hex` where the payload is not UTF-8; with
+    /// `kernel_time`, `destination`, `ttl`, `dscp` and `ecn` where the engine was told to ask.
     Json,
 }
 
@@ -40,6 +43,7 @@ const WRITE_BYTES: usize = 64 << 10;
 pub struct Stdout<W> {
     shared: Arc<Shared<W>>,
     format: Format,
+    decoding: Formats,
 }
 
 #[derive(Debug)]
@@ -65,7 +69,14 @@ impl<W: Write + Send> Stdout<W> {
         let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let door = Mutex::new(Door { writer, failure: None });
         let shared = Shared { door, failed: AtomicBool::new(false), event };
-        Ok(Self { shared: Arc::new(shared), format })
+        Ok(Self { shared: Arc::new(shared), format, decoding: Formats::raw() })
+    }
+
+    /// Writes a line a record instead of one a datagram.
+    #[must_use]
+    pub fn decoding(mut self, formats: Formats) -> Self {
+        self.decoding = formats;
+        self
     }
 
     /// A handler for one worker.
@@ -74,6 +85,7 @@ impl<W: Write + Send> Stdout<W> {
         StdoutHandler {
             shared: Arc::clone(&self.shared),
             format: self.format,
+            intake: self.decoding.intake(),
             lines: Vec::with_capacity(WRITE_BYTES),
             ends: Vec::new(),
             delivered: 0,
@@ -147,8 +159,9 @@ impl<W: Write> Shared<W> {
 pub struct StdoutHandler<W> {
     shared: Arc<Shared<W>>,
     format: Format,
+    intake: Intake,
     lines: Vec<u8>,
-    /// Where each line ends in `lines`.
+    /// Where the lines of each datagram end in `lines`.
     ends: Vec<usize>,
     delivered: u64,
     undelivered: u64,
@@ -164,15 +177,18 @@ impl<W: Write + Send> Handler for StdoutHandler<W> {
             if self.lines.len() >= WRITE_BYTES {
                 self.write_out();
             }
-            write_line(&mut self.lines, self.format, &datagram);
-            self.ends.push(self.lines.len());
+            let (lines, format) = (&mut self.lines, self.format);
+            let line = |record| write_line(lines, format, &datagram, record);
+            if self.intake.take(&datagram, line) {
+                self.ends.push(self.lines.len());
+            }
         }
         self.write_out();
     }
 
     fn outcome(&self, _: u64) -> Outcome {
         let (delivered, undelivered) = (self.delivered, self.undelivered);
-        Outcome { delivered, undelivered, ..Outcome::default() }
+        Outcome { delivered, undelivered, ..self.intake.outcome() }
     }
 }
 
@@ -187,12 +203,11 @@ impl<W: Write> StdoutHandler<W> {
     }
 }
 
-fn write_line(out: &mut Vec<u8>, format: Format, datagram: &Datagram<'_>) {
-    let payload = datagram.payload();
+fn write_line(out: &mut Vec<u8>, format: Format, datagram: &Datagram<'_>, record: &[u8]) {
     match format {
-        Format::Text => escape::text(out, payload),
-        Format::Hex => escape::hex(out, payload),
-        Format::Json => write_json(out, datagram),
+        Format::Text => escape::text(out, record),
+        Format::Hex => escape::hex(out, record),
+        Format::Json => write_json(out, datagram, record),
     }
     out.push(b'\n');
 }
@@ -202,50 +217,41 @@ fn write_line(out: &mut Vec<u8>, format: Format, datagram: &Datagram<'_>) {
 struct Line<'a> {
     peer: SocketAddr,
     time: Rfc3339,
-    length: usize,
+    #[serde(flatten)]
+    payload: Payload<'a>,
+    /// The rest only where the engine was told to ask.
     #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<&'a str>,
+    kernel_time: Option<Rfc3339>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    payload_hex: Option<Hex<'a>>,
+    destination: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dscp: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ecn: Option<u8>,
 }
 
-fn write_json(out: &mut Vec<u8>, datagram: &Datagram<'_>) {
-    let bytes = datagram.payload();
-    let (payload, payload_hex) = match str::from_utf8(bytes) {
-        Ok(text) => (Some(text), None),
-        Err(_) => (None, Some(Hex(bytes))),
+fn write_json(out: &mut Vec<u8>, datagram: &Datagram<'_>, bytes: &[u8]) {
+    let line = Line {
+        peer: datagram.peer(),
+        time: Rfc3339(datagram.unix_time_ns()),
+        payload: Payload::from(bytes),
+        kernel_time: datagram.kernel_unix_ns().map(Rfc3339),
+        destination: datagram.destination(),
+        ttl: datagram.hop_limit(),
+        dscp: datagram.traffic_class().map(|class| class >> 2),
+        ecn: datagram.traffic_class().map(|class| class & 3),
     };
-    let time = Rfc3339(datagram.unix_time_ns());
-    let line = Line { peer: datagram.peer(), time, length: bytes.len(), payload, payload_hex };
-    let mut serializer = serde_json::Serializer::with_formatter(out, escape::Printable);
     // A Vec takes every write, and nothing in a line can fail to be serialised.
-    let _ = line.serialize(&mut serializer);
-}
-
-/// Nanoseconds since 1970, as RFC 3339 in UTC with nine decimals.
-struct Rfc3339(u64);
-
-impl Serialize for Rfc3339 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let time = UNIX_EPOCH + Duration::from_nanos(self.0);
-        serializer.collect_str(&humantime::format_rfc3339_nanos(time))
-    }
-}
-
-struct Hex<'a>(&'a [u8]);
-
-impl Serialize for Hex<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut digits = Vec::with_capacity(self.0.len() * 2);
-        escape::hex(&mut digits, self.0);
-        serializer.serialize_str(str::from_utf8(&digits).unwrap_or_default())
-    }
+    let _ = json::write(out, &line);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::datapath::batch::Frame;
+    use crate::datapath::headers::Headers;
     use crate::datapath::pool::Pool;
     use proptest::prelude::*;
 
@@ -279,10 +285,11 @@ mod tests {
             let frame = Frame {
                 payload,
                 peer: "127.0.0.1:514".parse().unwrap(),
-                local: None,
+                headers: Headers::default(),
                 listener: 0,
                 segment_bytes: 0,
                 truncated: false,
+                kernel_unix_ns: 0,
             };
             assert!(batch.push(&frame, 1));
         }

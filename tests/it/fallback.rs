@@ -9,7 +9,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter_all_thr
 
 use crate::child::Child;
 use crate::support::{
-    Rig, all_handled, intact_and_distinct, load_spec, payloads, same_payloads, send_each,
+    Rig, all_handled, gso, intact_and_distinct, load_spec, payloads, same_payloads, send_each,
     send_load, small,
 };
 
@@ -60,7 +60,7 @@ fn child_without_io_uring() {
 
         let rig = Rig::start(small(BackendChoice::Auto).listen(address));
         let mut spec = load_spec(rig.target());
-        (spec.count, spec.train) = (Some(1000), 8);
+        (spec.count, spec.gso) = (Some(1000), gso(8));
         let sent = send_load(&spec);
         rig.await_handled(sent);
         let (summary, records) = rig.stop();

@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use ringest::load::spec::Payload;
 use ringest::{Batch, Overload, Replies};
 
 use crate::child::Child;
-use crate::support::{BACKENDS, Load, consistent, load_spec, small, stop, until};
+use crate::support::{BACKENDS, Load, consistent, gso, load_spec, small, stop, until};
 
 /// Slack for what is not the engine's: the C library's and the test harness's own.
 const SLACK_BYTES: u64 = 1 << 20;
@@ -40,8 +41,8 @@ fn child_at_overload() {
             .start(|_| echo)
             .unwrap();
         let mut spec = load_spec(engine.addresses()[0]);
-        (spec.train, spec.flows, spec.filled) = (32, 4, false);
-        let load = Load::start(spec);
+        (spec.gso, spec.flows, spec.payload) = (gso(32), 4, Payload::Zero);
+        let load = Load::start(&spec);
         until("the warm-up", || engine.stats().ledger.handled >= 50_000);
         let before = engine.stats();
         until("the run", || engine.stats().ledger.handled >= before.ledger.handled + 300_000);

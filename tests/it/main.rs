@@ -30,3 +30,69 @@ mod fallback;
 mod footprint;
 #[cfg(test)]
 mod network;
+#[cfg(test)]
+mod doctor_rig;
+#[cfg(test)]
+mod doctor;
+#[cfg(test)]
+mod relay;
+#[cfg(test)]
+mod mlrsearch;
+#[cfg(test)]
+mod chromium;
+#[cfg(test)]
+mod report_page;
+#[cfg(test)]
+mod load_rig;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
+mod load_replay;
+#[cfg(test)]
+mod load_network;
+#[cfg(test)]
+mod bench_rig;
+#[cfg(test)]
+mod bench_losses;
+#[cfg(test)]
+mod bench_lab;
+#[cfg(test)]
+mod bench_control;
+#[cfg(test)]
+mod bench_modes;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod families;
+#[cfg(test)]
+mod addressing;
+#[cfg(test)]
+mod multicast;
+#[cfg(test)]
+mod steering;
+#[cfg(test)]
+mod foreign;
+#[cfg(test)]
+mod client_rig;
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod client_send;
+#[cfg(test)]
+mod client_network;
+#[cfg(test)]
+mod client_path;
+#[cfg(test)]
+mod client_others;
+#[cfg(test)]
+mod options;
+#[cfg(test)]
+mod transparent;
+#[cfg(test)]
+mod idle;
+#[cfg(test)]
+mod sockets_mended;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod journal;

@@ -10,23 +10,25 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
+use ringest::load::spec::Sizes;
 use ringest::{BackendChoice, Batch, Builder, Engine, Replies, Summary};
 
 use crate::support::{
-    BACKENDS, DEADLINE, consistent, load_spec, payload, send_load, send_train, small, stop, until,
+    BACKENDS, DEADLINE, consistent, gso, load_spec, payload, send_load, send_train, small, stop,
+    until,
 };
 
-const ENGINE_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
-const CLIENT_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
+pub(crate) const ENGINE_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+pub(crate) const CLIENT_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 
 /// Two namespaces with a cable between them; gone when dropped.
 #[derive(Debug)]
-struct Cable {
-    engine: String,
-    client: String,
+pub(crate) struct Cable {
+    pub(crate) engine: String,
+    pub(crate) client: String,
 }
 
-fn run(program: &str, args: &str) -> Result<(), String> {
+pub(crate) fn run(program: &str, args: &str) -> Result<(), String> {
     let output = Command::new(program).args(args.split_whitespace()).output();
     match output {
         Ok(output) if output.status.success() => Ok(()),
@@ -37,7 +39,7 @@ fn run(program: &str, args: &str) -> Result<(), String> {
 
 impl Cable {
     /// `None`, with a printed reason, where that cannot be made.
-    fn lay() -> Option<Self> {
+    pub(crate) fn lay() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         // Made first, so that what was set up is taken down even if the rest fails.
@@ -74,7 +76,7 @@ impl Cable {
     }
 
     /// Runs `work` in a namespace. Sockets made there stay there.
-    fn inside<T: Send>(netns: &str, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn inside<T: Send>(netns: &str, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
                 let file = File::open(format!("/run/netns/{netns}")).unwrap();
@@ -308,7 +310,7 @@ fn a_load_over_a_cable_balances() {
         for train in [1, 16] {
             let engine = cable.engine(small(backend).workers(workers).reply_bytes(0), 0);
             let mut spec = load_spec(engine.addresses()[0]);
-            (spec.count, spec.train, spec.size) = (Some(4000), train, 800);
+            (spec.count, spec.gso, spec.sizes) = (Some(4000), gso(train), Sizes::Fixed(800));
             let sent = Cable::inside(&cable.client, || send_load(&spec));
             let done = AtomicBool::new(false);
             until("all to arrive", || {

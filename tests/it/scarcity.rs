@@ -8,7 +8,7 @@ use ringest::{ArrivalsChoice, BackendChoice, Overload, Summary, Unit};
 use crate::child::Child;
 use crate::support::{
     BACKENDS, Ground, Record, Rig, SMALL_BATCH_BYTES, SMALL_BATCH_FRAMES, all_handled, balance,
-    consistent, grounds, intact_and_distinct, load_spec, send_load, small,
+    consistent, grounds, gso, intact_and_distinct, load_spec, send_load, small,
 };
 
 /// Room for ten thousand small datagrams, where the host grants it.
@@ -186,7 +186,7 @@ fn overrun(ground: Ground, arrivals: ArrivalsChoice, gro: bool, train: usize) ->
             .gro(gro),
     );
     let mut spec = load_spec(rig.target());
-    (spec.train, spec.count) = (train, Some(1000 * train as u64));
+    (spec.gso, spec.count) = (gso(train), Some(1000 * train as u64));
     let sent = send_load(&spec);
     let (summary, records): (_, Vec<Record>) = rig.stop();
     consistent(&summary);

@@ -1,9 +1,10 @@
 //! Datagrams of every size, alone and in trains, come through whole.
 
 use crate::support::{
-    Rig, all_handled, client, grounds, intact_and_distinct, load_spec, payload, payloads,
+    Rig, all_handled, client, grounds, gso, intact_and_distinct, load_spec, payload, payloads,
     same_payloads, send_each, send_load, send_train,
 };
+use ringest::load::spec::Sizes;
 
 /// Sends one datagram of each size, on every ground, and expects them all, in order.
 fn come_through(sizes: &[usize]) {
@@ -98,7 +99,7 @@ fn trains_and_singles_of_a_load_come_whole_and_in_order() {
         for (train, size) in [(1, 64), (32, 64), (7, 1400), (64, 17), (3, 9000)] {
             let rig = Rig::start(ground.builder());
             let mut spec = load_spec(rig.target());
-            (spec.train, spec.size, spec.count) = (train, size, Some(1000));
+            (spec.gso, spec.sizes, spec.count) = (gso(train), Sizes::Fixed(size), Some(1000));
             let sent = send_load(&spec);
             rig.await_handled(sent);
             let (summary, records) = rig.stop();

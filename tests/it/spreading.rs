@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ringest::load::spec::{Payload, Rate};
 use ringest::{Dispatch, ListenAddr, Overload};
 
 use crate::support::{
     DEADLINE, Load, Record, Rig, SMALL_BATCH_BYTES, all_handled, balance, client, consistent,
-    grounds, intact_and_distinct, load_spec, payload, same_payloads, send_load, small,
+    grounds, gso, intact_and_distinct, load_spec, payload, same_payloads, send_load, small,
 };
 
 /// Every peer's datagrams were handled by one worker, in the order they were sent.
@@ -33,7 +34,7 @@ fn a_flow_stays_with_one_worker_and_in_order() {
         for (workers, train) in [(2, 1), (3, 16)] {
             let rig = Rig::start(ground.builder().workers(workers));
             let mut spec = load_spec(rig.target());
-            (spec.flows, spec.train, spec.count) = (64, train, Some(4000));
+            (spec.flows, spec.gso, spec.count) = (64, gso(train), Some(4000));
             let sent = send_load(&spec);
             let (summary, records) = rig.stop();
             balance(&summary, sent);
@@ -90,7 +91,7 @@ fn handlers_may_run_on_the_receivers() {
         for receivers in [1, 2] {
             let rig = Rig::start(ground.builder().receivers(receivers).workers(0));
             let mut spec = load_spec(rig.target());
-            (spec.flows, spec.train, spec.count) = (64, 4, Some(4000));
+            (spec.flows, spec.gso, spec.count) = (64, gso(4), Some(4000));
             let sent = send_load(&spec);
             rig.await_handled(sent);
             let (summary, records) = rig.stop();
@@ -200,7 +201,7 @@ fn a_limit_inside_a_train_takes_the_train_whole() {
     for ground in grounds() {
         let rig = Rig::start_held(ground.builder().workers(0).limit(40));
         let mut spec = load_spec(rig.target());
-        (spec.train, spec.count) = (32, Some(320));
+        (spec.gso, spec.count) = (gso(32), Some(320));
         let sent = send_load(&spec);
         rig.open();
         assert!(rig.engine.wait(DEADLINE), "hung: the limit ends the engine");
@@ -225,8 +226,8 @@ fn the_figures_balance_at_any_moment_under_load() {
                 .queue_batches(2);
             let rig = Rig::start(builder);
             let mut spec = load_spec(rig.target());
-            (spec.flows, spec.filled, spec.rate_pps) = (8, false, Some(100_000));
-            let load = Load::start(spec);
+            (spec.flows, spec.payload, spec.rate) = (8, Payload::Zero, Rate::Pps(100_000.0));
+            let load = Load::start(&spec);
             let done = AtomicBool::new(false);
             let (mut polls, mut last) = (0, 0);
             while !done.load(Ordering::Relaxed) {
@@ -250,7 +251,8 @@ fn the_figures_balance_at_any_moment_under_load() {
 
 /// For a load that was not filled: numbers only.
 fn intact_numbers(records: &[Record], sent: u64) {
-    let numbers: HashSet<u64> = records.iter().map(|record| record.number.unwrap()).collect();
+    let numbers: HashSet<(u16, u64)> =
+        records.iter().map(|record| record.number.unwrap()).collect();
     assert_eq!(numbers.len(), records.len(), "no datagram comes twice");
-    assert!(numbers.iter().all(|&number| number < sent));
+    assert!(numbers.iter().all(|&(_, number)| number < sent));
 }

@@ -6,12 +6,13 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ringest::load::spec::Rate;
 use ringest::{ArrivalsChoice, BackendChoice, Batch, Overload, Replies};
 
 use crate::child::Child;
 use crate::support::{
     BACKENDS, DEADLINE, Ground, Load, Rig, SMALL_BATCH_BYTES, all_handled, balance, consistent,
-    grounds, intact_and_distinct, load_spec, send_load, small, stop, until,
+    grounds, gso, intact_and_distinct, load_spec, send_load, small, stop, until,
 };
 
 fn loopback() -> SocketAddr {
@@ -25,9 +26,9 @@ fn a_stop_under_full_load_balances_twenty_times() {
             let builder = ground.builder().receivers(1 + round % 2).workers(round % 3);
             let rig = Rig::start(builder);
             let mut spec = load_spec(rig.target());
-            spec.train = if round % 4 < 2 { 1 } else { 32 };
+            spec.gso = gso(if round % 4 < 2 { 1 } else { 32 });
             spec.flows = 4;
-            let load = Load::start(spec);
+            let load = Load::start(&spec);
             rig.await_handled(1000);
             let (summary, records) = rig.stop();
             let sent = load.finish();
@@ -74,7 +75,7 @@ fn what_a_bounded_drain_leaves_is_counted_as_unread() {
                 .drain(Duration::ZERO);
             let rig = Rig::start_held(builder);
             let mut spec = load_spec(rig.target());
-            (spec.train, spec.count) = (train, Some(1000 * train as u64));
+            (spec.gso, spec.count) = (gso(train), Some(1000 * train as u64));
             let sent = send_load(&spec);
             rig.await_held(1);
             rig.engine.request_stop();
@@ -141,8 +142,8 @@ fn two_engines_in_one_process_do_not_mix() {
         let rigs = [one, other].map(|backend| Rig::start(small(backend).listen(loopback())));
         let loads = rigs.each_ref().map(|rig| {
             let mut spec = load_spec(rig.target());
-            (spec.count, spec.rate_pps) = (Some(2000), Some(50_000));
-            Load::start(spec)
+            (spec.count, spec.rate) = (Some(2000), Rate::Pps(50_000.0));
+            Load::start(&spec)
         });
         rigs.iter().for_each(|rig| rig.await_handled(2000));
         let sent = loads.map(Load::finish);
@@ -222,7 +223,7 @@ fn an_engine_that_is_dropped_while_it_works_ends() {
     for ground in grounds() {
         let rig = Rig::start(ground.builder());
         let target = rig.target();
-        let load = Load::start(load_spec(target));
+        let load = Load::start(&load_spec(target));
         rig.await_handled(1000);
         drop(rig);
         load.finish();

@@ -4,13 +4,12 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ringest::load::sender::{self, LoadReport, LoadSpec};
-use ringest::load::stamp::{self, Stamp};
+use ringest::load::generator::{self, Generator};
+use ringest::load::spec::{Gso, LoadSpec, Payload};
+use ringest::load::stamp::{self, Seen};
 use ringest::{BackendChoice, Batch, Builder, Datagram, Engine, Replies, Summary, Unit};
 
 /// Only a hung test takes this long.
@@ -87,7 +86,7 @@ pub(crate) struct Record {
     pub(crate) len: usize,
     digest: u64,
     /// The number a stamped payload carries; `None` if it is too short to.
-    pub(crate) number: Option<u64>,
+    pub(crate) number: Option<(u16, u64)>,
     intact: bool,
 }
 
@@ -101,10 +100,16 @@ impl Record {
             local: datagram.local(),
             len: payload.len(),
             digest: digest(payload),
-            number: Stamp::read(payload).number,
+            number: number(payload),
             intact: stamp::is_intact(payload),
         }
     }
+}
+
+/// Flow and number of a stamped datagram: a flow's own stay in order.
+fn number(payload: &[u8]) -> Option<(u16, u64)> {
+    let seen = Seen::read(payload);
+    Some((seen.origin.map_or(0, |(_, flow)| flow), seen.sequence?))
 }
 
 fn digest(payload: &[u8]) -> u64 {
@@ -319,7 +324,7 @@ pub(crate) fn all_handled(summary: &Summary, sent: u64) {
 
 /// Every record is a whole datagram of a load run that sent `sent`, and none came twice.
 pub(crate) fn intact_and_distinct(records: &[Record], sent: u64) {
-    let mut numbers: Vec<u64> = records
+    let mut numbers: Vec<(u16, u64)> = records
         .iter()
         .map(|record| {
             assert!(record.intact, "a byte changed: {record:?}");
@@ -327,7 +332,7 @@ pub(crate) fn intact_and_distinct(records: &[Record], sent: u64) {
         })
         .collect();
     numbers.sort_unstable();
-    assert!(numbers.last().is_none_or(|&last| last < sent), "a number that was never sent");
+    assert!(numbers.iter().all(|(_, number)| *number < sent), "a number that was never sent");
     let count = numbers.len();
     numbers.dedup();
     assert_eq!(numbers.len(), count, "no datagram comes twice");
@@ -403,59 +408,36 @@ pub(crate) fn send_train(socket: &UdpSocket, target: SocketAddr, bytes: &[u8], s
 
 /// What a run of the load sender should be, unless a test says otherwise.
 pub(crate) fn load_spec(target: SocketAddr) -> LoadSpec {
-    LoadSpec {
-        target,
-        rate_pps: None,
-        count: None,
-        duration: None,
-        size: 64,
-        train: 1,
-        flows: 1,
-        filled: true,
-    }
+    LoadSpec { payload: Payload::Random, ..LoadSpec::new(target) }
+}
+
+/// Trains of so many, or each alone.
+pub(crate) fn gso(train: usize) -> Gso {
+    if train == 1 { Gso::Off } else { Gso::Trains(train) }
 }
 
 /// Sends a counted load and returns how many datagrams the kernel took: all of them.
 pub(crate) fn send_load(spec: &LoadSpec) -> u64 {
-    let report = sender::run(spec, &AtomicBool::new(false)).unwrap();
-    assert_eq!((report.failed, report.unsent()), (0, 0), "{report:?}");
+    let report = generator::run(spec).unwrap();
+    assert_eq!((report.send_failed, report.qdisc_dropped, report.unsent), (0, 0, 0), "{report:?}");
     assert_eq!(Some(report.sent), spec.count);
     report.sent
 }
 
 /// A load that runs beside the test.
 #[derive(Debug)]
-pub(crate) struct Load {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<LoadReport>>,
-}
+pub(crate) struct Load(Generator);
 
 impl Load {
-    pub(crate) fn start(spec: LoadSpec) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let theirs = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("load".to_owned())
-            .spawn(move || sender::run(&spec, &theirs).unwrap())
-            .unwrap();
-        Self { stop, thread: Some(thread) }
+    pub(crate) fn start(spec: &LoadSpec) -> Self {
+        Self(Generator::start(spec).unwrap())
     }
 
     /// Ends the load and returns how many datagrams the kernel took.
-    pub(crate) fn finish(mut self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        let report = self.thread.take().unwrap().join().unwrap();
-        assert_eq!(report.failed, 0, "{report:?}");
+    pub(crate) fn finish(self) -> u64 {
+        self.0.stop();
+        let report = self.0.finish().unwrap();
+        assert_eq!((report.send_failed, report.qdisc_dropped), (0, 0), "{report:?}");
         report.sent
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A failure there has been printed by its thread.
-            let _ = thread.join();
-        }
     }
 }

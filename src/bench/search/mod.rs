@@ -1,0 +1,345 @@
+//! The search for the highest rates with an agreed loss: **MLRsearch**, Multiple Loss Ratio search
+//! (draft-ietf-bmwg-mlrsearch; words in quotes are its terms). Pure: no clock, no thread, no I/O.
+//!
+//! ```text
+//!                 Trial { load, duration }
+//! Search ─────────────────────────────────────► the caller sends, counts, and settles
+//!    ▲                                                         │
+//!    └────────────────── Outcome { intended, forwarded } ◄─────┘
+//! ```
+//!
+//! What was intended but not sent counts as lost: a host that cannot offer a load has not shown that
+//! it can take it. Trials start short and coarse and end as long and narrow as the goals ask for;
+//! each trial counts for every goal. A load is a lower or an upper bound once no further trial could
+//! change that, so an unlucky trial among many good ones does not decide, and a load is not measured
+//! once more than it must be.
+//!
+//! | file | room |
+//! |---|---|
+//! | `grid` | the loads that may be tried, and how intervals are cut |
+//! | `goal` | what is searched for, checked |
+//! | `evidence` | what the trials say about a load |
+//! | `opening` | the first three trials |
+//! | `chase` | one goal: which load next |
+//!
+//! Loads, trials and bounds are the same as those of the published controller (PyPI `MLRsearch`
+//! 1.2.1) on the same device: `tests/it/mlrsearch.rs` runs both.
+
+use std::time::Duration;
+
+mod grid;
+mod goal;
+mod evidence;
+mod opening;
+mod chase;
+#[cfg(test)]
+mod tests;
+
+pub use goal::{Goal, SearchError, SearchSpec};
+
+use chase::{Chase, Next, Wish};
+use evidence::{Evidence, Sample};
+use grid::Grid;
+use opening::{Opening, Terms};
+
+/// A trial to be made ("Trial Input").
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trial {
+    /// Datagrams a second to intend ("Trial Load").
+    pub load_pps: f64,
+    /// For how long ("Trial Duration").
+    pub duration: Duration,
+    /// The goal it is made for, by its place in [`SearchSpec::goals`]; `None` for the first trials,
+    /// which are for all of them.
+    pub goal: Option<usize>,
+}
+
+/// What came of a trial ("Trial Output").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Datagrams that were due, sent or not.
+    pub intended: u64,
+    /// Of those, the ones that arrived where they count.
+    pub forwarded: u64,
+    /// What the trial counts for in sums of durations, where that is longer than it was meant to be
+    /// ("Trial Effective Duration"); `None`: as long as it was asked for.
+    pub effective: Option<Duration>,
+}
+
+impl Outcome {
+    /// Of a trial that counts for as long as it was asked for.
+    #[must_use]
+    pub fn new(intended: u64, forwarded: u64) -> Self {
+        Self { intended, forwarded, effective: None }
+    }
+
+    /// The part that is missing, 0 to 1 ("Trial Loss Ratio"); 0 if nothing was intended. More
+    /// forwarded than intended is as wrong as less: it leads the search to lower loads.
+    #[must_use]
+    pub fn loss_ratio(&self) -> f64 {
+        if self.intended == 0 {
+            return 0.0;
+        }
+        (self.intended.abs_diff(self.forwarded) as f64 / self.intended as f64).min(1.0)
+    }
+}
+
+/// A trial that was made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Made {
+    /// What was asked for.
+    pub trial: Trial,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Why a search asks for no more trials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every goal has its result.
+    Reached,
+    /// The goal of this index wanted to end the search if even the lowest load is too high for it.
+    FailedFast(usize),
+    /// The next trial would have gone over [`SearchSpec::duration_max`].
+    DurationSpent,
+    /// [`SearchSpec::trials_max`] were made.
+    TrialsSpent,
+}
+
+/// What is known for a goal ("Goal Result"), final once the search has ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GoalResult {
+    /// The highest load known to be within the goal, below the relevant upper bound.
+    pub relevant_lower_pps: Option<f64>,
+    /// The lowest load known to be beyond it.
+    pub relevant_upper_pps: Option<f64>,
+    /// What was forwarded at the relevant lower bound ("Conditional Throughput"): its load less the
+    /// largest loss that a trial within the exceed ratio had there. The figure to quote.
+    pub conditional_throughput_pps: Option<f64>,
+    /// How the bounds are to be read.
+    pub standing: Standing,
+}
+
+impl GoalResult {
+    /// Both bounds are there, and close enough.
+    #[must_use]
+    pub fn goal_achieved(&self) -> bool {
+        self.standing == Standing::Regular
+    }
+}
+
+/// How the bounds of a goal are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Both are there, within the goal's width of each other ("Regular Goal Result").
+    Regular,
+    /// Even the highest load is within the goal: the real bound is above it.
+    AboveMaxLoad,
+    /// Even the lowest load is beyond the goal: the real bound is below it.
+    BelowMinLoad,
+    /// The search was not, or could not be, finished.
+    Unfinished,
+}
+
+/// A search, driven by its caller: ask for [`Search::next_trial`], make it, [`Search::record`] what
+/// came of it, until no trial is asked for. Then read [`Search::results`].
+///
+/// It always ends: after as many trials, and as much time in them, as the specification allows.
+#[derive(Debug)]
+pub struct Search {
+    spec: SearchSpec,
+    grid: Grid,
+    evidence: Evidence,
+    terms: Terms,
+    opening: Opening,
+    /// One a goal; empty until the opening is over.
+    chases: Vec<Chase>,
+    /// For each goal, the indices of its targets in the evidence: first and last.
+    rungs: Vec<(usize, usize)>,
+    /// Stride of the last trial made; see [`Chase::next_wish`].
+    common_stride: i64,
+    asked: Option<Asked>,
+    ending: Option<Ending>,
+    made: Vec<Made>,
+    spent: Duration,
+}
+
+/// A trial that was asked for and is not yet recorded.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    trial: Trial,
+    step: i64,
+    stride: i64,
+}
+
+impl Search {
+    /// A search that has made no trial yet.
+    ///
+    /// # Errors
+    /// The specification makes no sense; the error says which part, and what would.
+    pub fn new(spec: SearchSpec) -> Result<Self, SearchError> {
+        spec.check()?;
+        let widths: Vec<f64> = spec.goals.iter().map(|goal| goal.relative_width).collect();
+        let grid = Grid::new(spec.min_load_pps, spec.max_load_pps, &widths);
+        let mut targets = Vec::new();
+        let mut rungs = Vec::new();
+        let mut terms = Terms { loss_ratio: 1.0, duration: Duration::ZERO, width: 0 };
+        for goal in &spec.goals {
+            let first = targets.len();
+            targets.extend(goal.ladder(&grid));
+            rungs.push((first, targets.len() - 1));
+            terms.loss_ratio = terms.loss_ratio.min(goal.loss_ratio);
+            terms.duration = terms.duration.max(targets[first].trial);
+            terms.width = terms.width.max(targets[first].width);
+        }
+        Ok(Self {
+            spec,
+            grid,
+            evidence: Evidence::new(targets),
+            terms,
+            opening: Opening::First,
+            chases: Vec::new(),
+            rungs,
+            common_stride: 0,
+            asked: None,
+            ending: None,
+            made: Vec::new(),
+            spent: Duration::ZERO,
+        })
+    }
+
+    /// The trial to make next, or `None` when the search has ended. The same one until it is
+    /// recorded: a trial that came to nothing (its ledger did not balance, the peer went away) is
+    /// simply made again, which the caller should bound.
+    pub fn next_trial(&mut self) -> Option<Trial> {
+        if self.ending.is_some() {
+            return None;
+        }
+        if self.asked.is_none() {
+            match self.choose() {
+                Ok(asked) => self.asked = Some(asked),
+                Err(ending) => self.ending = Some(ending),
+            }
+        }
+        self.asked.map(|asked| asked.trial)
+    }
+
+    /// Takes what came of the trial that was asked for.
+    ///
+    /// # Errors
+    /// [`SearchError::NotAsked`]: there is no such trial. Nothing has changed.
+    pub fn record(&mut self, outcome: Outcome) -> Result<(), SearchError> {
+        let Asked { trial, step, stride } = self.asked.take().ok_or(SearchError::NotAsked)?;
+        let effective = outcome.effective.unwrap_or(trial.duration).max(trial.duration);
+        let loss_ratio = outcome.loss_ratio();
+        let weight_s = effective.as_secs_f64();
+        self.evidence.add(step, &Sample { duration: trial.duration, weight_s, loss_ratio });
+        self.made.push(Made { trial, outcome });
+        self.spent = self.spent.saturating_add(effective);
+        let Some(goal) = trial.goal else {
+            self.opening = self.opening.after(loss_ratio, &self.terms, &self.grid);
+            return Ok(());
+        };
+        self.common_stride = stride;
+        if let Some(longer) = self.chases[goal].granted(step, &self.evidence) {
+            self.common_stride = longer;
+        }
+        Ok(())
+    }
+
+    /// Why there are no more trials; `None` while there may be.
+    #[must_use]
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// All trials so far, in order.
+    #[must_use]
+    pub fn made(&self) -> &[Made] {
+        &self.made
+    }
+
+    /// The sum of their effective durations.
+    #[must_use]
+    pub fn spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// What is known for each goal, in the order of [`SearchSpec::goals`].
+    #[must_use]
+    pub fn results(&self) -> Vec<GoalResult> {
+        self.rungs.iter().map(|(_, goal)| self.result(*goal)).collect()
+    }
+
+    fn result(&self, goal: usize) -> GoalResult {
+        let bounds = self.evidence.bounds(goal);
+        let load = |step: Option<i64>| step.map(|step| self.grid.load_pps(step));
+        let standing = match (bounds.lower, bounds.upper) {
+            (Some(_), Some(_)) if bounds.narrow(self.evidence.target(goal).width) => {
+                Standing::Regular
+            }
+            (Some(lower), None) if lower == self.grid.top() => Standing::AboveMaxLoad,
+            (None, Some(0)) => Standing::BelowMinLoad,
+            _ => Standing::Unfinished,
+        };
+        GoalResult {
+            relevant_lower_pps: load(bounds.lower),
+            relevant_upper_pps: load(bounds.upper),
+            conditional_throughput_pps: bounds
+                .lower
+                .map(|step| self.grid.load_pps(step) * self.evidence.forwarded_part(step, goal)),
+            standing,
+        }
+    }
+
+    /// The next trial, or why there is none.
+    fn choose(&mut self) -> Result<Asked, Ending> {
+        let asked = match self.opening.step(&self.grid) {
+            Some(step) => self.ask(step, self.terms.duration, None, 0),
+            None => self.follow()?,
+        };
+        if self.made.len() >= usize::try_from(self.spec.trials_max).unwrap_or(usize::MAX) {
+            return Err(Ending::TrialsSpent);
+        }
+        if self.spent.saturating_add(asked.trial.duration) > self.spec.duration_max {
+            return Err(Ending::DurationSpent);
+        }
+        Ok(asked)
+    }
+
+    fn ask(&self, step: i64, duration: Duration, goal: Option<usize>, stride: i64) -> Asked {
+        let load_pps = self.grid.load_pps(step);
+        Asked { trial: Trial { load_pps, duration, goal }, step, stride }
+    }
+
+    /// Of what the goals want, the lowest load, which is the one most likely to stay valid for the
+    /// others; then the longest trial, the longest stride, the first goal.
+    fn follow(&mut self) -> Result<Asked, Ending> {
+        if let (Opening::Over { low, high }, true) = (self.opening, self.chases.is_empty()) {
+            self.common_stride = high - low;
+            let chase = |&(first, last): &(usize, usize)| {
+                Chase::new(first..=last, low, high, &self.evidence)
+            };
+            self.chases = self.rungs.iter().map(chase).collect();
+        }
+        let mut best: Option<(_, Wish, usize)> = None;
+        for (goal, chase) in self.chases.iter_mut().enumerate() {
+            match chase.next_wish(&self.evidence, &self.grid, self.common_stride) {
+                Next::Trial(wish) => {
+                    let rank = (-wish.step, wish.duration, wish.stride);
+                    if best.is_none_or(|(best_rank, ..)| rank > best_rank) {
+                        best = Some((rank, wish, goal));
+                    }
+                }
+                Next::Reached => {
+                    let no_lower = self.evidence.bounds(chase.goal()).lower.is_none();
+                    if self.spec.goals[goal].fail_fast && no_lower {
+                        return Err(Ending::FailedFast(goal));
+                    }
+                }
+            }
+        }
+        let (_, wish, goal) = best.ok_or(Ending::Reached)?;
+        Ok(self.ask(wish.step, wish.duration, Some(goal), wish.stride))
+    }
+}

@@ -1,0 +1,310 @@
+//! The side of a bench that sends and reports.
+
+use std::cell::Cell;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use ringest::bench::campaign::{Campaign, Step};
+use ringest::bench::link::{BenchError, Link};
+use ringest::bench::record::{Mode, Report};
+
+use super::options::{CommonArgs, PORT};
+use super::server::Announcement;
+use crate::cli::failure::Failure;
+use crate::cli::paint::{self, Paint, count};
+use crate::cli::signals::Signals;
+
+impl From<BenchError> for Failure {
+    fn from(error: BenchError) -> Self {
+        match error {
+            BenchError::Load(error) => error.into(),
+            BenchError::Usage(message) => Self::Usage(message),
+            BenchError::Refused { ref message, usage: true } => Self::Usage(message.clone()),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+/// Finds the server, makes the trials, and reports. What was found before the end came too early is
+/// reported as well, and said to be incomplete.
+pub(super) fn run(
+    mode: Mode,
+    args: &CommonArgs,
+    ask: impl FnOnce(&mut Campaign<'_>) -> Result<(), BenchError>,
+) -> Result<(), Failure> {
+    // Before anything takes minutes: can the results be written?
+    let outputs = Outputs::open(args)?;
+    let signals = Signals::block()?;
+    let stop = Cell::new(false);
+    let stopped = || {
+        stop.set(stop.get() || signals.take().is_some());
+        stop.get()
+    };
+    let (mut link, _child) = connect(args, &stopped)?;
+    let args = if mode == Mode::Curve { args.with_one_flow() } else { args.clone() };
+    let base = args.base(link.loopback, &link.host.cores)?;
+    let mut progress = Progress::new(args.quiet);
+    let mut tell = |step: &Step<'_>| progress.show(step);
+    let mut campaign = Campaign::new(&mut link, mode, base, &mut tell, &stopped);
+    let asked = ask(&mut campaign);
+    let mut report = campaign.finish();
+    progress.clear();
+    if report.trials.is_empty() {
+        return asked.map_err(Failure::from);
+    }
+    report.command = command_line();
+    if let Err(error) = &asked {
+        let number = report.trials.len();
+        let warning = format!("incomplete: ended after {number} trials: {error}");
+        report.warnings.insert(0, warning);
+    }
+    outputs.write(&report)?;
+    if !args.quiet && args.json.as_deref() != Some(Path::new("-")) {
+        print(&crate::cli::bench_table::render(&report, Paint::stdout()))?;
+    }
+    asked?;
+    if report.trials.iter().all(|trial| trial.void) {
+        return Err(Failure::Failed(
+            "no trial balanced, so nothing was found; the reasons are in the report".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::stdout(&error))
+}
+
+/// The server asked for, or a child of ours.
+fn connect(
+    args: &CommonArgs,
+    stopped: &dyn Fn() -> bool,
+) -> Result<(Link, Option<Server>), Failure> {
+    match &args.host {
+        Some(host) => {
+            let link = Link::connect(&resolve(host)?, args.token.clone(), stopped)?;
+            Ok((link, None))
+        }
+        None => {
+            let server = Server::start()?;
+            let link = Link::connect(&[server.address], None, stopped)?;
+            Ok((link, Some(server)))
+        }
+    }
+}
+
+fn resolve(host: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let found = host.to_socket_addrs().or_else(|_| (host, PORT).to_socket_addrs());
+    let failed = |why: String| {
+        Failure::Failed(format!(
+            "cannot find {host}: {why}; HOST is a name or address, or HOST:PORT"
+        ))
+    };
+    Ok(found.map_err(|error| failed(error.to_string()))?.collect())
+}
+
+/// A server of our own on loopback. However this ends, it is ended and reaped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start() -> Result<Self, Failure> {
+        let failed = |why: String| Failure::Failed(format!("cannot start the bench server: {why}"));
+        let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+        let mut child = Command::new(program)
+            .args(["bench", "server", "127.0.0.1:0", "--quiet", "--parent"])
+            .arg(std::process::id().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            // ^C on the terminal is for us; we end it.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        let mut line = String::new();
+        let read = child.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
+        let announced: Result<Announcement, _> = serde_json::from_str(&line);
+        match (read, announced) {
+            (Some(Ok(1..)), Ok(Announcement { address })) => Ok(Self { child, address }),
+            _ => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(failed("it ended before it was ready; its own message is above".to_owned()))
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it has been reaped already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where results go, opened before the work. Files are written beside their place and take it when they
+/// are whole: an old report is not lost to a run that failed.
+#[derive(Default)]
+struct Outputs {
+    json: Option<Output>,
+    page: Option<Output>,
+}
+
+enum Output {
+    Stdout,
+    File { place: PathBuf, beside: PathBuf },
+}
+
+impl Output {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout);
+        }
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}.part", std::process::id()));
+        let (place, beside) = (path.to_owned(), PathBuf::from(beside));
+        if path.is_dir() {
+            return Err(Failure::Failed(format!("cannot write {}: a directory", path.display())));
+        }
+        std::fs::File::create(&beside).map_err(|error| cannot_write(path, &error))?;
+        Ok(Self::File { place, beside })
+    }
+
+    fn write(self, bytes: &[u8]) -> Result<(), Failure> {
+        match &self {
+            Self::Stdout => {
+                let mut stdout = std::io::stdout().lock();
+                let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+                written.map_err(|error| Failure::stdout(&error))
+            }
+            Self::File { place, beside } => std::fs::write(beside, bytes)
+                .and_then(|()| std::fs::rename(beside, place))
+                .map_err(|error| cannot_write(place, &error)),
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Self::File { beside, .. } = self {
+            // Gone if it was written.
+            let _ = std::fs::remove_file(beside);
+        }
+    }
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!("cannot write {}: {error}", path.display()))
+}
+
+impl Outputs {
+    fn open(args: &CommonArgs) -> Result<Self, Failure> {
+        if args.quiet && args.json.is_none() && args.report.is_none() {
+            return Err(Failure::Usage(
+                "--quiet without --json or --report would say nothing at all".to_owned(),
+            ));
+        }
+        if args.report.as_deref() == Some(Path::new("-")) {
+            return Err(Failure::Usage(
+                "--report takes a file; --json - writes JSON to stdout".to_owned(),
+            ));
+        }
+        Ok(Self {
+            json: args.json.as_deref().map(Output::open).transpose()?,
+            page: args.report.as_deref().map(Output::open).transpose()?,
+        })
+    }
+
+    fn write(self, report: &Report) -> Result<(), Failure> {
+        if let Some(output) = self.json {
+            let mut text = serde_json::to_vec(report)
+                .map_err(|error| Failure::Failed(format!("cannot write the report: {error}")))?;
+            text.push(b'\n');
+            output.write(&text)?;
+        }
+        match self.page {
+            Some(output) => output.write(ringest::bench::report::page(report).as_bytes()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What was typed, so that it can be typed again.
+fn command_line() -> String {
+    let quote = |word: String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%[]".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
+    };
+    let mut hidden = false;
+    let words = std::env::args().skip(1).map(|word| {
+        // The word must not end up in a report that is passed on.
+        let secret = std::mem::replace(&mut hidden, word == "--token");
+        match word.strip_prefix("--token=") {
+            Some(_) => "--token=WORD".to_owned(),
+            None if secret => "WORD".to_owned(),
+            None => quote(word),
+        }
+    });
+    std::iter::once("ringest".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// One line on a terminal, written over; elsewhere a line a trial.
+struct Progress {
+    quiet: bool,
+    live: bool,
+    shown: bool,
+}
+
+impl Progress {
+    fn new(quiet: bool) -> Self {
+        Self { quiet, live: paint::is_terminal(&std::io::stderr()), shown: false }
+    }
+
+    fn show(&mut self, step: &Step<'_>) {
+        if self.quiet {
+            return;
+        }
+        let total = step.total.map(|total| format!("/{total}")).unwrap_or_default();
+        let found = step.last.map(|last| match &last.void_reason {
+            Some(why) => format!(": void: {why}"),
+            None => format!(
+                ": {}/s handled, lost {} of {}",
+                paint::whole(last.handled_pps),
+                count(last.lost.total()),
+                count(last.intended)
+            ),
+        });
+        let line = format!(
+            "trial {}{total}  {}{}",
+            step.done,
+            step.what,
+            found.clone().unwrap_or_default()
+        );
+        if self.live {
+            let width = terminal_size::terminal_size_of(std::io::stderr());
+            let width = width.map_or(80, |(width, _)| usize::from(width.0));
+            let cut: String = line.chars().take(width.saturating_sub(1)).collect();
+            paint::say(&format!("\r{cut}\x1b[K"));
+            self.shown = true;
+        } else if found.is_some() {
+            paint::say(&format!("{line}\n"));
+        }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            paint::say("\r\x1b[K");
+        }
+    }
+}

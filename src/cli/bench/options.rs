@@ -1,0 +1,305 @@
+//! What all modes of `bench` have in common: who sends what, who receives, for how long.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use ringest::bench::campaign::Base;
+use ringest::bench::wire::{EngineSpec, Kind, ReceiverSpec};
+use ringest::load::spec::{Gso, LoadSpec, Pattern, Rate, Sizes, run_id};
+
+use crate::cli::failure::Failure;
+use crate::cli::values::{self, Coalesce, Cores};
+
+/// Where a server listens unless told otherwise.
+pub(super) const PORT: u16 = 9009;
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct CommonArgs {
+    /// Where `ringest bench server` runs, HOST or HOST:PORT [default: a child process on loopback]
+    #[arg(value_name = "HOST")]
+    pub(super) host: Option<String>,
+    /// The word the server was started with
+    #[arg(long, value_name = "WORD", requires = "host")]
+    pub(super) token: Option<String>,
+
+    /// Payload bytes: N, A-B or imix
+    #[arg(long, value_name = "N|A-B|imix", default_value = "64", value_parser = values::sizes,
+        help_heading = "Sending")]
+    size: Sizes,
+    /// Datagrams per send (UDP_SEGMENT); auto: 32 on loopback, so that one core can overrun a
+    /// receiver, else each alone; latency sends each alone
+    #[arg(long, value_name = "auto|off|N", default_value = "auto", value_parser = values::gso,
+        help_heading = "Sending")]
+    gso: Gso,
+    /// Source ports; a list for `curve` [default: 1, for curve 1,16,1024]
+    #[arg(long, value_name = "N", value_delimiter = ',', help_heading = "Sending")]
+    flows: Vec<usize>,
+    /// Threads that send
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Sending")]
+    threads: usize,
+    /// Cores to send from [default: the last ones]
+    #[arg(long, value_name = "LIST", value_parser = values::cores, help_heading = "Sending")]
+    cores: Option<Cores>,
+    /// Gaps between datagrams
+    #[arg(long, value_enum, default_value = "constant", help_heading = "Sending")]
+    pattern: PatternArg,
+    /// Address to send from
+    #[arg(long, value_name = "ADDR", help_heading = "Sending")]
+    bind: Option<IpAddr>,
+
+    /// How the receiver takes datagrams
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Receiving")]
+    backend: BackendArg,
+    /// Take trains whole (UDP_GRO) [default: off; for compare both]
+    #[arg(long, value_enum, help_heading = "Receiving")]
+    gro: Option<GroArg>,
+    /// Receiver threads
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Receiving")]
+    receivers: usize,
+    /// Worker threads; 0: handled on the receivers [default: 1 where there is a core for it, else 0]
+    #[arg(long, value_name = "N", help_heading = "Receiving")]
+    workers: Option<usize>,
+    /// Cores to receive on, receivers first [default: all but the senders']
+    #[arg(long, value_name = "LIST", value_parser = values::cores, help_heading = "Receiving")]
+    server_cores: Option<Cores>,
+    /// Receive buffer per socket
+    #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = values::size,
+        help_heading = "Receiving")]
+    rcvbuf: usize,
+    /// Provided buffers per receiver
+    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Receiving")]
+    slots: usize,
+    /// Most latency that gathering may add; auto: 1ms; 0: none
+    #[arg(long, value_name = "auto|0|DURATION", default_value = "auto",
+        value_parser = values::coalesce, help_heading = "Receiving")]
+    coalesce: Coalesce,
+    /// When workers fall behind: the kernel drops, or whole batches are
+    #[arg(long, value_enum, default_value = "wait", help_heading = "Receiving")]
+    overload: OverloadArg,
+    /// Hold every handler until the trial is over
+    #[arg(long, hide = true)]
+    stall: bool,
+
+    /// Length of a trial
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::duration,
+        help_heading = "Trials")]
+    duration: Duration,
+    /// How long to send before a trial counts; 0: not at all
+    #[arg(long, value_name = "0|DURATION", default_value = "100ms", value_parser = warm_up,
+        help_heading = "Trials")]
+    warm_up: Duration,
+    /// The order of trials follows from it [default: another one each time]
+    #[arg(long, value_name = "N", help_heading = "Trials")]
+    seed: Option<u64>,
+    /// In seconds instead of minutes: to see that it works, not to quote
+    #[arg(long, help_heading = "Trials")]
+    pub(super) smoke: bool,
+
+    /// Write everything that was found, every trial included; - for stdout
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) json: Option<PathBuf>,
+    /// Write a page to look at, in one file
+    #[arg(long, value_name = "FILE.html", help_heading = "Output")]
+    pub(super) report: Option<PathBuf>,
+    /// No progress, no table
+    #[arg(long, help_heading = "Output")]
+    pub(super) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PatternArg {
+    Constant,
+    Poisson,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BackendArg {
+    Auto,
+    #[value(name = "io_uring")]
+    IoUring,
+    Recvmmsg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum GroArg {
+    On,
+    Off,
+    Both,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OverloadArg {
+    Wait,
+    Drop,
+}
+
+/// `0` or a duration.
+fn warm_up(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { values::duration(text) }
+}
+
+/// The lengths of a smoke run.
+const SMOKE_TRIAL: Duration = Duration::from_millis(100);
+const SMOKE_WARM_UP: Duration = Duration::from_millis(20);
+
+impl CommonArgs {
+    /// Length of a full trial.
+    pub(super) fn trial(&self) -> Duration {
+        if self.smoke { SMOKE_TRIAL } else { self.duration }
+    }
+
+    /// What trials start from, on a server whose cores are these.
+    pub(super) fn base(&self, loopback: bool, server_cores: &[usize]) -> Result<Base, Failure> {
+        if self.gro == Some(GroArg::Both) {
+            return Err(Failure::Usage(
+                "--gro both is for compare; here it is on or off".to_owned(),
+            ));
+        }
+        let [flows] = self.flows_or(&[1])[..] else {
+            return Err(Failure::Usage(
+                "--flows takes one number here; curve takes a list".to_owned(),
+            ));
+        };
+        let (load, senders) = self.load(loopback, flows)?;
+        Ok(Base {
+            load,
+            receiver: self.receiver(loopback, server_cores, &senders),
+            trial: self.trial(),
+            warm: if self.smoke { SMOKE_WARM_UP } else { self.warm_up },
+            seed: self.seed.unwrap_or_else(|| run_id().into()),
+        })
+    }
+
+    /// What is sent, and from which cores.
+    fn load(&self, loopback: bool, flows: usize) -> Result<(LoadSpec, Vec<usize>), Failure> {
+        let ours = ringest::bench::facts::HostFacts::read().cores;
+        let senders = match &self.cores {
+            Some(Cores(cores)) => {
+                if let Some(core) = cores.iter().find(|core| !ours.contains(core)) {
+                    return Err(Failure::Usage(format!(
+                        "--cores {core}: this process may use these cores: {ours:?}"
+                    )));
+                }
+                cores.clone()
+            }
+            None => {
+                let skip = ours.len().saturating_sub(self.threads.max(1));
+                ours[skip..].to_vec()
+            }
+        };
+        let gso = match (self.gso, self.size) {
+            (Gso::Auto, Sizes::Fixed(1..)) if loopback => Gso::Trains(32),
+            (Gso::Auto, _) => Gso::Off,
+            (gso, _) => gso,
+        };
+        // Never sent to: each trial fills in the address its receiver has.
+        let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut load = LoadSpec {
+            bind: self.bind,
+            sizes: self.size,
+            gso,
+            pattern: match self.pattern {
+                PatternArg::Constant => Pattern::Constant,
+                PatternArg::Poisson => Pattern::Poisson,
+            },
+            flows,
+            threads: self.threads,
+            cores: senders.clone(),
+            ..LoadSpec::new(nowhere)
+        };
+        if let (Gso::Auto, Gso::Trains(_)) = (self.gso, gso) {
+            // As many as fit into one send.
+            load.gso = Gso::Auto;
+            load.gso = if load.train() > 1 { Gso::Trains(load.train()) } else { Gso::Off };
+        }
+        load.check()?;
+        Ok((load, senders))
+    }
+
+    fn receiver(&self, loopback: bool, server_cores: &[usize], senders: &[usize]) -> ReceiverSpec {
+        let free: Vec<usize> = match &self.server_cores {
+            Some(Cores(cores)) => cores.clone(),
+            None if loopback => {
+                server_cores.iter().copied().filter(|core| !senders.contains(core)).collect()
+            }
+            None => server_cores.to_vec(),
+        };
+        let free = if free.is_empty() { server_cores.to_vec() } else { free };
+        let workers = self.workers.unwrap_or_else(|| usize::from(free.len() > self.receivers));
+        ReceiverSpec {
+            kind: Kind::Engine(EngineSpec {
+                backend: match self.backend {
+                    BackendArg::Auto => "auto",
+                    BackendArg::IoUring => "io_uring",
+                    BackendArg::Recvmmsg => "recvmmsg",
+                }
+                .to_owned(),
+                receivers: self.receivers,
+                workers,
+                slots: self.slots,
+                coalesce_us: self
+                    .coalesce
+                    .0
+                    .map(|bound| u64::try_from(bound.as_micros()).unwrap_or(u64::MAX)),
+                overload: match self.overload {
+                    OverloadArg::Wait => "wait",
+                    OverloadArg::Drop => "drop",
+                }
+                .to_owned(),
+                arrivals: true,
+                stalled: self.stall,
+            }),
+            gro: self.gro == Some(GroArg::On),
+            rcvbuf_bytes: self.rcvbuf,
+            cores: free,
+            run: 0,
+            flows: 1,
+            size_max: 0,
+            tracks: true,
+            stages: false,
+            echoes: false,
+            sender_boot_id: String::new(),
+        }
+    }
+
+    /// With, without, or both.
+    pub(super) fn gro_choice(&self) -> GroArg {
+        self.gro.unwrap_or(GroArg::Both)
+    }
+
+    /// The same, where each variant says for itself.
+    pub(super) fn without_gro(&self) -> Self {
+        Self { gro: None, ..self.clone() }
+    }
+
+    fn flows_or(&self, default: &[usize]) -> Vec<usize> {
+        if self.flows.is_empty() { default.to_vec() } else { self.flows.clone() }
+    }
+
+    /// The numbers of flows of a curve.
+    pub(super) fn curve_flows(&self) -> Vec<usize> {
+        self.flows_or(&[1, 16, 1024])
+    }
+
+    /// The same with one number of flows, the most: a curve sets its own for each point.
+    pub(super) fn with_one_flow(&self) -> Self {
+        let most = self.curve_flows().into_iter().max().unwrap_or(1);
+        Self { flows: vec![most], ..self.clone() }
+    }
+
+    /// A rate in datagrams a second, at the sizes asked for.
+    pub(super) fn pps(&self, rate: Option<Rate>) -> Result<Option<f64>, Failure> {
+        let Some(rate) = rate else { return Ok(None) };
+        let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let load = LoadSpec { rate, sizes: self.size, ..LoadSpec::new(nowhere) };
+        load.check()?;
+        match load.rate_pps() {
+            Some(pps) => Ok(Some(pps)),
+            None => Err(Failure::Usage(
+                "a rate here is a number; leave it out for the highest".to_owned(),
+            )),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `ringest bench server`: the host under test.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+
+use clap::Args;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
+use ringest::bench::link::printable;
+use ringest::bench::server::{Event, Server, ServerError};
+use ringest::{Builder, Engine};
+use serde::{Deserialize, Serialize};
+
+use super::options::PORT;
+use crate::cli::failure::Failure;
+use crate::cli::json;
+use crate::cli::paint;
+use crate::cli::signals::Signals;
+use crate::cli::socket_args::{NameArgs, SocketArgs};
+use crate::cli::values::{self, ListenArg};
+
+/// Receive what a bench on another host sends, and count it
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ringest bench server                                 for this host's own clients
+  ringest bench server 0.0.0.0:9009 --token WORD       for clients on other hosts
+  ringest bench server '*' --token WORD --steer cpu    over both families, steered by CPU
+
+One client at a time. Whoever knows the word can have this host start receivers on the address they
+reach it by, at the same port number over UDP where it is free. The word crosses the network in the
+clear. ^C ends it.")]
+pub(super) struct ServerArgs {
+    /// Where to listen for clients (TCP): an IP, a name or *, with :PORT if it is not 9009
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1", value_parser = address)]
+    addresses: Vec<ListenArg>,
+    /// A word that clients must know; required unless ADDR is loopback
+    #[arg(long, value_name = "WORD")]
+    token: Option<String>,
+    #[command(flatten)]
+    names: NameArgs,
+    #[command(flatten)]
+    sockets: SocketArgs,
+    /// Say nothing on stderr but errors
+    #[arg(long)]
+    quiet: bool,
+    /// The process that asked for it; the server ends with it, and tells it the address on stdout
+    #[arg(long, hide = true)]
+    parent: Option<i32>,
+}
+
+/// What a child tells its parent.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Announcement {
+    pub(super) address: SocketAddr,
+}
+
+fn address(text: &str) -> Result<ListenArg, String> {
+    let bare = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT).to_string()).ok();
+    let bare = bare.unwrap_or_else(|| format!("{text}:{PORT}"));
+    values::listen_arg(text)
+        .or_else(|_| values::listen_arg(&bare))
+        .map_err(|_| "expected IP, IP:PORT, NAME, NAME:PORT or *, such as 0.0.0.0:9009".to_owned())
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::TokenMissing { .. } => Self::Usage(error.to_string()),
+            ServerError::Settings(error) => error.into(),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+pub(super) fn run(args: &ServerArgs) -> Result<(), Failure> {
+    if let Some(parent) = args.parent {
+        let asked = set_pdeathsig(Signal::SIGKILL);
+        if asked.is_err() || getppid() != Pid::from_raw(parent) {
+            return Err(Failure::Failed("--parent is for `ringest` itself".to_owned()));
+        }
+    }
+    let signals = Signals::block()?;
+    let addresses = args.names.addresses(&args.addresses)?;
+    let addresses = addresses.into_iter().map(|(_, address)| address);
+    let builder = addresses.fold(Engine::builder(), Builder::listen);
+    let builder = args.sockets.apply(args.names.apply(builder));
+    let server = Server::bind(builder, args.token.clone())?;
+    if args.parent.is_some() {
+        json::print_line(&Announcement { address: server.addresses()[0] })?;
+    }
+    let say = |text: String| {
+        if !args.quiet {
+            paint::say(&text);
+        }
+    };
+    for warning in server.warnings() {
+        say(format!("{} {warning}\n", paint::Paint::stderr().yellow("warning:")));
+    }
+    let addresses: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(", ");
+    say(format!("bench server on {addresses} (TCP), one client at a time; ^C ends it\n"));
+    server.serve(signals.as_fd(), |event| {
+        say(match event {
+            Event::Welcomed(peer) => format!("{peer}: let in\n"),
+            Event::Refused(peer, why) => format!("{peer}: refused: {}\n", printable(&why)),
+            Event::Started(address, backend) => {
+                format!("  receiving on {address} with {backend}\n")
+            }
+            Event::Gone(peer) => format!("{peer}: gone\n"),
+            _ => String::new(),
+        });
+    })?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! The flags that say what is in a datagram.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use ringest::decode::Decode;
+use ringest::decode::intake::Formats;
+use ringest::decode::rejects::Rejects;
+
+use super::failure::Failure;
+use super::values::{self, ListenArg};
+
+/// Bytes of the file of `--rejects`.
+const REJECTS_BYTES_MAX: u64 = 1 << 20;
+
+/// How datagrams are taken apart.
+#[derive(Args, Debug)]
+pub(super) struct DecodeArgs {
+    /// What a datagram holds: raw (one record), lines, length-prefixed (4 bytes big endian), or json
+    /// (objects); for one ADDR alone write it before, as in '*:514=lines'
+    #[arg(
+        long = "decode", value_name = "[ADDR=]FORMAT", value_parser = decode,
+        help_heading = "Records"
+    )]
+    formats: Vec<DecodeArg>,
+    /// Write a sample of what was no record to this file, as JSON lines, 1 MiB at most
+    #[arg(long, value_name = "FILE", help_heading = "Records")]
+    rejects: Option<PathBuf>,
+}
+
+/// A format, for one address or for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct DecodeArg {
+    address: Option<ListenArg>,
+    format: Decode,
+}
+
+fn decode(text: &str) -> Result<DecodeArg, String> {
+    let (address, format) = match text.rsplit_once('=') {
+        Some((address, format)) => (Some(values::listen_arg(address)?), format),
+        None => (None, text),
+    };
+    let format = match format {
+        "raw" => Decode::Raw,
+        "lines" => Decode::Lines,
+        "length-prefixed" => Decode::LengthPrefixed,
+        "json" => Decode::Json,
+        _ => return Err("expected raw, lines, length-prefixed or json".to_owned()),
+    };
+    Ok(DecodeArg { address, format })
+}
+
+impl DecodeArgs {
+    /// The format of each listen address, which was typed as `typed[place]`.
+    pub(super) fn formats(
+        &self,
+        typed: &[ListenArg],
+        places: &[usize],
+    ) -> Result<Formats, Failure> {
+        for arg in self.formats.iter().filter_map(|arg| arg.address.as_ref()) {
+            if !typed.contains(arg) {
+                return Err(Failure::Usage(
+                    "--decode names an address that is not listened on; write it as ADDR is written"
+                        .to_owned(),
+                ));
+            }
+        }
+        let format = |place: &usize| {
+            // The last one that fits counts, one for the address alone before one for all.
+            let of = |address: Option<&ListenArg>| {
+                self.formats.iter().rfind(|arg| arg.address.as_ref() == address)
+            };
+            let found =
+                typed.get(*place).and_then(|address| of(Some(address))).or_else(|| of(None));
+            found.map_or(Decode::Raw, |arg| arg.format)
+        };
+        let formats: Vec<_> = places.iter().map(format).collect();
+        let rejects = match &self.rejects {
+            Some(_) if formats.iter().all(|format| *format == Decode::Raw) => {
+                return Err(Failure::Usage(
+                    "--rejects: a raw datagram is never refused; add --decode".to_owned(),
+                ));
+            }
+            Some(path) => {
+                let made = Rejects::create(path, REJECTS_BYTES_MAX).map_err(|error| {
+                    Failure::Failed(format!("cannot write {}: {error}", path.display()))
+                })?;
+                Some(Arc::new(made))
+            }
+            None => None,
+        };
+        Ok(Formats::new(formats, rejects))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_for_one_address_or_for_all() {
+        let one = decode("*:514=lines").unwrap();
+        assert_eq!((one.format, one.address.is_some()), (Decode::Lines, true));
+        assert_eq!(decode("json").unwrap(), DecodeArg { address: None, format: Decode::Json });
+        for text in ["", "=lines", "xml", "*:514=", "x=lines"] {
+            assert!(decode(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_listened_on_is_wrong_usage() {
+        let typed = [values::listen_arg("*:514").unwrap(), values::listen_arg("[::1]:9").unwrap()];
+        let args = |formats: &[&str]| DecodeArgs {
+            formats: formats.iter().map(|text| decode(text).unwrap()).collect(),
+            rejects: None,
+        };
+        assert!(args(&["lines", "[::1]:9=json"]).formats(&typed, &[0, 1, 1]).is_ok());
+        assert!(args(&["*:515=json"]).formats(&typed, &[0, 1]).is_err());
+        assert!(args(&[]).formats(&typed, &[0]).unwrap().are_raw());
+    }
+}

@@ -1,0 +1,54 @@
+//! `ringest journal ls`: one line a segment.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use ringest::journal::reader::Reader;
+use ringest::sink::rfc3339::Rfc3339;
+
+use super::Failure;
+use crate::cli::paint::{self, count};
+
+/// List the segments
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ringest journal ls DIR
+
+A segment that is not sealed is being written, or was when its writer ended; the next start seals it.")]
+pub(super) struct LsArgs {
+    /// The journal's directory
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+pub(super) fn run(args: &LsArgs) -> Result<(), Failure> {
+    let mut text = format!(
+        "{:<20} {:>10} {:>12}  {:<30}  {}\n",
+        "segment", "size", "records", "first", "last"
+    );
+    for segment in super::segments(&args.dir)? {
+        let name = segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let size = paint::bytes(segment.bytes);
+        text += &match Reader::open(&segment.path) {
+            Ok(reader) => match reader.footer() {
+                Some(footer) => format!(
+                    "{name:<20} {size:>10} {:>12}  {:<30}  {}\n",
+                    count(footer.records),
+                    Rfc3339(footer.first_unix_ns).to_string(),
+                    Rfc3339(footer.last_unix_ns)
+                ),
+                None => format!(
+                    "{name:<20} {size:>10} {:>12}  {:<30}  not sealed\n",
+                    "-",
+                    Rfc3339(reader.header().created_unix_ns).to_string()
+                ),
+            },
+            Err(error) => format!("{name:<20} {size:>10} {:>12}  {error}\n", "-"),
+        };
+    }
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::stdout(&error))
+}

@@ -1,0 +1,55 @@
+//! `ringest journal`: what is in a journal, whether anybody writes it or not.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+
+use super::failure::Failure;
+
+mod cat;
+mod ls;
+mod verify;
+
+const EXAMPLES: &str = "\
+Examples:
+  ringest listen '*:514' --sink journal:/var/lib/ringest    write one
+  ringest journal ls /var/lib/ringest                       its segments
+  ringest journal cat /var/lib/ringest --since 10m          what came in the last ten minutes
+  ringest journal cat DIR --peer 192.0.2.7 --grep error --output json
+  ringest journal verify DIR --json                         check every checksum and hash
+
+Reading needs no lock: a journal that is being written is read up to what is on disk by now.";
+
+/// Look at a journal, or check it
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
+pub(super) struct JournalCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Ls(ls::LsArgs),
+    Cat(cat::CatArgs),
+    Verify(verify::VerifyArgs),
+}
+
+pub(super) fn run(args: &JournalCommand) -> Result<(), Failure> {
+    match &args.action {
+        Action::Ls(args) => ls::run(args),
+        Action::Cat(args) => cat::run(args),
+        Action::Verify(args) => verify::run(args),
+    }
+}
+
+/// The segments of a journal.
+fn segments(dir: &Path) -> Result<Vec<ringest::journal::segment::SegmentFile>, Failure> {
+    let found = ringest::journal::segment::list(dir).map_err(|error| {
+        Failure::Failed(format!(
+            "cannot read {}: {error}; give the directory of `--sink journal:DIR`",
+            dir.display()
+        ))
+    })?;
+    Ok(found)
+}

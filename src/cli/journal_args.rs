@@ -1,0 +1,112 @@
+//! The flags of `--sink journal:DIR`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use ringest::journal::janitor::Retention;
+use ringest::journal::open::{Journal, JournalSpec, Repaired};
+use ringest::journal::writer::WriterSpec;
+
+use super::failure::Failure;
+use super::paint::{self, Paint, count};
+use super::values;
+
+/// How the journal is written.
+#[derive(Args, Debug)]
+pub(super) struct JournalArgs {
+    /// Commit at least this often: what is delivered is on disk, and this is how long that takes
+    #[arg(
+        long, value_name = "DURATION", default_value = "50ms", value_parser = values::duration,
+        help_heading = "Journal"
+    )]
+    commit_interval: Duration,
+    /// And whenever a worker has gathered so much
+    #[arg(
+        long, value_name = "BYTES", default_value = "4M", value_parser = values::size,
+        help_heading = "Journal"
+    )]
+    commit_bytes: usize,
+    /// Begin a new segment before one gets larger
+    #[arg(
+        long, value_name = "BYTES", default_value = "256M", value_parser = values::size,
+        help_heading = "Journal"
+    )]
+    segment_bytes: usize,
+    /// And when one gets older
+    #[arg(
+        long, value_name = "DURATION", default_value = "1h", value_parser = values::duration,
+        help_heading = "Journal"
+    )]
+    segment_age: Duration,
+    /// Remove the oldest segments when all together are larger [default: keep all]
+    #[arg(long, value_name = "BYTES", value_parser = values::size, help_heading = "Journal")]
+    retain_bytes: Option<usize>,
+    /// Remove segments that are older [default: keep all]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, help_heading = "Journal")]
+    retain_age: Option<Duration>,
+    /// Memory for what the disk has not taken yet; when it is full, --overload says what follows
+    #[arg(
+        long, value_name = "BYTES", default_value = "32M", value_parser = values::size,
+        help_heading = "Journal"
+    )]
+    journal_buffer: usize,
+}
+
+/// A segment smaller than this would hold a handful of the largest datagrams.
+const SEGMENT_BYTES_MIN: usize = 1 << 20;
+
+impl JournalArgs {
+    /// How long a worker waits for more before it commits.
+    pub(super) fn commit_interval(&self) -> Duration {
+        self.commit_interval
+    }
+
+    /// Opens the journal, and says what had to be repaired.
+    pub(super) fn open(&self, dir: &Path, quiet: bool) -> Result<Journal, Failure> {
+        if self.segment_bytes < SEGMENT_BYTES_MIN {
+            return Err(Failure::Usage(format!(
+                "--segment-bytes {}: must be at least 1M",
+                self.segment_bytes
+            )));
+        }
+        let journal = Journal::open(JournalSpec {
+            dir: PathBuf::from(dir),
+            writer: WriterSpec {
+                commit_interval: self.commit_interval,
+                commit_bytes: self.commit_bytes as u64,
+                segment_bytes: self.segment_bytes as u64,
+                segment_age: self.segment_age,
+            },
+            buffer_bytes: self.journal_buffer,
+            retention: Retention {
+                bytes: self.retain_bytes.map(|bytes| bytes as u64),
+                age: self.retain_age,
+            },
+        })
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+        if !quiet {
+            for one in journal.repaired() {
+                paint::say(&format!("journal: {}\n", describe(one)));
+            }
+        }
+        Ok(journal)
+    }
+}
+
+fn describe(one: &Repaired) -> String {
+    let name = one.path.file_name().unwrap_or_default().to_string_lossy();
+    let Some(found) = &one.found else {
+        return format!("{name} was begun and holds nothing that was committed");
+    };
+    let mut text = format!(
+        "{name} was not sealed: {} records kept, {} torn bytes cut off",
+        count(found.records),
+        count(found.torn_bytes)
+    );
+    if let Some(offset) = found.first_damage {
+        text += &Paint::stderr()
+            .red(&format!(", {} damaged places, the first at byte {offset}", count(found.damaged)));
+    }
+    text
+}

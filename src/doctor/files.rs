@@ -1,0 +1,74 @@
+//! What is read of /proc and /sys, from a root that a test can put elsewhere.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// More of a file is not read. /proc/net/nf_conntrack of a busy host is the longest of them.
+const BYTES_MOST: u64 = 16 << 20;
+
+/// The host's files, or a tree that stands in for them.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    root: PathBuf,
+}
+
+impl Files {
+    pub(super) fn host() -> Self {
+        Self { root: PathBuf::from("/") }
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// The text of a file, or why there is none.
+    pub(super) fn read(&self, path: &str) -> Result<String, String> {
+        let why = |error: std::io::Error| match error.kind() {
+            ErrorKind::NotFound => "not there".to_owned(),
+            ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
+            _ => format!("cannot be read: {error}"),
+        };
+        let file = File::open(self.path(path)).map_err(why)?;
+        let mut bytes = Vec::new();
+        file.take(BYTES_MOST).read_to_end(&mut bytes).map_err(why)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The one number in a file, or why there is none.
+    pub(super) fn number(&self, path: &str) -> Result<u64, String> {
+        let text = self.read(path)?;
+        super::parse::number(&text).ok_or_else(|| format!("not a number: {}", text.trim()))
+    }
+
+    /// What is in a directory, sorted; nothing if it is not there.
+    pub(super) fn names(&self, path: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path(path)) else { return Vec::new() };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let mut names: Vec<String> =
+            names.map(|name| name.to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    pub(super) fn exists(&self, path: &str) -> bool {
+        self.path(path).exists()
+    }
+
+    /// The last part of where a link points to.
+    pub(super) fn link_name(&self, path: &str) -> Option<String> {
+        let target = fs::read_link(self.path(path)).ok()?;
+        Some(target.file_name()?.to_string_lossy().into_owned())
+    }
+
+    /// Where a link points to, as it stands.
+    pub(super) fn link(&self, path: &str) -> Option<String> {
+        let target: PathBuf = fs::read_link(self.path(path)).ok()?;
+        Some(Path::new(&target).to_string_lossy().into_owned())
+    }
+}

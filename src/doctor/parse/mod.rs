@@ -1,0 +1,54 @@
+//! What the kernel writes under /proc and /sys, read by pure functions: text in, value out. No text
+//! makes one panic; a field that is not there is `None`, because kernels differ in what they write.
+
+mod net;
+mod system;
+#[cfg(test)]
+mod tests;
+
+pub(super) use net::{
+    Softnet, Table, UdpSocket, conntrack_udp, hex_columns, snmp, snmp6, sockstat_udp_pages,
+    softnet, udp_sockets,
+};
+pub(super) use system::{
+    Irq, capabilities, chosen, field, interrupts, limit, meminfo_bytes, release, unit,
+};
+
+/// Cores are numbered below this; the kernel's own limit is 8192 (NR_CPUS).
+const CORES_MOST: usize = 8192;
+
+/// The number a file consists of.
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// The numbers of a line.
+pub(super) fn numbers(text: &str) -> Vec<u64> {
+    text.split_whitespace().map_while(|word| word.parse().ok()).collect()
+}
+
+/// `0-3,8`: a cpulist (Documentation/admin-guide/cputopology.rst). An empty one is empty.
+pub(super) fn core_list(text: &str) -> Option<Vec<usize>> {
+    let text = text.trim();
+    let mut cores = Vec::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if last >= CORES_MOST {
+            return None;
+        }
+        cores.extend(first..=last);
+        cores.truncate(CORES_MOST);
+    }
+    Some(cores)
+}
+
+/// `00000000,0000000f`: a cpumask, the highest cores first.
+pub(super) fn core_mask(text: &str) -> Option<Vec<usize>> {
+    let mut cores = Vec::new();
+    for (index, word) in text.trim().split(',').rev().enumerate().take(CORES_MOST / 32) {
+        let bits = u32::from_str_radix(word, 16).ok()?;
+        cores.extend((0..32).filter(|bit| bits >> bit & 1 == 1).map(|bit| index * 32 + bit));
+    }
+    Some(cores)
+}

@@ -1,0 +1,88 @@
+//! What the journal has to say while it runs, at most once a minute: a disk that is full fails a
+//! thousand times a second.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often the same trouble is told.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Shared by the workers, the janitor and whoever prints.
+#[derive(Debug, Default)]
+pub struct Alarms {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    said_at: Option<Instant>,
+    /// Datagrams given up that nobody was told of.
+    untold: u64,
+    /// A failure was told, and no end of it.
+    told_failure: bool,
+    waiting: Vec<String>,
+}
+
+impl Alarms {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says something that is no repetition.
+    pub(super) fn say(&self, text: &str) {
+        self.state().waiting.push(text.to_owned());
+    }
+
+    /// The disk failed, and `lost` datagrams were given up for it.
+    pub(super) fn failed(&self, error: &std::io::Error, lost: u64) {
+        let mut state = self.state();
+        state.untold += lost;
+        if state.said_at.is_some_and(|at| at.elapsed() < EVERY) {
+            return;
+        }
+        let untold = std::mem::take(&mut state.untold);
+        state.said_at = Some(Instant::now());
+        state.told_failure = true;
+        state.waiting.push(format!(
+            "the journal cannot be written: {error}; {untold} datagrams on the way to it were given up, \
+             and what arrives until it can be is counted as undelivered"
+        ));
+    }
+
+    /// The disk takes records again.
+    pub(super) fn resumed(&self) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.told_failure) {
+            state.said_at = None;
+            state.waiting.push("the journal is written again".to_owned());
+        }
+    }
+
+    /// What is to be said, in order, once.
+    #[must_use]
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_once_and_so_is_its_end() {
+        let alarms = Alarms::default();
+        let error = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        for _ in 0..1000 {
+            alarms.failed(&error, 3);
+        }
+        let told = alarms.take();
+        assert_eq!(told.len(), 1);
+        assert!(told[0].contains("No space left") && told[0].contains("3 datagrams"), "{told:?}");
+        alarms.resumed();
+        alarms.resumed();
+        assert_eq!(alarms.take(), ["the journal is written again"]);
+        alarms.failed(&error, 1);
+        assert!(alarms.take()[0].contains("2998 datagrams"), "those not told of before, too");
+    }
+}

@@ -1,0 +1,27 @@
+//! The journal: what UDP brought, on disk, without a server.
+//!
+//! ```text
+//!  worker 0 ──► DIR/000-0000000001.seg  (sealed)  DIR/000-0000000002.seg  (open: appended to)
+//!  worker 1 ──► DIR/001-0000000001.seg  (open)                          … no lock between workers
+//! ```
+//! Each worker appends records to a segment of its own, in memory first, then by io_uring, and counts
+//! datagrams as delivered when fdatasync(2) has returned for them. What a crash tore is cut off when
+//! the journal is opened again; nothing has to be done by hand.
+
+// What is on disk.
+pub mod format;
+pub mod segment;
+// Written.
+pub mod open;
+pub mod writer;
+mod disk;
+mod uring;
+pub mod alarm;
+// Sealed, let go.
+pub mod seal;
+pub mod janitor;
+// Read.
+pub mod reader;
+
+#[cfg(test)]
+mod tests;

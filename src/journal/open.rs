@@ -1,0 +1,282 @@
+//! A journal that is written to: opened, repaired, one writer a worker, sealed behind them.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Sender, unbounded};
+use nix::fcntl::{Flock, FlockArg};
+
+use super::alarm::Alarms;
+use super::disk::Plain;
+use super::format::Record;
+use super::janitor::{self, Retention};
+use super::reader::ReadError;
+use super::seal::{Survey, seal};
+use super::segment::{self, SegmentFile};
+use super::uring::Uring;
+use super::writer::{BUFFER_BYTES, Event, Outside, Writer, WriterCounts, WriterSpec};
+use crate::control::engine::hire;
+use crate::datapath::clock;
+use crate::error::Error;
+
+/// How a journal is to be written.
+#[derive(Clone, Debug)]
+pub struct JournalSpec {
+    /// The directory; made if it is not there.
+    pub dir: PathBuf,
+    /// When to commit, and how large segments get.
+    pub writer: WriterSpec,
+    /// Memory for what the disk has not taken yet, bytes, of all workers.
+    pub buffer_bytes: usize,
+    /// How long segments are kept.
+    pub retention: Retention,
+}
+
+/// Why a journal cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The file system said no.
+    #[error("journal {dir}: {step}: {source}")]
+    Io {
+        /// The directory.
+        dir: PathBuf,
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Somebody writes it.
+    #[error(
+        "journal {dir}: another process writes it (it holds {dir}/lock); give each its own directory"
+    )]
+    Taken {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The janitor could not be started.
+    #[error(transparent)]
+    Thread(#[from] Error),
+}
+
+/// A segment that was not sealed when the journal was opened, and what was found in it.
+#[derive(Clone, Debug)]
+pub struct Repaired {
+    /// Which.
+    pub path: PathBuf,
+    /// What was found; `None`: it held nothing, and was removed, or nothing of it can be read, and it
+    /// was set aside under the name `….bad`.
+    pub found: Option<Survey>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Journal {
+    spec: JournalSpec,
+    segments: Vec<SegmentFile>,
+    repaired: Vec<Repaired>,
+    alarms: Arc<Alarms>,
+    complete: Sender<PathBuf>,
+    janitor: JoinHandle<()>,
+    /// Held as long as it is open.
+    _lock: Flock<File>,
+}
+
+impl Journal {
+    /// Opens a journal and repairs what a crash left.
+    ///
+    /// # Errors
+    /// The directory cannot be had, or another process writes it.
+    pub fn open(spec: JournalSpec) -> Result<Self, JournalError> {
+        let fail = |step| {
+            let dir = spec.dir.clone();
+            move |source| JournalError::Io { dir, step, source }
+        };
+        fs::create_dir_all(&spec.dir).map_err(fail("mkdir"))?;
+        let lock = File::create(spec.dir.join("lock")).map_err(fail("lock"))?;
+        let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, nix::Error::EWOULDBLOCK)) => {
+                return Err(JournalError::Taken { dir: spec.dir });
+            }
+            Err((_, errno)) => return Err(fail("flock(2)")(errno.into())),
+        };
+        let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
+        let repaired = repair(&found).map_err(fail("repair"))?;
+        let segments = segment::list(&spec.dir).map_err(fail("readdir"))?;
+        let alarms = Arc::new(Alarms::default());
+        let (complete, inbox) = unbounded();
+        let (dir, retention, told) = (spec.dir.clone(), spec.retention, Arc::clone(&alarms));
+        let janitor = hire("ringest-journal".to_owned(), None, move || {
+            janitor::let_go(&dir, retention, &told);
+            janitor::run(&dir, &inbox, retention, &told);
+        })?;
+        Ok(Self { spec, segments, repaired, alarms, complete, janitor, _lock: lock })
+    }
+
+    /// What had to be repaired.
+    #[must_use]
+    pub fn repaired(&self) -> &[Repaired] {
+        &self.repaired
+    }
+
+    /// What there is to say while it runs.
+    #[must_use]
+    pub fn alarms(&self) -> &Arc<Alarms> {
+        &self.alarms
+    }
+
+    /// The end that worker `index` of `workers` writes to.
+    #[must_use]
+    pub fn pen(&self, index: usize, workers: usize) -> Pen {
+        let buffers = (self.spec.buffer_bytes / BUFFER_BYTES / workers.max(1)).clamp(2, 1024);
+        let memory = vec![vec![0; BUFFER_BYTES].into_boxed_slice(); buffers];
+        let worker = u16::try_from(index).unwrap_or(u16::MAX);
+        let sequence = segment::next_sequence(&self.segments, worker);
+        let place = (self.spec.dir.as_path(), worker, sequence);
+        let outside = Outside { salt, now_unix_ns };
+        let writer = match Uring::new(memory) {
+            Ok(ring) => AnyWriter::Ring(Box::new(Writer::new(
+                ring,
+                buffers,
+                place,
+                self.spec.writer,
+                outside,
+            ))),
+            Err(memory) => {
+                let plain = Plain::new(memory);
+                AnyWriter::Plain(Box::new(Writer::new(
+                    plain,
+                    buffers,
+                    place,
+                    self.spec.writer,
+                    outside,
+                )))
+            }
+        };
+        Pen { writer, complete: self.complete.clone(), alarms: Arc::clone(&self.alarms) }
+    }
+
+    /// Waits until all that was written is sealed. The pens must have been dropped.
+    pub fn close(self) {
+        drop(self.complete);
+        // A panic there is a bug, and no record is lost by it: segments are sealed at the next start.
+        let _ = self.janitor.join();
+    }
+}
+
+/// Seals what is not; removes what is empty.
+fn repair(segments: &[SegmentFile]) -> io::Result<Vec<Repaired>> {
+    let mut repaired = Vec::new();
+    for one in segments {
+        let sealed =
+            matches!(super::reader::Reader::open(&one.path), Ok(r) if r.footer().is_some());
+        if sealed {
+            continue;
+        }
+        let path = one.path.clone();
+        let found = match seal(&path) {
+            Ok(found) if found.records == 0 && found.damaged == 0 => {
+                fs::remove_file(&path)?;
+                None
+            }
+            Ok(found) => Some(found),
+            // The header itself is torn: it was the first thing written, so nothing was committed, or
+            // damaged: then nothing can be read, and somebody may want to look at it.
+            Err(ReadError::NoSegment(_)) if one.bytes <= super::format::HEADER_BYTES as u64 => {
+                fs::remove_file(&path)?;
+                None
+            }
+            Err(ReadError::NoSegment(_)) => {
+                fs::rename(&path, path.with_extension("seg.bad"))?;
+                None
+            }
+            Err(ReadError::Io(error)) => return Err(error),
+        };
+        repaired.push(Repaired { path, found });
+    }
+    Ok(repaired)
+}
+
+/// What nobody outside can know: std's hasher keys come from the kernel's random source.
+fn salt() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+fn now_unix_ns() -> u64 {
+    clock::monotonic_ns() + clock::unix_offset_ns()
+}
+
+#[derive(Debug)]
+enum AnyWriter {
+    Ring(Box<Writer<Uring>>),
+    Plain(Box<Writer<Plain>>),
+}
+
+/// One worker's end of the journal. Dropping it commits nothing; [`finish`](Self::finish) does.
+#[derive(Debug)]
+pub struct Pen {
+    writer: AnyWriter,
+    complete: Sender<PathBuf>,
+    alarms: Arc<Alarms>,
+}
+
+/// Does the same to either writer.
+macro_rules! with_writer {
+    ($pen:expr, $writer:ident => $what:expr) => {
+        match &mut $pen.writer {
+            AnyWriter::Ring($writer) => $what,
+            AnyWriter::Plain($writer) => $what,
+        }
+    };
+}
+
+impl Pen {
+    /// Appends a record of the datagram at hand.
+    pub fn push(&mut self, record: &Record<'_>, now: Instant) {
+        with_writer!(self, writer => writer.push(record, now));
+    }
+
+    /// The datagram at hand has no more records: it is committed, or given up, as a whole.
+    pub fn end_datagram(&mut self, now: Instant) {
+        with_writer!(self, writer => writer.end_datagram(now));
+    }
+
+    /// Commits what is due, and takes note of what has been committed. To be called after each batch,
+    /// and when none comes.
+    pub fn pump(&mut self, now: Instant) {
+        with_writer!(self, writer => writer.pump(now));
+        self.tell();
+    }
+
+    /// Commits everything, and waits for it.
+    pub fn finish(&mut self, now: Instant) {
+        with_writer!(self, writer => writer.finish(now));
+        self.tell();
+    }
+
+    /// What became of the datagrams so far.
+    #[must_use]
+    pub fn counts(&self) -> WriterCounts {
+        match &self.writer {
+            AnyWriter::Ring(writer) => writer.counts(),
+            AnyWriter::Plain(writer) => writer.counts(),
+        }
+    }
+
+    fn tell(&mut self) {
+        for event in with_writer!(self, writer => writer.take_events()) {
+            match event {
+                // The journal holds the other end until it is closed.
+                Event::Complete(path) => drop(self.complete.send(path)),
+                Event::Failed(error, lost) => self.alarms.failed(&error, lost),
+                Event::Resumed => self.alarms.resumed(),
+            }
+        }
+    }
+}

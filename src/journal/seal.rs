@@ -1,0 +1,138 @@
+//! The end of a segment: what a crash tore is cut off, then index and footer are written behind the
+//! records.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::format::{Footer, HEADER_BYTES, INDEX_EVERY_BYTES, IndexEntry};
+use super::reader::{Next, ReadError, Reader};
+
+/// What was found in a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Sound records.
+    pub records: u64,
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+    /// Places in the middle that are no record.
+    pub damaged: u64,
+    /// Where the first of them begins.
+    pub first_damage: Option<u64>,
+    /// Bytes behind the last record that are none.
+    pub torn_bytes: u64,
+    /// Where the last record ends.
+    pub data_end: u64,
+    /// When the earliest was received, ns since 1970.
+    pub first_unix_ns: u64,
+    /// When the latest was received.
+    pub last_unix_ns: u64,
+}
+
+/// Reads a segment to its end.
+///
+/// # Errors
+/// It cannot be read.
+pub fn survey(reader: &mut Reader, mut each: impl FnMut(&IndexEntry)) -> io::Result<Survey> {
+    let mut found = Survey { data_end: HEADER_BYTES as u64, ..Survey::default() };
+    loop {
+        match reader.read_next()? {
+            Next::Record { offset, record } => {
+                each(&IndexEntry {
+                    offset,
+                    records_before: found.records,
+                    received_unix_ns: record.received_unix_ns,
+                });
+                let time = record.received_unix_ns;
+                found.first_unix_ns =
+                    if found.records == 0 { time } else { found.first_unix_ns.min(time) };
+                found.last_unix_ns = found.last_unix_ns.max(time);
+                found.records += 1;
+                found.payload_bytes += record.payload.len() as u64;
+            }
+            Next::Damaged { offset, .. } => {
+                found.damaged += 1;
+                found.first_damage.get_or_insert(offset);
+            }
+            Next::End { offset, torn_bytes } => {
+                (found.data_end, found.torn_bytes) = (offset, torn_bytes);
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// Seals a segment: cuts what is torn, writes index and footer, and makes all of it durable. One that
+/// is sealed stays as it is.
+///
+/// # Errors
+/// It cannot be read or written, or is none.
+pub fn seal(path: &Path) -> Result<Survey, ReadError> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut reader = Reader::of(file.try_clone()?)?;
+    let sealed = reader.footer().is_some();
+    let mut index: Vec<IndexEntry> = Vec::new();
+    let mut next_mark = 0;
+    let found = survey(&mut reader, |entry| {
+        if entry.offset >= next_mark {
+            index.push(*entry);
+            next_mark = entry.offset + INDEX_EVERY_BYTES;
+        }
+    })?;
+    if sealed {
+        return Ok(found);
+    }
+    file.set_len(found.data_end)?;
+    let index_bytes: Vec<u8> = index.iter().flat_map(IndexEntry::encode).collect();
+    let mut hasher = blake3::Hasher::new();
+    hash_file(&file, found.data_end, &mut hasher)?;
+    hasher.update(&index_bytes);
+    let footer = Footer {
+        data_end: found.data_end,
+        index_entries: index.len() as u64,
+        records: found.records,
+        payload_bytes: found.payload_bytes,
+        first_unix_ns: found.first_unix_ns,
+        last_unix_ns: found.last_unix_ns,
+        hash: *hasher.finalize().as_bytes(),
+    };
+    // One write: a crash in it leaves something torn, which the next start cuts off again.
+    let tail = [&index_bytes[..], &footer.encode()].concat();
+    file.write_all_at(&tail, found.data_end)?;
+    file.sync_data()?;
+    Ok(found)
+}
+
+/// Feeds the first `bytes` of a file to a hash.
+fn hash_file(file: &File, bytes: u64, hasher: &mut blake3::Hasher) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut offset = 0;
+    while offset < bytes {
+        let wanted = usize::try_from(bytes - offset).unwrap_or(usize::MAX).min(buffer.len());
+        match file.read_at(&mut buffer[..wanted], offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(got) => {
+                hasher.update(&buffer[..got]);
+                offset += got as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a sealed segment is to the byte what was sealed; `None` if it is not sealed.
+///
+/// # Errors
+/// It cannot be read, or is none.
+pub fn is_intact(path: &Path) -> Result<Option<bool>, ReadError> {
+    let file = File::open(path)?;
+    let reader = Reader::of(file.try_clone()?)?;
+    let Some(footer) = reader.footer() else { return Ok(None) };
+    let index_bytes = footer.index_entries * super::format::INDEX_ENTRY_BYTES as u64;
+    let mut hasher = blake3::Hasher::new();
+    hash_file(&file, footer.data_end + index_bytes, &mut hasher)?;
+    Ok(Some(*hasher.finalize().as_bytes() == footer.hash))
+}

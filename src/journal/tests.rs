@@ -1,0 +1,380 @@
+//! The writer on a disk that forgets what was not synced, fails, and is cut off at any moment; the
+//! reader on segments in which any byte is wrong.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::disk::{Disk, Done, SLOTS, Write};
+use super::format::{HEADER_BYTES, Header, Record, record_bytes};
+use super::reader::{Next, Reader};
+use super::writer::{BUFFER_BYTES, Event, Outside, Writer, WriterSpec};
+
+/// A file as the kernel has it, and as the disk has it.
+#[derive(Clone, Debug, Default)]
+struct ModelFile {
+    cached: Vec<u8>,
+    durable: Vec<u8>,
+    /// Written since the last sync: what a crash may keep or forget, each by itself.
+    unsynced: Vec<(usize, Vec<u8>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    Write,
+    Sync,
+    Create,
+}
+
+/// A disk in memory.
+#[derive(Debug)]
+struct Model {
+    buffers: Vec<Box<[u8]>>,
+    files: BTreeMap<PathBuf, ModelFile>,
+    slots: [Option<PathBuf>; SLOTS],
+    under_way: Vec<Operation>,
+    fault: Fault,
+    random: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Write(Write),
+    Sync(usize),
+}
+
+fn full() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOSPC)
+}
+
+impl Model {
+    fn new(buffers: usize, seed: u64) -> Self {
+        Self {
+            buffers: vec![vec![0; BUFFER_BYTES].into_boxed_slice(); buffers],
+            files: BTreeMap::new(),
+            slots: [None, None],
+            under_way: Vec::new(),
+            fault: Fault::None,
+            random: seed | 1,
+        }
+    }
+
+    fn draw(&mut self, below: usize) -> usize {
+        // xorshift64: any will do.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        usize::try_from(self.random % below as u64).unwrap()
+    }
+
+    fn file(&mut self, slot: usize) -> &mut ModelFile {
+        let path = self.slots[slot].clone().expect("a slot is written to before it has a file");
+        self.files.entry(path).or_default()
+    }
+
+    fn end(&mut self, operation: Operation) -> Done {
+        match operation {
+            Operation::Write(write) if self.fault == Fault::Write => {
+                Done::Write(write.number, Err(full()))
+            }
+            Operation::Write(write) => {
+                let bytes = self.buffers[write.buffer][write.from..write.to].to_vec();
+                let offset = usize::try_from(write.offset).unwrap();
+                let file = self.file(write.slot);
+                let end = offset + bytes.len();
+                file.cached.resize(file.cached.len().max(end), 0);
+                file.cached[offset..end].copy_from_slice(&bytes);
+                file.unsynced.push((offset, bytes));
+                Done::Write(write.number, Ok(()))
+            }
+            Operation::Sync(slot) if self.fault == Fault::Sync => Done::Sync(slot, Err(full())),
+            Operation::Sync(slot) => {
+                let file = self.file(slot);
+                file.durable = file.cached.clone();
+                file.unsynced.clear();
+                Done::Sync(slot, Ok(()))
+            }
+        }
+    }
+
+    /// What is on the disk after the power was cut: any part of what was not synced.
+    fn after_crash(&mut self) -> Vec<Vec<u8>> {
+        let mut files = Vec::new();
+        for mut file in self.files.clone().into_values() {
+            for (offset, bytes) in file.unsynced {
+                let kept = self.draw(bytes.len() + 1);
+                if self.draw(2) == 0 || kept == 0 {
+                    continue;
+                }
+                let end = offset + kept;
+                file.durable.resize(file.durable.len().max(end), 0);
+                file.durable[offset..end].copy_from_slice(&bytes[..kept]);
+            }
+            files.push(file.durable);
+        }
+        files
+    }
+}
+
+impl Disk for Model {
+    fn buffer(&mut self, index: usize) -> &mut [u8] {
+        &mut self.buffers[index]
+    }
+
+    fn create(&mut self, slot: usize, path: &Path) -> io::Result<()> {
+        if self.fault == Fault::Create {
+            return Err(full());
+        }
+        assert!(!self.files.contains_key(path), "a segment is made twice: {path:?}");
+        self.files.insert(path.to_owned(), ModelFile::default());
+        self.slots[slot] = Some(path.to_owned());
+        Ok(())
+    }
+
+    fn write(&mut self, write: Write) -> io::Result<()> {
+        self.under_way.push(Operation::Write(write));
+        Ok(())
+    }
+
+    fn sync(&mut self, slot: usize) -> io::Result<()> {
+        self.under_way.push(Operation::Sync(slot));
+        Ok(())
+    }
+
+    /// Any of what is under way may end, in any order.
+    fn reap(&mut self, wait: bool, done: &mut Vec<Done>) -> io::Result<()> {
+        let count = self.under_way.len();
+        assert!(!wait || count > 0, "waits for nothing");
+        let ending = self.draw(count + 1).max(usize::from(wait && count > 0));
+        for _ in 0..ending {
+            let place = self.draw(self.under_way.len());
+            let operation = self.under_way.swap_remove(place);
+            let ended = self.end(operation);
+            done.push(ended);
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, slot: usize, bytes: u64) -> io::Result<()> {
+        let bytes = usize::try_from(bytes).unwrap();
+        let file = self.file(slot);
+        file.cached.truncate(bytes);
+        file.durable.truncate(bytes);
+        file.unsynced.retain_mut(|(offset, part)| {
+            part.truncate(bytes.saturating_sub(*offset));
+            !part.is_empty()
+        });
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A datagram of so many records of so many bytes.
+    Append(usize, usize),
+    /// So many ms pass.
+    Pump(u64),
+    Fault(Fault),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0usize..4, prop_oneof![0usize..100, Just(60_000)])
+            .prop_map(|(records, bytes)| Step::Append(records, bytes)),
+        6 => (0u64..100).prop_map(Step::Pump),
+        1 => prop_oneof![
+            Just(Fault::None), Just(Fault::None), Just(Fault::Write), Just(Fault::Sync), Just(Fault::Create)
+        ].prop_map(Step::Fault),
+    ]
+}
+
+/// The numbers of the datagrams whose records are in a segment, in order.
+fn numbers_in(bytes: &[u8], place: &Path) -> Vec<u64> {
+    let mut file =
+        fs::File::options().read(true).write(true).create(true).truncate(true).open(place).unwrap();
+    file.write_all(bytes).unwrap();
+    numbers_of(file)
+}
+
+fn numbers_of(file: fs::File) -> Vec<u64> {
+    let Ok(mut reader) = Reader::of(file) else { return Vec::new() };
+    let mut numbers = Vec::new();
+    loop {
+        match reader.read_next().unwrap() {
+            Next::Record { record, .. } => {
+                let (number, rest) = record.payload.split_first_chunk().unwrap();
+                let number = u64::from_le_bytes(*number);
+                assert!(rest.iter().all(|byte| *byte == number.to_le_bytes()[0]), "not as written");
+                numbers.push(number);
+            }
+            Next::Damaged { .. } => {}
+            Next::End { .. } => return numbers,
+        }
+    }
+}
+
+fn scratch() -> PathBuf {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("ringest-journal-{}-{number}", std::process::id()))
+}
+
+/// Runs steps, cuts the power, and looks at what is left.
+fn crash(steps: &[Step], seed: u64, segment_bytes: u64) {
+    let spec = WriterSpec {
+        commit_interval: Duration::from_millis(50),
+        commit_bytes: 100_000,
+        segment_bytes,
+        segment_age: Duration::from_secs(60),
+    };
+    let dir = Path::new("/nowhere");
+    let outside = Outside { salt: || 0x5eed, now_unix_ns: || 7 };
+    let mut writer = Writer::new(Model::new(3, seed), 3, (dir, 0, 1), spec, outside);
+    let peer = "192.0.2.1:5".parse().unwrap();
+    let mut now = Instant::now();
+    let (mut number, mut committed) = (0u64, Vec::new());
+    // Datagrams in the order of their fate: of those that are not given up, the first `committed`.
+    let mut alive: Vec<(u64, usize)> = Vec::new();
+    let mut given_up = 0;
+    for step in steps {
+        match *step {
+            Step::Append(records, bytes) => {
+                let low = number.to_le_bytes();
+                let payload = [&low[..], &vec![low[0]; bytes]].concat();
+                let record = Record { received_unix_ns: 1, peer, listener: 0, payload: &payload };
+                alive.push((number, records));
+                for _ in 0..records {
+                    writer.push(&record, now);
+                }
+                writer.end_datagram(now);
+                number += 1;
+            }
+            Step::Pump(ms) => {
+                now += Duration::from_millis(ms);
+                writer.pump(now);
+            }
+            Step::Fault(fault) => writer.disk().fault = fault,
+        }
+        let counts = writer.counts();
+        assert_eq!(counts.committed + counts.undelivered + counts.pending, number, "{counts:?}");
+        if counts.undelivered > given_up {
+            // Given up from behind the last committed one on, but what was committed stays so.
+            given_up = counts.undelivered;
+            alive.truncate(usize::try_from(counts.committed).unwrap().min(alive.len()));
+        }
+        let durable = usize::try_from(counts.committed).unwrap();
+        committed = alive[..durable.min(alive.len())].to_vec();
+    }
+    let place = scratch();
+    let found: Vec<u64> =
+        writer.disk().after_crash().iter().flat_map(|file| numbers_in(file, &place)).collect();
+    fs::remove_file(&place).ok();
+    for (number, records) in committed {
+        let there = found.iter().filter(|found| **found == number).count();
+        assert!(there >= records, "{number}: {there} of {records} records, though committed");
+    }
+    assert!(found.is_sorted(), "out of order: {found:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
+
+    /// Nothing committed is ever missing, nothing torn is ever read, whatever the disk does.
+    #[test]
+    fn what_is_committed_survives_a_crash(
+        steps in proptest::collection::vec(step(), 1..80),
+        seed: u64,
+        segment_bytes in prop_oneof![Just(1_000u64), Just(200_000), Just(1 << 30)],
+    ) {
+        crash(&steps, seed, segment_bytes);
+    }
+}
+
+/// RINGEST_JOURNAL_CASES=100000 asks for a longer run, and for every byte of the damaged segment.
+fn cases() -> u32 {
+    std::env::var("RINGEST_JOURNAL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2000)
+}
+
+#[test]
+fn everything_is_committed_at_the_end_and_segments_are_complete() {
+    let spec = WriterSpec {
+        commit_interval: Duration::from_millis(50),
+        commit_bytes: 1 << 20,
+        segment_bytes: 10_000,
+        segment_age: Duration::from_secs(60),
+    };
+    let outside = Outside { salt: || 0x5eed, now_unix_ns: || 7 };
+    let dir = Path::new("/nowhere");
+    let mut writer = Writer::new(Model::new(3, 1), 3, (dir, 0, 1), spec, outside);
+    let now = Instant::now();
+    let record = Record {
+        received_unix_ns: 1,
+        peer: "192.0.2.1:5".parse().unwrap(),
+        listener: 0,
+        payload: &[7; 1000],
+    };
+    for _ in 0..100 {
+        writer.push(&record, now);
+        writer.end_datagram(now);
+    }
+    writer.finish(now);
+    assert_eq!(writer.counts().committed, 100);
+    let complete = |event: &Event| matches!(event, Event::Complete(_));
+    let events = writer.take_events();
+    assert!(events.iter().all(complete), "{events:?}");
+    assert_eq!(events.len(), 12, "nine records of 1040 bytes a segment");
+    assert_eq!(writer.disk().files.len(), 12);
+}
+
+/// Every byte of a segment flipped, and the segment cut at every byte: at most the record it is in is
+/// lost, and it is never read as another.
+#[test]
+fn a_wrong_byte_costs_one_record_at_most() {
+    let header = Header { worker: 0, sequence: 1, salt: 99, created_unix_ns: 1 };
+    let mut bytes = header.encode().to_vec();
+    let mut starts = Vec::new();
+    let mut number = 0u64;
+    while bytes.len() < 64 << 10 {
+        let low = number.to_le_bytes();
+        let payload = [&low[..], &vec![low[0]; (number % 700).try_into().unwrap()]].concat();
+        let record = Record {
+            received_unix_ns: number,
+            peer: "192.0.2.1:5".parse().unwrap(),
+            listener: 0,
+            payload: &payload,
+        };
+        let at = bytes.len();
+        starts.push(at);
+        bytes.resize(at + record_bytes(payload.len()), 0);
+        record.encode(&mut bytes[at..], header.salt, at as u64);
+        number += 1;
+    }
+    let place = scratch();
+    let all: Vec<u64> = (0..number).collect();
+    assert_eq!(numbers_in(&bytes, &place), all);
+    let file = fs::File::options().read(true).write(true).open(&place).unwrap();
+    // A step of 7 meets every field of some record; RINGEST_JOURNAL_CASES asks for every byte.
+    let step = if cases() > 2000 { 1 } else { 7 };
+    for at in (HEADER_BYTES..bytes.len()).step_by(step) {
+        let hit = starts.partition_point(|start| *start <= at) as u64 - 1;
+        file.write_all_at(&[bytes[at] ^ 0x40], at as u64).unwrap();
+        let wanted: Vec<u64> = all.iter().copied().filter(|number| *number != hit).collect();
+        assert_eq!(numbers_of(file.try_clone().unwrap()), wanted, "byte {at} flipped");
+        file.write_all_at(&bytes[at..=at], at as u64).unwrap();
+    }
+    for at in (HEADER_BYTES..bytes.len()).rev().step_by(step) {
+        let hit = starts.partition_point(|start| *start <= at) as u64 - 1;
+        file.set_len(at as u64).unwrap();
+        let whole: Vec<u64> = (0..hit).collect();
+        assert_eq!(numbers_of(file.try_clone().unwrap()), whole, "cut at byte {at}");
+    }
+    fs::remove_file(&place).ok();
+}

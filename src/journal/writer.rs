@@ -1,0 +1,502 @@
+//! One worker's end of the journal: records into buffers, buffers into a segment, commits behind them.
+//!
+//! ```text
+//!  append ─► buffer ─► write … write ─► group closed (interval, or bytes) ─► sync ─► committed
+//!                        several under way; the worker goes on meanwhile
+//! ```
+//! Counts are of datagrams, cumulative: appended ≥ committed. When a write or a sync fails, everything
+//! that is not committed is given up, the segment is cut at its last commit, and a new one is tried a
+//! little later: what arrives until then is given up too. Nothing is ever waited for but room in the
+//! buffers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::disk::{Disk, Done, SLOTS, Write};
+use super::format::{HEADER_BYTES, Header, Record, record_bytes};
+use super::segment::path_of;
+
+/// Bytes of one buffer. Must hold the largest record; a write is at most as long.
+pub(super) const BUFFER_BYTES: usize = 256 << 10;
+
+/// How long to leave a disk alone that has failed.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// When to commit, and when to begin a new segment.
+#[derive(Clone, Copy, Debug)]
+pub struct WriterSpec {
+    /// Commit at least this often while there is something to commit.
+    pub commit_interval: Duration,
+    /// And whenever so much has gathered.
+    pub commit_bytes: u64,
+    /// Begin a new segment before one gets larger than this.
+    pub segment_bytes: u64,
+    /// And when one gets older than this.
+    pub segment_age: Duration,
+}
+
+/// What became of the datagrams so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterCounts {
+    /// On disk: fdatasync(2) has returned.
+    pub committed: u64,
+    /// Given up.
+    pub undelivered: u64,
+    /// On the way.
+    pub pending: u64,
+}
+
+/// What the writer has to tell others.
+#[derive(Debug)]
+pub enum Event {
+    /// A segment is complete and all of it is committed: it can be sealed.
+    Complete(PathBuf),
+    /// The disk failed; so many datagrams were given up.
+    Failed(io::Error, u64),
+    /// The disk takes records again.
+    Resumed,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Buffer {
+    fill: usize,
+    submitted: usize,
+    under_way: u32,
+}
+
+/// A segment that is written to, or was until just now.
+#[derive(Debug)]
+struct Open {
+    path: PathBuf,
+    header: Header,
+    /// Where the next record goes.
+    offset: u64,
+    /// Up to where it is committed.
+    committed: u64,
+    begun: Instant,
+    /// Nothing more is appended.
+    closing: bool,
+}
+
+/// Datagrams that become durable together.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    slot: usize,
+    /// `appended` when it was closed.
+    appended: u64,
+    /// Writes that had been begun by then.
+    writes: u64,
+    /// The segment's offset by then.
+    offset: u64,
+    syncing: bool,
+}
+
+/// What a writer takes from outside, and a test sets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outside {
+    /// Where salts come from.
+    pub(super) salt: fn() -> u64,
+    /// The time, ns since 1970.
+    pub(super) now_unix_ns: fn() -> u64,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Writer<D> {
+    disk: D,
+    dir: PathBuf,
+    worker: u16,
+    sequence: u64,
+    spec: WriterSpec,
+    segments: [Option<Open>; SLOTS],
+    /// The slot records go to.
+    slot: usize,
+    buffers: Vec<Buffer>,
+    current: usize,
+    groups: VecDeque<Group>,
+    /// Which buffer each write under way is of, by number.
+    writes: VecDeque<(u64, usize, bool)>,
+    writes_begun: u64,
+    appended: u64,
+    committed: u64,
+    undelivered: u64,
+    /// Since when something waits for its commit, and the offset of its segment then.
+    since: Option<(Instant, u64)>,
+    /// Of the datagram at hand: records so far, and why it cannot be appended.
+    records: u64,
+    refused: Option<Refused>,
+    failed_at: Option<Instant>,
+    /// Nothing was committed since the disk failed.
+    ailing: bool,
+    events: Vec<Event>,
+    done: Vec<Done>,
+    outside: Outside,
+}
+
+impl<D: Disk> Writer<D> {
+    /// A writer of `worker`'s segments from `sequence` on; no file is made before the first record.
+    pub(super) fn new(
+        disk: D,
+        buffers: usize,
+        (dir, worker, sequence): (&Path, u16, u64),
+        spec: WriterSpec,
+        outside: Outside,
+    ) -> Self {
+        Self {
+            disk,
+            dir: dir.to_owned(),
+            worker,
+            sequence,
+            spec,
+            segments: [None, None],
+            slot: 0,
+            buffers: vec![Buffer::default(); buffers],
+            current: 0,
+            groups: VecDeque::new(),
+            writes: VecDeque::new(),
+            writes_begun: 0,
+            appended: 0,
+            committed: 0,
+            undelivered: 0,
+            since: None,
+            records: 0,
+            refused: None,
+            failed_at: None,
+            ailing: false,
+            events: Vec::new(),
+            done: Vec::new(),
+            outside,
+        }
+    }
+
+    pub(super) fn counts(&self) -> WriterCounts {
+        WriterCounts {
+            committed: self.committed,
+            undelivered: self.undelivered,
+            pending: self.appended - self.committed,
+        }
+    }
+
+    /// What has happened since the last call.
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Appends a record of the datagram at hand.
+    pub(super) fn push(&mut self, record: &Record<'_>, now: Instant) {
+        if self.refused.is_none() {
+            self.refused = self.append_record(record, now).err();
+            self.records += 1;
+        }
+    }
+
+    /// The datagram at hand has no more records. It is committed, or given up, as a whole.
+    pub(super) fn end_datagram(&mut self, now: Instant) {
+        let records = std::mem::take(&mut self.records);
+        match self.refused.take() {
+            // Nothing to write: as durable as what came before it.
+            None if records == 0 => {
+                self.committed += u64::from(self.appended == self.committed);
+                self.appended += 1;
+            }
+            None => {
+                self.appended += 1;
+                let offset = self.offset();
+                self.since.get_or_insert((now, offset));
+            }
+            Some(Refused::Resting) => self.undelivered += 1,
+            Some(Refused::Failed(error)) => {
+                self.undelivered += 1;
+                self.fail(error, now);
+            }
+        }
+    }
+
+    fn offset(&self) -> u64 {
+        self.segments[self.slot].as_ref().map_or(0, |open| open.offset)
+    }
+
+    fn append_record(&mut self, record: &Record<'_>, now: Instant) -> Result<(), Refused> {
+        if self.failed_at.is_some_and(|at| now.duration_since(at) < RETRY_AFTER) {
+            return Err(Refused::Resting);
+        }
+        let bytes = record_bytes(record.payload.len());
+        let full = |open: &Open| {
+            open.offset + bytes as u64 > self.spec.segment_bytes
+                && open.offset > HEADER_BYTES as u64
+                || now.duration_since(open.begun) >= self.spec.segment_age
+        };
+        if self.segments[self.slot].as_ref().is_some_and(full) {
+            self.rotate()?;
+        }
+        if self.segments[self.slot].is_none() {
+            self.begin(now)?;
+        }
+        self.make_room(bytes)?;
+        let Some(open) = &mut self.segments[self.slot] else { return Err(Refused::Resting) };
+        let buffer = &mut self.buffers[self.current];
+        let room = &mut self.disk.buffer(self.current)[buffer.fill..buffer.fill + bytes];
+        record.encode(room, open.header.salt, open.offset);
+        buffer.fill += bytes;
+        open.offset += bytes as u64;
+        Ok(())
+    }
+
+    /// Begins a segment in the slot records go to.
+    fn begin(&mut self, now: Instant) -> Result<(), Refused> {
+        let header = Header {
+            worker: self.worker,
+            sequence: self.sequence,
+            salt: (self.outside.salt)(),
+            created_unix_ns: (self.outside.now_unix_ns)(),
+        };
+        let path = path_of(&self.dir, self.worker, self.sequence);
+        let created = self.disk.create(self.slot, &path);
+        let exists = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
+        self.sequence += u64::from(created.as_ref().err().is_none_or(exists));
+        created.map_err(Refused::Failed)?;
+        self.segments[self.slot] = Some(Open {
+            path,
+            header,
+            offset: HEADER_BYTES as u64,
+            committed: 0,
+            begun: now,
+            closing: false,
+        });
+        self.make_room(HEADER_BYTES)?;
+        let buffer = &mut self.buffers[self.current];
+        let room = &mut self.disk.buffer(self.current)[buffer.fill..buffer.fill + HEADER_BYTES];
+        room.copy_from_slice(&header.encode());
+        buffer.fill += HEADER_BYTES;
+        self.failed_at = None;
+        Ok(())
+    }
+
+    /// Ends the segment records go to. The other slot must be free: its last commit is awaited.
+    fn rotate(&mut self) -> Result<(), Refused> {
+        if let Some(open) = &mut self.segments[self.slot] {
+            open.closing = true;
+        }
+        self.close_group()?;
+        self.slot = (self.slot + 1) % SLOTS;
+        while self.segments[self.slot].is_some() {
+            self.progress(true)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the current buffer one with room for `bytes`; waits for one if all are under way.
+    fn make_room(&mut self, bytes: usize) -> Result<(), Refused> {
+        if self.buffers[self.current].fill + bytes <= BUFFER_BYTES {
+            return Ok(());
+        }
+        self.submit_current()?;
+        loop {
+            let free = |buffer: &Buffer| buffer.under_way == 0 && buffer.fill == buffer.submitted;
+            if let Some(index) = self.buffers.iter().position(free) {
+                self.buffers[index] = Buffer::default();
+                self.current = index;
+                return Ok(());
+            }
+            self.progress(true)?;
+        }
+    }
+
+    /// Begins to write what the current buffer holds and was not written yet.
+    fn submit_current(&mut self) -> Result<(), Refused> {
+        let (index, slot) = (self.current, self.slot);
+        let Buffer { fill, submitted, .. } = self.buffers[index];
+        let Some(open) = &self.segments[slot] else { return Ok(()) };
+        if fill == submitted {
+            return Ok(());
+        }
+        let offset = open.offset - (fill - submitted) as u64;
+        let number = self.writes_begun;
+        let write = Write { number, slot, buffer: index, from: submitted, to: fill, offset };
+        self.disk.write(write).map_err(Refused::Failed)?;
+        self.writes_begun += 1;
+        self.writes.push_back((number, index, false));
+        self.buffers[index].submitted = fill;
+        self.buffers[index].under_way += 1;
+        Ok(())
+    }
+
+    /// Closes a group over everything appended so far.
+    fn close_group(&mut self) -> Result<(), Refused> {
+        self.since = None;
+        let Some(open) = &self.segments[self.slot] else { return Ok(()) };
+        let offset = open.offset;
+        let last = self.groups.back().map_or(self.committed, |group| group.appended);
+        if last == self.appended && !open.closing && offset == open.committed {
+            return Ok(());
+        }
+        self.submit_current()?;
+        let (slot, appended, writes) = (self.slot, self.appended, self.writes_begun);
+        self.groups.push_back(Group { slot, appended, writes, offset, syncing: false });
+        Ok(())
+    }
+
+    /// Commits what is due, and takes note of what has ended.
+    pub(super) fn pump(&mut self, now: Instant) {
+        let due = self.since.is_some_and(|(since, from)| {
+            now.duration_since(since) >= self.spec.commit_interval
+                || self.offset().saturating_sub(from) >= self.spec.commit_bytes
+        });
+        let closed = if due { self.close_group() } else { Ok(()) };
+        if let Err(Refused::Failed(error)) = closed.and_then(|()| self.progress(false)) {
+            self.fail(error, now);
+        }
+    }
+
+    /// Commits everything, and waits for it: no record will follow.
+    pub(super) fn finish(&mut self, now: Instant) {
+        let mut finish = || -> Result<(), Refused> {
+            if let Some(open) = &mut self.segments[self.slot] {
+                open.closing = true;
+            }
+            self.close_group()?;
+            while !self.groups.is_empty() {
+                self.progress(true)?;
+            }
+            Ok(())
+        };
+        if let Err(Refused::Failed(error)) = finish() {
+            self.fail(error, now);
+        }
+    }
+
+    /// Takes note of what has ended and begins the syncs that can.
+    fn progress(&mut self, wait: bool) -> Result<(), Refused> {
+        self.sync_ready()?;
+        let mut done = std::mem::take(&mut self.done);
+        let reaped = self.disk.reap(wait, &mut done);
+        let mut failure = None;
+        for one in done.drain(..) {
+            match one {
+                Done::Write(number, result) => {
+                    self.write_ended(number);
+                    failure = failure.or_else(|| result.err());
+                }
+                Done::Sync(slot, Ok(())) => self.synced(slot),
+                Done::Sync(_, Err(error)) => {
+                    self.groups.iter_mut().for_each(|group| group.syncing = false);
+                    failure = failure.or(Some(error));
+                }
+            }
+        }
+        self.done = done;
+        match failure.or_else(|| reaped.err()) {
+            Some(error) => Err(Refused::Failed(error)),
+            None => self.sync_ready(),
+        }
+    }
+
+    fn write_ended(&mut self, number: u64) {
+        let place = self.writes.front().and_then(|(first, ..)| number.checked_sub(*first));
+        let place = place.and_then(|place| usize::try_from(place).ok());
+        if let Some((_, buffer, ended)) = place.and_then(|place| self.writes.get_mut(place)) {
+            *ended = true;
+            self.buffers[*buffer].under_way -= 1;
+        }
+        while self.writes.front().is_some_and(|(.., ended)| *ended) {
+            self.writes.pop_front();
+        }
+    }
+
+    /// Begins the sync of the groups in front whose writes have all ended; one at a time, so that a
+    /// later one covers all that gathered meanwhile.
+    fn sync_ready(&mut self) -> Result<(), Refused> {
+        let ended = self.writes.front().map_or(self.writes_begun, |(number, ..)| *number);
+        let Some(first) = self.groups.front().filter(|group| !group.syncing) else { return Ok(()) };
+        let slot = first.slot;
+        if first.writes > ended {
+            return Ok(());
+        }
+        self.disk.sync(slot).map_err(Refused::Failed)?;
+        for group in &mut self.groups {
+            group.syncing |= group.slot == slot && group.writes <= ended;
+        }
+        Ok(())
+    }
+
+    fn synced(&mut self, slot: usize) {
+        if std::mem::take(&mut self.ailing) {
+            self.events.push(Event::Resumed);
+        }
+        while let Some(group) = self.groups.pop_front_if(|group| group.syncing) {
+            self.committed = group.appended;
+            if let Some(open) = &mut self.segments[slot] {
+                open.committed = group.offset;
+            }
+        }
+        // A group still queued would be taken for one of the segment that gets the slot next.
+        let queued = self.groups.iter().any(|group| group.slot == slot);
+        let complete = |open: &Open| open.closing && open.committed == open.offset && !queued;
+        if self.segments[slot].as_ref().is_some_and(complete)
+            && let Some(open) = self.segments[slot].take()
+        {
+            self.events.push(Event::Complete(open.path));
+        }
+    }
+
+    /// Gives up what is not committed, and leaves the disk alone for a while.
+    fn fail(&mut self, error: io::Error, now: Instant) {
+        // What is under way reads from the buffers: they are free only when it has ended.
+        let mut done = std::mem::take(&mut self.done);
+        while !self.writes.is_empty() || self.groups.iter().any(|group| group.syncing) {
+            done.clear();
+            if self.disk.reap(true, &mut done).is_err() {
+                break;
+            }
+            for one in &done {
+                match one {
+                    Done::Write(number, _) => self.write_ended(*number),
+                    // Durable all the same, if it says so: but records of it may have been given up.
+                    Done::Sync(..) => {
+                        self.groups.iter_mut().for_each(|group| group.syncing = false);
+                    }
+                }
+            }
+        }
+        done.clear();
+        self.done = done;
+        let lost = self.appended - self.committed;
+        self.undelivered += lost;
+        self.appended = self.committed;
+        self.groups.clear();
+        self.writes.clear();
+        self.since = None;
+        self.buffers.fill(Buffer::default());
+        self.current = 0;
+        for slot in 0..SLOTS {
+            let Some(open) = self.segments[slot].take() else { continue };
+            // What cannot be cut now is cut when the journal is opened again.
+            let cut = self.disk.truncate(slot, open.committed);
+            if cut.is_ok() && open.committed > 0 {
+                self.events.push(Event::Complete(open.path));
+            } else if cut.is_ok() {
+                // Nothing in it; if it stays, the next start removes it.
+                let _ = std::fs::remove_file(&open.path);
+            }
+        }
+        self.failed_at = Some(now);
+        self.ailing = true;
+        self.events.push(Event::Failed(error, lost));
+    }
+
+    #[cfg(test)]
+    pub(super) fn disk(&mut self) -> &mut D {
+        &mut self.disk
+    }
+}
+
+/// Why a record was not appended.
+#[derive(Debug)]
+enum Refused {
+    /// The disk has failed a moment ago.
+    Resting,
+    /// It fails now.
+    Failed(io::Error),
+}

@@ -1,0 +1,479 @@
+//! All sending threads of a load: started together, watched, stopped, added up.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender as Outbox, bounded};
+
+use super::report::{LoadError, LoadReport};
+use super::sender::{Progress, Sender, Share};
+use super::spec::LoadSpec;
+use crate::control::engine::{aside, hire};
+use crate::control::host::allow_descriptors;
+use crate::datapath::clock;
+use crate::datapath::mmsg::Mmsg;
+use crate::datapath::probe;
+use crate::datapath::ring::{Ring, RingSize};
+use crate::datapath::socket::Listener;
+use crate::datapath::waker::Waker;
+
+/// Send and receive buffer to ask for, per socket. The sender's own must hold what a slow path queues;
+/// with thousands of flows it is shared out.
+const BUFFER_BYTES: usize = 4 << 20;
+/// From everybody being ready to the first datagram: all threads must have seen the start.
+const COUNTDOWN_NS: u64 = 1_000_000;
+
+/// A load being sent. Dropping it stops it.
+#[derive(Debug)]
+pub struct Generator {
+    threads: Vec<JoinHandle<Result<LoadReport, LoadError>>>,
+    stop: Arc<AtomicBool>,
+    progress: Vec<Arc<Progress>>,
+    /// Disconnected when the last thread has ended.
+    ended: Inbox<()>,
+    flows: usize,
+}
+
+/// What all threads have done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoFar {
+    /// Taken by the kernel.
+    pub sent: u64,
+    /// Refused by it, or dropped on this host.
+    pub failed: u64,
+    /// Came back.
+    pub echoed: u64,
+    /// How far the slowest thread was behind its deadlines when it last sent, ns.
+    pub behind_ns: u64,
+}
+
+/// Where all threads wait for each other, so that one start holds for all.
+#[derive(Debug)]
+struct Startline {
+    barrier: Barrier,
+    /// Somebody could not get ready.
+    off: AtomicBool,
+    start_ns: AtomicU64,
+}
+
+impl Startline {
+    /// Waits for the others. Returns when to start, or `None` if somebody is not ready.
+    fn await_start(&self, ready: bool) -> Option<u64> {
+        if !ready {
+            self.off.store(true, Ordering::SeqCst);
+        }
+        if self.barrier.wait().is_leader() {
+            self.start_ns.store(clock::monotonic_ns() + COUNTDOWN_NS, Ordering::SeqCst);
+        }
+        self.barrier.wait();
+        (!self.off.load(Ordering::SeqCst)).then(|| self.start_ns.load(Ordering::SeqCst))
+    }
+}
+
+impl Generator {
+    /// Starts the threads; they open their sockets and begin together.
+    ///
+    /// # Errors
+    /// The load makes no sense, or a thread cannot be started. What fails later is returned by
+    /// [`finish`](Self::finish).
+    pub fn start(spec: &LoadSpec) -> Result<Self, LoadError> {
+        spec.check()?;
+        allow_descriptors(spec.flows as u64 + 64);
+        let uses_ring = spec.io_uring && aside("ringest-probe", probe::io_uring)?.is_ok();
+        let line = Arc::new(Startline {
+            barrier: Barrier::new(spec.threads),
+            off: AtomicBool::new(false),
+            start_ns: AtomicU64::new(0),
+        });
+        let (alive, ended) = bounded(0);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut generator =
+            Self { threads: Vec::new(), stop, progress: Vec::new(), ended, flows: spec.flows };
+        for index in 0..spec.threads {
+            let progress = Arc::new(Progress::default());
+            generator.progress.push(Arc::clone(&progress));
+            let share = share(spec, index, Arc::clone(&generator.stop), progress);
+            let seat = Seat {
+                spec: spec.clone(),
+                share,
+                uses_ring,
+                line: Arc::clone(&line),
+                _alive: alive.clone(),
+            };
+            let core = spec.cores.get(index % spec.cores.len().max(1)).copied();
+            let thread = hire(format!("load-{index}"), core, move || seat.send());
+            match thread {
+                Ok(thread) => generator.threads.push(thread),
+                Err(error) => {
+                    // The others wait for this one: take its place, and call it off.
+                    let missing = spec.threads - index;
+                    call_off(&line, missing);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(generator)
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub fn so_far(&self) -> SoFar {
+        let mut so_far = SoFar::default();
+        for progress in &self.progress {
+            so_far.sent += progress.sent.load(Ordering::Relaxed);
+            so_far.failed += progress.failed.load(Ordering::Relaxed);
+            so_far.echoed += progress.echoed.load(Ordering::Relaxed);
+            so_far.behind_ns = so_far.behind_ns.max(progress.behind_ns.load(Ordering::Relaxed));
+        }
+        so_far
+    }
+
+    /// Waits until all threads have ended or the time is up; returns whether they have.
+    #[must_use]
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.ended.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
+    }
+
+    /// Asks the threads to end. What is due and not sent by then is `unsent`.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the end and adds up.
+    ///
+    /// # Errors
+    /// The first thing that went wrong in any thread; the others have been stopped then.
+    pub fn finish(mut self) -> Result<LoadReport, LoadError> {
+        let mut total = LoadReport::empty(self.flows, "");
+        let mut failure: Option<LoadError> = None;
+        for thread in std::mem::take(&mut self.threads) {
+            match thread.join() {
+                Ok(Ok(report)) => total.add(&report),
+                Ok(Err(error)) => {
+                    self.stop.store(true, Ordering::Relaxed);
+                    failure.get_or_insert(error);
+                }
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        failure.map_or(Ok(total), Err)
+    }
+}
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        self.stop();
+        for thread in std::mem::take(&mut self.threads) {
+            // Whoever drops a load is not interested in how it ended.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sends a load to its end on threads of its own.
+///
+/// # Errors
+/// As [`Generator::finish`].
+pub fn run(spec: &LoadSpec) -> Result<LoadReport, LoadError> {
+    Generator::start(spec)?.finish()
+}
+
+/// Stands in at the start for threads that could not be made.
+fn call_off(line: &Arc<Startline>, missing: usize) {
+    let stand_ins = (0..missing).filter_map(|_| {
+        let line = Arc::clone(line);
+        hire("load-off".to_owned(), None, move || line.await_start(false)).ok()
+    });
+    for stand_in in stand_ins.collect::<Vec<_>>() {
+        let _ = stand_in.join();
+    }
+}
+
+/// The part of the load that thread `index` sends.
+fn share(spec: &LoadSpec, index: usize, stop: Arc<AtomicBool>, progress: Arc<Progress>) -> Share {
+    let flows: Vec<usize> = (index..spec.flows).step_by(spec.threads).collect();
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
+    let (part, offset) =
+        (flows.len() as f64 / spec.flows as f64, index as f64 / spec.threads as f64);
+    Share {
+        index,
+        count: spec.count.map(|count| count_of(count, spec, &flows)),
+        flows,
+        rate_pps: spec.rate_pps().map(|rate| rate * part),
+        offset,
+        stop,
+        progress,
+    }
+}
+
+/// How many of `count` datagrams go to these flows if groups go to all flows in turn: as the rate does,
+/// so that all threads end together.
+fn count_of(count: u64, spec: &LoadSpec, flows: &[usize]) -> u64 {
+    let together = spec.group() as u64;
+    let groups = count.div_ceil(together);
+    let all = spec.flows as u64;
+    let missing = groups * together - count;
+    let of_flow = |flow: usize| {
+        let flow = flow as u64;
+        let groups_of_flow = groups / all + u64::from(flow < groups % all);
+        // The last group of all may be short.
+        let short = if groups > 0 && (groups - 1) % all == flow { missing } else { 0 };
+        groups_of_flow * together - short
+    };
+    flows.iter().map(|&flow| of_flow(flow)).sum()
+}
+
+/// What one thread needs.
+struct Seat {
+    spec: LoadSpec,
+    share: Share,
+    uses_ring: bool,
+    line: Arc<Startline>,
+    _alive: Outbox<()>,
+}
+
+impl Seat {
+    fn send(self) -> Result<LoadReport, LoadError> {
+        super::wait::sharpen();
+        let Self { spec, share, uses_ring, line, .. } = self;
+        let stop = Arc::clone(&share.stop);
+        let sockets = open_sockets(&spec, share.flows.len());
+        // An eventfd nobody writes to: a backend always watches one.
+        let failed = |step| move |source| LoadError::Backend { step, source };
+        let waker = Waker::new().map(Arc::new).map_err(|errno| failed("eventfd(2)")(errno.into()));
+        let (sockets, waker) = match (sockets, waker) {
+            (Ok(sockets), Ok(waker)) => (sockets, waker),
+            (Err(error), _) | (_, Err(error)) => {
+                line.await_start(false);
+                return Err(error);
+            }
+        };
+        let failed = |(step, source)| LoadError::Backend { step, source };
+        let sent = if uses_ring {
+            let slots = if spec.echo { 256 } else { 2 };
+            let ring = Ring::new(sockets, waker, RingSize { slots, cq_entries: 0 });
+            let ring = ring.map_err(failed);
+            start(&line, ring.and_then(|ring| Sender::new(&spec, share, (ring, "io_uring"))))
+        } else {
+            let messages = if spec.echo { 64 } else { 1 };
+            let mmsg = Mmsg::new(sockets, waker, messages).map_err(failed);
+            start(&line, mmsg.and_then(|mmsg| Sender::new(&spec, share, (mmsg, "sendmmsg"))))
+        };
+        if sent.is_err() {
+            // The load as a whole has failed: the others need not go on to their end.
+            stop.store(true, Ordering::Relaxed);
+        }
+        sent
+    }
+}
+
+fn start<B: crate::datapath::backend::Backend>(
+    line: &Startline,
+    sender: Result<Sender<'_, B>, LoadError>,
+) -> Result<LoadReport, LoadError> {
+    match (line.await_start(sender.is_ok()), sender) {
+        (Some(start_ns), Ok(sender)) => sender.run(start_ns),
+        (_, Err(error)) => Err(error),
+        // Another thread has the reason.
+        (None, Ok(_)) => Ok(LoadReport::empty(0, "")),
+    }
+}
+
+fn open_sockets(spec: &LoadSpec, flows: usize) -> Result<Vec<Listener>, LoadError> {
+    let target = spec.target;
+    let any =
+        if target.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let bind = SocketAddr::from((spec.bind.unwrap_or(any), 0));
+    let buffer_bytes = (BUFFER_BYTES * 64 / spec.flows.max(64)).max(256 << 10);
+    (0..flows)
+        .map(|opened| {
+            Listener::connect(target, bind, buffer_bytes).map_err(|(step, source)| {
+                match (step, source.raw_os_error()) {
+                    ("bind(2)", Some(libc::EADDRINUSE)) | ("connect(2)", Some(libc::EAGAIN)) => {
+                        LoadError::NoPorts { target, opened, wanted: flows }
+                    }
+                    ("connect(2)", Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => {
+                        LoadError::Unreachable { target, source }
+                    }
+                    _ => LoadError::Socket { target, step, source },
+                }
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::spec::{Gso, Pattern, Payload, Rate, Sizes};
+    use crate::load::stamp::{self, Seen};
+    use std::net::UdpSocket;
+
+    fn receiver() -> UdpSocket {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket2::SockRef::from(&receiver).set_recv_buffer_size(4 << 20).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        receiver
+    }
+
+    fn spec(receiver: &UdpSocket) -> LoadSpec {
+        LoadSpec {
+            count: Some(100),
+            sizes: Sizes::Fixed(100),
+            payload: Payload::Random,
+            ..LoadSpec::new(receiver.local_addr().unwrap())
+        }
+    }
+
+    #[test]
+    fn sends_every_datagram_once_in_order() {
+        for (io_uring, gso) in
+            [(true, Gso::Off), (true, Gso::Trains(8)), (false, Gso::Auto), (true, Gso::Auto)]
+        {
+            let receiver = receiver();
+            let spec = LoadSpec { io_uring, gso, ..spec(&receiver) };
+            let report = run(&spec).unwrap();
+            assert_eq!((report.intended, report.sent, report.unsent), (100, 100, 0), "{gso:?}");
+            assert_eq!(report.issued_by_flow, [100]);
+            let mut buffer = [0; 256];
+            for number in 0..100 {
+                let len = receiver.recv(&mut buffer).unwrap();
+                assert_eq!(len, 100);
+                assert!(stamp::is_intact(&buffer[..len]));
+                let seen = Seen::read(&buffer[..len]);
+                assert_eq!((seen.sequence, seen.origin), (Some(number), Some((spec.run, 0))));
+            }
+        }
+    }
+
+    #[test]
+    fn flows_and_threads_share_rate_and_count() {
+        let receiver = receiver();
+        let spec = LoadSpec {
+            flows: 5,
+            threads: 2,
+            count: Some(1001),
+            rate: Rate::Pps(50_000.0),
+            ..spec(&receiver)
+        };
+        let report = run(&spec).unwrap();
+        assert_eq!((report.intended, report.sent, report.unsent), (1001, 1001, 0));
+        assert_eq!(report.issued_by_flow.iter().sum::<u64>(), 1001);
+        assert_eq!(report.lateness_ns.len(), 1001, "each datagram's lateness is known");
+        let mut next = [0; 5];
+        let mut peers = std::collections::HashMap::new();
+        let mut buffer = [0; 256];
+        for _ in 0..1001 {
+            let (len, peer) = receiver.recv_from(&mut buffer).unwrap();
+            let seen = Seen::read(&buffer[..len]);
+            let (run, flow) = seen.origin.unwrap();
+            assert_eq!((run, seen.sequence), (spec.run, Some(next[usize::from(flow)])));
+            assert!(seen.sent_ns >= seen.intended_ns, "never early");
+            assert_eq!(*peers.entry(flow).or_insert(peer), peer, "a flow is a source port");
+            next[usize::from(flow)] += 1;
+        }
+        assert_eq!(peers.len(), 5);
+        assert_eq!(next.map(|issued: u64| issued).to_vec(), report.issued_by_flow);
+    }
+
+    #[test]
+    fn counts_are_shared_as_the_rate_is() {
+        let receiver = receiver();
+        for (flows, threads, burst, count) in
+            [(5, 2, 1, 1001), (5, 2, 10, 1001), (3, 3, 7, 1), (64, 3, 64, 5), (1, 1, 9, 100)]
+        {
+            let rate = Rate::Pps(1e6);
+            let spec =
+                LoadSpec { flows, threads, burst, count: Some(count), rate, ..spec(&receiver) };
+            let shares: Vec<u64> = (0..threads)
+                .map(|index| share(&spec, index, Arc::default(), Arc::default()).count.unwrap())
+                .collect();
+            assert_eq!(shares.iter().sum::<u64>(), count, "{shares:?}");
+            for (index, share) in shares.into_iter().enumerate() {
+                let of_thread = (flows - index).div_ceil(threads) as u64;
+                let even = count * of_thread / flows as u64;
+                let group = burst as u64;
+                assert!(share.abs_diff(even) <= of_thread * group, "{spec:?}: {share}, not {even}");
+            }
+        }
+    }
+
+    /// As many senders would: not all at once.
+    #[test]
+    fn threads_draw_their_own_gaps() {
+        let receiver = receiver();
+        let spec = LoadSpec {
+            flows: 2,
+            threads: 2,
+            count: Some(60),
+            pattern: Pattern::Poisson,
+            rate: Rate::Pps(20_000.0),
+            ..spec(&receiver)
+        };
+        assert_eq!(run(&spec).unwrap().sent, 60);
+        let mut due = [Vec::new(), Vec::new()];
+        let mut buffer = [0; 256];
+        for _ in 0..60 {
+            let len = receiver.recv(&mut buffer).unwrap();
+            let seen = Seen::read(&buffer[..len]);
+            due[usize::from(seen.origin.unwrap().1)].push(seen.intended_ns.unwrap());
+        }
+        assert_eq!([due[0].len(), due[1].len()], [30, 30]);
+        // The same gaps would make all of them the same. Two may be by chance: once in thousands of
+        // runs one was.
+        let same = due[0].iter().filter(|time| due[1].contains(time)).count();
+        assert!(same <= 2, "{due:?}");
+    }
+
+    #[test]
+    fn what_is_due_and_cannot_be_sent_is_unsent() {
+        let receiver = receiver();
+        let spec = LoadSpec {
+            rate: Rate::Pps(1e9),
+            count: None,
+            duration: Some(Duration::from_millis(50)),
+            ..spec(&receiver)
+        };
+        let report = run(&spec).unwrap();
+        assert_eq!(report.intended, 50_000_000);
+        assert!(report.sent > 0 && report.unsent > 0, "{report:?}");
+        assert_eq!(report.intended, report.sent + report.unsent);
+    }
+
+    #[test]
+    fn flat_out_nothing_is_unsent() {
+        let receiver = receiver();
+        let duration = Some(Duration::from_millis(20));
+        for gso in [Gso::Off, Gso::Trains(32)] {
+            let spec = LoadSpec { count: None, duration, gso, ..spec(&receiver) };
+            let report = run(&spec).unwrap();
+            assert!(report.sent > 0);
+            assert_eq!((report.intended, report.unsent), (report.sent, 0), "{report:?}");
+        }
+    }
+
+    /// One at 1/s takes a second, however soon its only send was.
+    #[test]
+    fn a_rate_is_never_found_higher_than_it_was() {
+        let receiver = receiver();
+        for (count, rate) in [(1, 1.0), (20, 1000.0), (100, 1e5)] {
+            let spec = LoadSpec { count: Some(count), rate: Rate::Pps(rate), ..spec(&receiver) };
+            let report = run(&spec).unwrap();
+            assert!(report.rate_pps() <= rate * 1.000_001, "{rate}: {}", report.rate_pps());
+        }
+    }
+
+    #[test]
+    fn a_closed_port_is_said() {
+        let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for count in [1, 1000] {
+            let spec =
+                LoadSpec { count: Some(count), needs_receiver: true, ..LoadSpec::new(closed) };
+            let error = run(&spec).unwrap_err();
+            assert!(matches!(error, LoadError::Refused { .. }), "{error}");
+        }
+    }
+}

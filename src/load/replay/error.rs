@@ -1,0 +1,148 @@
+//! Why a capture, or a packet of one, is not replayed.
+
+use std::fmt;
+use std::io;
+
+use super::packet::Skip;
+
+/// Why a capture cannot be replayed, or not to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// Opening or reading failed.
+    #[error("cannot read {name}: {source}; check the path and its permissions")]
+    Read {
+        /// The file.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error(
+        "{name} is not a capture: {found}; pcap and pcapng can be read, as `tcpdump -w` and \
+         Wireshark write them"
+    )]
+    NotACapture {
+        /// The file.
+        name: String,
+        /// What it is instead.
+        found: String,
+    },
+    /// It must be unpacked first.
+    #[error("{name} is compressed; unpack it first: `{unpack} < {name} > capture.pcap`")]
+    Compressed {
+        /// The file.
+        name: String,
+        /// The program that unpacks it.
+        unpack: &'static str,
+    },
+    /// The packets start with something other than Ethernet, Linux cooked, loopback or IP.
+    #[error(
+        "{name} has link type {number}, which is not read here (Ethernet, Linux cooked, BSD loopback \
+         and raw IP are; https://www.tcpdump.org/linktypes.html); capture on an interface that has \
+         one of these"
+    )]
+    LinkUnsupported {
+        /// The file.
+        name: String,
+        /// The LINKTYPE number.
+        number: u32,
+    },
+    /// The file ends inside a record: the capture was stopped hard, or copied in part.
+    #[error(
+        "{name} ends inside record {record}; what is before it can be kept: \
+         `tcpdump -r {name} -w whole.pcap`"
+    )]
+    CutOff {
+        /// The file.
+        name: String,
+        /// Counted from 1, packets and other blocks alike.
+        record: u64,
+    },
+    /// A record contradicts itself.
+    #[error(
+        "record {record} of {name} is broken: {what}; what is before it can be kept: \
+         `tcpdump -r {name} -w whole.pcap`"
+    )]
+    Broken {
+        /// The file.
+        name: String,
+        /// Counted from 1, packets and other blocks alike.
+        record: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Nothing in it can be sent.
+    #[error(
+        "{name} holds no whole UDP datagram ({skipped}); capture some with `tcpdump -w FILE udp`"
+    )]
+    NoUdp {
+        /// The file.
+        name: String,
+        /// What it holds instead.
+        skipped: Skipped,
+    },
+}
+
+/// Packets of a capture that are not replayed, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// ARP, LLDP and the like.
+    pub not_ip: u64,
+    /// TCP, ICMP and the like.
+    pub not_udp: u64,
+    /// Pieces of UDP datagrams that were fragmented by IP.
+    pub fragments: u64,
+    /// Cut by the capture's snap length.
+    pub truncated: u64,
+    /// Their lengths contradict each other.
+    pub malformed: u64,
+    /// Payloads over 65507 bytes, which a socket cannot send.
+    pub oversize: u64,
+    /// From an interface (pcapng) whose link type is not read here, or that was never described.
+    pub link_unsupported: u64,
+}
+
+impl Skipped {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.reasons().iter().map(|(_, count)| count).sum()
+    }
+
+    /// Each reason, as a person would say it, with its count.
+    #[must_use]
+    pub fn reasons(&self) -> [(&'static str, u64); 7] {
+        [
+            ("not IP", self.not_ip),
+            ("not UDP", self.not_udp),
+            ("fragments", self.fragments),
+            ("cut by the snap length", self.truncated),
+            ("malformed", self.malformed),
+            ("too large", self.oversize),
+            ("of an unsupported link type", self.link_unsupported),
+        ]
+    }
+
+    pub(super) fn count(&mut self, skip: Skip) {
+        match skip {
+            Skip::NotIp => self.not_ip += 1,
+            Skip::NotUdp => self.not_udp += 1,
+            Skip::Fragment => self.fragments += 1,
+            Skip::Truncated => self.truncated += 1,
+            Skip::Malformed => self.malformed += 1,
+            Skip::Oversize => self.oversize += 1,
+        }
+    }
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (reason, count) in self.reasons().into_iter().filter(|(_, count)| *count > 0) {
+            write!(f, "{separator}{count} {reason}")?;
+            separator = ", ";
+        }
+        if separator.is_empty() { f.write_str("it holds no packet") } else { Ok(()) }
+    }
+}

@@ -1,0 +1,20 @@
+//! The UDP payloads of a capture file (pcap or pcapng), in order and with their pace.
+//!
+//! ```text
+//!   file ─► capture: records, times ─► packet: link, VLAN, IP, UDP ─► payload, offset, flow
+//!                                         └─► passed over, counted by reason
+//! ```
+//!
+//! What goes out again is the payload as it was captured. A train captured on the sending host before
+//! it was segmented (UDP_SEGMENT) looks like one large datagram there, and is replayed as one.
+
+mod error;
+mod packet;
+mod capture;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+pub use capture::{BUFFER_MAX_BYTES, Capture, Captured};
+pub use error::{ReplayError, Skipped};
+pub use survey::Survey;

@@ -1,0 +1,51 @@
+//! What a capture holds, before any of it is sent.
+
+use std::collections::HashSet;
+
+use super::capture::Capture;
+use super::error::{ReplayError, Skipped};
+use crate::load::tracker::FLOWS_MAX;
+
+/// What a whole capture holds: how many sockets, how much memory and how long a replay takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Datagrams that can be replayed.
+    pub datagrams: u64,
+    /// Payload bytes of all of them.
+    pub bytes: u64,
+    /// The largest payload, bytes.
+    pub payload_max: usize,
+    /// Different senders (address and port), at most [`FLOWS_MAX`]: from there on they are not
+    /// told apart.
+    pub flows: usize,
+    /// From the first to the last, ns.
+    pub span_ns: u64,
+    /// Datagrams stamped earlier than one before them.
+    pub backwards: u64,
+    /// Packets passed over.
+    pub skipped: Skipped,
+}
+
+impl Survey {
+    /// Reads a capture to its end. Memory is bounded by [`FLOWS_MAX`] addresses.
+    ///
+    /// # Errors
+    /// Those of [`Capture::next_datagram`].
+    pub fn of(mut capture: Capture) -> Result<Self, ReplayError> {
+        let mut survey = Self::default();
+        let mut sources = HashSet::new();
+        while let Some(datagram) = capture.next_datagram()? {
+            survey.bytes += datagram.payload.len() as u64;
+            survey.payload_max = survey.payload_max.max(datagram.payload.len());
+            survey.span_ns = datagram.offset_ns;
+            if sources.len() < FLOWS_MAX {
+                sources.insert(datagram.source);
+            }
+        }
+        survey.datagrams = capture.datagrams();
+        survey.flows = sources.len();
+        survey.backwards = capture.backwards();
+        survey.skipped = capture.skipped();
+        Ok(survey)
+    }
+}
