@@ -7,12 +7,11 @@ use ringest::{ArrivalsChoice, BackendChoice, Overload, Summary, Unit};
 
 use crate::child::Child;
 use crate::support::{
-    BACKENDS, Ground, Record, Rig, SMALL_BATCH_BYTES, SMALL_BATCH_FRAMES, all_handled, balance,
-    consistent, grounds, gso, intact_and_distinct, load_spec, send_load, small,
+    BACKENDS, Ground, ROOMY_RCVBUF_BYTES, Record, Rig, SMALL_BATCH_BYTES, SMALL_BATCH_FRAMES,
+    all_handled, balance, consistent, grounds, gso, intact_and_distinct, load_spec, send_load,
+    small,
 };
 
-/// Room for ten thousand small datagrams, where the host grants it.
-const ROOMY_RCVBUF_BYTES: usize = 16 << 20;
 /// Socket room for two or three small datagrams, or as many trains.
 const TINY_RCVBUF_BYTES: usize = 4096;
 

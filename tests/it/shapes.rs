@@ -1,8 +1,8 @@
 //! Datagrams of every size, alone and in trains, come through whole.
 
 use crate::support::{
-    Rig, all_handled, client, grounds, gso, intact_and_distinct, load_spec, payload, payloads,
-    same_payloads, send_each, send_load, send_train,
+    ROOMY_RCVBUF_BYTES, Rig, all_handled, client, grounds, gso, intact_and_distinct, load_spec,
+    payload, payloads, same_payloads, send_each, send_load, send_train,
 };
 use ringest::load::spec::Sizes;
 
@@ -97,7 +97,8 @@ fn a_train_with_a_tail_of_one_byte_is_split_as_it_was_cut() {
 fn trains_and_singles_of_a_load_come_whole_and_in_order() {
     for ground in grounds() {
         for (train, size) in [(1, 64), (32, 64), (7, 1400), (64, 17), (3, 9000)] {
-            let rig = Rig::start(ground.builder());
+            // Room for all of it: on a busy machine the receiver may not run before it was all sent.
+            let rig = Rig::start(ground.builder().rcvbuf_bytes(ROOMY_RCVBUF_BYTES));
             let mut spec = load_spec(rig.target());
             (spec.gso, spec.sizes, spec.count) = (gso(train), Sizes::Fixed(size), Some(1000));
             let sent = send_load(&spec);

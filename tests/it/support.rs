@@ -52,6 +52,9 @@ pub(crate) fn grounds() -> impl Iterator<Item = Ground> {
     })
 }
 
+/// Room for ten thousand small datagrams, where the host grants it.
+pub(crate) const ROOMY_RCVBUF_BYTES: usize = 16 << 20;
+
 pub(crate) const BACKENDS: [BackendChoice; 2] = [BackendChoice::IoUring, BackendChoice::Recvmmsg];
 
 impl Ground {
