@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use ringest::Builder;
 use ringest::decode::intake::Formats;
 use ringest::sink::discard::{Discard, DiscardRecords};
-use ringest::sink::journal::JournalHandler;
+use ringest::sink::landing::Landing;
 use ringest::sink::stdout::{Format, Stdout};
 
 use super::attend;
@@ -128,8 +128,9 @@ pub(super) fn run(args: &ListenArgs) -> Result<(), Failure> {
         }
         SinkArg::Journal(dir) => into_journal(args, dir, (builder, &formats), &signals),
         SinkArg::Stdout => {
-            let sink = open_stdout(args.format())?.decoding(formats);
-            let engine = builder.start(|_| sink.handler())?;
+            let sink = open_stdout(args.format())?;
+            let engine = builder
+                .start(|_| Landing::new(formats.intake(), vec![Box::new(sink.printer())]))?;
             // Datagrams and a status line on one terminal would overwrite each other.
             let quiet = args.engine.quiet || io::stdout().is_terminal();
             let with = (Some(sink.as_fd()), Status::on_stderr(quiet));
@@ -151,9 +152,10 @@ fn into_journal(
 ) -> Result<(), Failure> {
     let workers = builder.plan()?.handlers();
     let journal = args.journal.open(dir, args.engine.quiet)?;
-    let engine = builder
-        .idle_tick(args.journal.commit_interval())
-        .start(|worker| JournalHandler::new(formats.intake(), journal.pen(worker, workers)))?;
+    let engine = builder.idle_tick(args.journal.commit_interval()).start(|worker| {
+        let pen = journal.pen(worker, workers);
+        Landing::new(formats.intake(), vec![Box::new(pen)])
+    })?;
     let alarms = journal.alarms();
     let status = Status::on_stderr(args.engine.quiet).with_alarms(alarms);
     let ended = attend::attend("listen", &args.engine, engine, signals, (None, status));

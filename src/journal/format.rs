@@ -7,7 +7,7 @@
 //!
 //!  header    "RINGJRNL" version:u16 header_bytes:u16 worker:u16 flags:u16 sequence:u64 salt:u64
 //!            created_unix_ns:u64 zero:[u8; 20] crc32c:u32
-//!  record    magic:u32 crc32c:u32 length:u32 listener:u16 port:u16 ip:[u8; 16] received_unix_ns:u64
+//!  record    magic:u32 crc32c:u32 length:u16 flags:u16 listener:u16 port:u16 ip:[u8; 16] received_unix_ns:u64
 //!            payload, zeros to a multiple of 8
 //!  index     {offset:u64 records_before:u64 received_unix_ns:u64} every 64 KiB
 //!  footer    "RINGSEAL" version:u16 zero:[u8; 6] data_end:u64 index_entries:u64 records:u64
@@ -20,6 +20,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+/// The flag of a record that is of the same datagram as the one before it.
+const CONTINUED: u16 = 1;
 /// Version of all of this.
 pub const VERSION: u16 = 1;
 /// Bytes before the first record.
@@ -128,6 +130,8 @@ pub struct Record<'a> {
     pub peer: SocketAddr,
     /// Index of the listen address.
     pub listener: u16,
+    /// Whether it is of the same datagram as the record before it.
+    pub continued: bool,
     /// The record, at most 65 535 bytes.
     pub payload: &'a [u8],
 }
@@ -154,10 +158,12 @@ impl Record<'_> {
     /// `out` has another length, or the payload is longer than any datagram's.
     pub fn encode(&self, out: &mut [u8], salt: u64, offset: u64) {
         assert!(self.payload.len() <= PAYLOAD_BYTES_MAX, "no datagram is that long");
-        let length = u32::try_from(self.payload.len()).unwrap_or(0);
+        let length = u16::try_from(self.payload.len()).unwrap_or(0);
+        let flags = if self.continued { CONTINUED } else { 0 };
         let (head, body) = out.split_at_mut(RECORD_HEAD_BYTES);
         put(head, 0, RECORD_MAGIC.to_le_bytes());
         put(head, 8, length.to_le_bytes());
+        put(head, 10, flags.to_le_bytes());
         put(head, 12, self.listener.to_le_bytes());
         put(head, 14, self.peer.port().to_le_bytes());
         let ip = match self.peer.ip() {
@@ -194,8 +200,8 @@ pub fn record_at(bytes: &[u8], salt: u64, offset: u64) -> Found<'_> {
         return if could_be { Found::Cut(RECORD_HEAD_BYTES) } else { Found::Nothing };
     };
     let fields = || {
-        let length = usize::try_from(u32_at(head, 8)?).ok()?;
-        let sound = u32_at(head, 0)? == RECORD_MAGIC && length <= PAYLOAD_BYTES_MAX;
+        let length = usize::from(u16_at(head, 8)?);
+        let sound = u32_at(head, 0)? == RECORD_MAGIC && u16_at(head, 10)? & !CONTINUED == 0;
         sound.then_some((u32_at(head, 4)?, length))
     };
     let Some((crc, length)) = fields() else { return Found::Nothing };
@@ -212,7 +218,7 @@ pub fn record_at(bytes: &[u8], salt: u64, offset: u64) -> Found<'_> {
 #[must_use]
 pub(super) fn known_record(bytes: &[u8]) -> Option<Record<'_>> {
     let (head, rest) = bytes.split_at_checked(RECORD_HEAD_BYTES)?;
-    let length = usize::try_from(u32_at(head, 8)?).ok()?;
+    let length = usize::from(u16_at(head, 8)?);
     Some(fields_of(head, rest.get(..length)?))
 }
 
@@ -222,6 +228,7 @@ fn fields_of<'a>(head: &[u8], payload: &'a [u8]) -> Record<'a> {
         received_unix_ns: u64_at(head, 32).unwrap_or_default(),
         peer: SocketAddr::new(ip, u16_at(head, 14).unwrap_or_default()),
         listener: u16_at(head, 12).unwrap_or_default(),
+        continued: u16_at(head, 10) == Some(CONTINUED),
         payload,
     }
 }
@@ -331,7 +338,7 @@ mod tests {
 
     fn record(payload: &[u8]) -> Record<'_> {
         let peer = "192.0.2.7:514".parse().unwrap();
-        Record { received_unix_ns: 7, peer, listener: 3, payload }
+        Record { received_unix_ns: 7, peer, listener: 3, continued: false, payload }
     }
 
     #[test]
@@ -392,9 +399,10 @@ mod tests {
         #[test]
         fn every_record_comes_back(
             payload in proptest::collection::vec(any::<u8>(), 0..2000), salt: u64, ip: u128, port: u16,
+            continued: bool,
         ) {
             let ip = Ipv6Addr::from(ip).to_canonical();
-            let record = Record { peer: SocketAddr::new(ip, port), ..record(&payload) };
+            let record = Record { peer: SocketAddr::new(ip, port), continued, ..record(&payload) };
             let mut bytes = vec![0xff; record_bytes(payload.len())];
             record.encode(&mut bytes, salt, 640);
             prop_assert_eq!(record_at(&bytes, salt, 640), Found::Record(record, bytes.len()));

@@ -14,6 +14,7 @@ pub mod segment;
 // Written.
 pub mod open;
 pub mod writer;
+pub mod progress;
 mod disk;
 mod uring;
 pub mod alarm;

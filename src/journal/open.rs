@@ -14,11 +14,12 @@ use super::alarm::Alarms;
 use super::disk::Plain;
 use super::format::Record;
 use super::janitor::{self, Retention};
+use super::progress::{Event, Run, WriterCounts};
 use super::reader::ReadError;
 use super::seal::{Survey, seal};
 use super::segment::{self, SegmentFile};
 use super::uring::Uring;
-use super::writer::{BUFFER_BYTES, Event, Outside, Writer, WriterCounts, WriterSpec};
+use super::writer::{BUFFER_BYTES, Outside, Writer, WriterSpec};
 use crate::control::engine::hire;
 use crate::datapath::clock;
 use crate::error::Error;
@@ -247,17 +248,17 @@ impl Pen {
         with_writer!(self, writer => writer.end_datagram(now));
     }
 
-    /// Commits what is due, and takes note of what has been committed. To be called after each batch,
-    /// and when none comes.
-    pub fn pump(&mut self, now: Instant) {
+    /// Commits what is due, and tells what became of datagrams. To be called after each batch, and when
+    /// none comes.
+    pub fn pump(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
         with_writer!(self, writer => writer.pump(now));
-        self.tell();
+        self.tell(tell);
     }
 
     /// Commits everything, and waits for it.
-    pub fn finish(&mut self, now: Instant) {
+    pub fn finish(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
         with_writer!(self, writer => writer.finish(now));
-        self.tell();
+        self.tell(tell);
     }
 
     /// What became of the datagrams so far.
@@ -269,11 +270,13 @@ impl Pen {
         }
     }
 
-    fn tell(&mut self) {
+    fn tell(&mut self, tell: &mut dyn FnMut(Run)) {
+        with_writer!(self, writer => writer.take_runs()).into_iter().for_each(tell);
         for event in with_writer!(self, writer => writer.take_events()) {
             match event {
                 // The journal holds the other end until it is closed.
-                Event::Complete(path) => drop(self.complete.send(path)),
+                Event::Committed(_) => {}
+                Event::Complete(_, path) => drop(self.complete.send(path)),
                 Event::Failed(error, lost) => self.alarms.failed(&error, lost),
                 Event::Resumed => self.alarms.resumed(),
             }

@@ -13,8 +13,9 @@ use proptest::prelude::*;
 
 use super::disk::{Disk, Done, SLOTS, Write};
 use super::format::{HEADER_BYTES, Header, Record, record_bytes};
+use super::progress::{Event, Run};
 use super::reader::{Next, Reader};
-use super::writer::{BUFFER_BYTES, Event, Outside, Writer, WriterSpec};
+use super::writer::{BUFFER_BYTES, Outside, Writer, WriterSpec};
 
 /// A file as the kernel has it, and as the disk has it.
 #[derive(Clone, Debug, Default)]
@@ -249,7 +250,13 @@ fn crash(steps: &[Step], seed: u64, segment_bytes: u64) {
             Step::Append(records, bytes) => {
                 let low = number.to_le_bytes();
                 let payload = [&low[..], &vec![low[0]; bytes]].concat();
-                let record = Record { received_unix_ns: 1, peer, listener: 0, payload: &payload };
+                let record = Record {
+                    received_unix_ns: 1,
+                    peer,
+                    listener: 0,
+                    continued: false,
+                    payload: &payload,
+                };
                 alive.push((number, records));
                 for _ in 0..records {
                     writer.push(&record, now);
@@ -319,6 +326,7 @@ fn everything_is_committed_at_the_end_and_segments_are_complete() {
         received_unix_ns: 1,
         peer: "192.0.2.1:5".parse().unwrap(),
         listener: 0,
+        continued: false,
         payload: &[7; 1000],
     };
     for _ in 0..100 {
@@ -327,10 +335,23 @@ fn everything_is_committed_at_the_end_and_segments_are_complete() {
     }
     writer.finish(now);
     assert_eq!(writer.counts().committed, 100);
-    let complete = |event: &Event| matches!(event, Event::Complete(_));
-    let events = writer.take_events();
-    assert!(events.iter().all(complete), "{events:?}");
-    assert_eq!(events.len(), 12, "nine records of 1040 bytes a segment");
+    let (mut complete, mut committed) = (0, 0);
+    for event in writer.take_events() {
+        match event {
+            Event::Complete(sequence, _) => {
+                complete += 1;
+                assert_eq!(sequence, complete, "in their order");
+            }
+            Event::Committed(holds) => {
+                assert_eq!(holds.sequence, complete + 1);
+                assert_eq!(holds.offset, HEADER_BYTES as u64 + 1040 * holds.records);
+                committed = committed.max(complete * 9 + holds.datagrams);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((complete, committed), (12, 100), "nine records of 1040 bytes a segment");
+    assert_eq!(writer.take_runs(), [Run { datagrams: 100, lost: false }]);
     assert_eq!(writer.disk().files.len(), 12);
 }
 
@@ -349,6 +370,7 @@ fn a_wrong_byte_costs_one_record_at_most() {
             received_unix_ns: number,
             peer: "192.0.2.1:5".parse().unwrap(),
             listener: 0,
+            continued: false,
             payload: &payload,
         };
         let at = bytes.len();

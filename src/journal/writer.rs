@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::disk::{Disk, Done, SLOTS, Write};
 use super::format::{HEADER_BYTES, Header, Record, record_bytes};
+use super::progress::{Committed, Event, Run, WriterCounts};
 use super::segment::path_of;
 
 /// Bytes of one buffer. Must hold the largest record; a write is at most as long.
@@ -37,28 +38,6 @@ pub struct WriterSpec {
     pub segment_age: Duration,
 }
 
-/// What became of the datagrams so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WriterCounts {
-    /// On disk: fdatasync(2) has returned.
-    pub committed: u64,
-    /// Given up.
-    pub undelivered: u64,
-    /// On the way.
-    pub pending: u64,
-}
-
-/// What the writer has to tell others.
-#[derive(Debug)]
-pub enum Event {
-    /// A segment is complete and all of it is committed: it can be sealed.
-    Complete(PathBuf),
-    /// The disk failed; so many datagrams were given up.
-    Failed(io::Error, u64),
-    /// The disk takes records again.
-    Resumed,
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 struct Buffer {
     fill: usize,
@@ -73,6 +52,9 @@ struct Open {
     header: Header,
     /// Where the next record goes.
     offset: u64,
+    /// Of datagrams that are whole: how many, and their records.
+    datagrams: u64,
+    records: u64,
     /// Up to where it is committed.
     committed: u64,
     begun: Instant,
@@ -88,8 +70,8 @@ struct Group {
     appended: u64,
     /// Writes that had been begun by then.
     writes: u64,
-    /// The segment's offset by then.
-    offset: u64,
+    /// What its segment holds by then.
+    holds: Committed,
     syncing: bool,
 }
 
@@ -131,6 +113,7 @@ pub(super) struct Writer<D> {
     /// Nothing was committed since the disk failed.
     ailing: bool,
     events: Vec<Event>,
+    runs: VecDeque<Run>,
     done: Vec<Done>,
     outside: Outside,
 }
@@ -166,6 +149,7 @@ impl<D: Disk> Writer<D> {
             failed_at: None,
             ailing: false,
             events: Vec::new(),
+            runs: VecDeque::new(),
             done: Vec::new(),
             outside,
         }
@@ -182,6 +166,11 @@ impl<D: Disk> Writer<D> {
     /// What has happened since the last call.
     pub(super) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// What became of datagrams since the last call, in the order they came.
+    pub(super) fn take_runs(&mut self) -> VecDeque<Run> {
+        std::mem::take(&mut self.runs)
     }
 
     /// Appends a record of the datagram at hand.
@@ -203,15 +192,24 @@ impl<D: Disk> Writer<D> {
             }
             None => {
                 self.appended += 1;
+                if let Some(open) = &mut self.segments[self.slot] {
+                    open.datagrams += 1;
+                    open.records += records;
+                }
                 let offset = self.offset();
                 self.since.get_or_insert((now, offset));
             }
-            Some(Refused::Resting) => self.undelivered += 1,
+            Some(Refused::Resting) => self.give_up(1),
             Some(Refused::Failed(error)) => {
-                self.undelivered += 1;
                 self.fail(error, now);
+                self.give_up(1);
             }
         }
+    }
+
+    fn give_up(&mut self, datagrams: u64) {
+        self.undelivered += datagrams;
+        Run::note(&mut self.runs, Run { datagrams, lost: true });
     }
 
     fn offset(&self) -> u64 {
@@ -228,7 +226,8 @@ impl<D: Disk> Writer<D> {
                 && open.offset > HEADER_BYTES as u64
                 || now.duration_since(open.begun) >= self.spec.segment_age
         };
-        if self.segments[self.slot].as_ref().is_some_and(full) {
+        // A datagram's records are all in one segment, even if that gets a little larger by them.
+        if self.records == 0 && self.segments[self.slot].as_ref().is_some_and(full) {
             self.rotate()?;
         }
         if self.segments[self.slot].is_none() {
@@ -238,6 +237,7 @@ impl<D: Disk> Writer<D> {
         let Some(open) = &mut self.segments[self.slot] else { return Err(Refused::Resting) };
         let buffer = &mut self.buffers[self.current];
         let room = &mut self.disk.buffer(self.current)[buffer.fill..buffer.fill + bytes];
+        let record = Record { continued: self.records > 0, ..*record };
         record.encode(room, open.header.salt, open.offset);
         buffer.fill += bytes;
         open.offset += bytes as u64;
@@ -261,6 +261,8 @@ impl<D: Disk> Writer<D> {
             path,
             header,
             offset: HEADER_BYTES as u64,
+            datagrams: 0,
+            records: 0,
             committed: 0,
             begun: now,
             closing: false,
@@ -327,14 +329,19 @@ impl<D: Disk> Writer<D> {
     fn close_group(&mut self) -> Result<(), Refused> {
         self.since = None;
         let Some(open) = &self.segments[self.slot] else { return Ok(()) };
-        let offset = open.offset;
+        let holds = Committed {
+            sequence: open.header.sequence,
+            offset: open.offset,
+            records: open.records,
+            datagrams: open.datagrams,
+        };
         let last = self.groups.back().map_or(self.committed, |group| group.appended);
-        if last == self.appended && !open.closing && offset == open.committed {
+        if last == self.appended && !open.closing && open.offset == open.committed {
             return Ok(());
         }
         self.submit_current()?;
         let (slot, appended, writes) = (self.slot, self.appended, self.writes_begun);
-        self.groups.push_back(Group { slot, appended, writes, offset, syncing: false });
+        self.groups.push_back(Group { slot, appended, writes, holds, syncing: false });
         Ok(())
     }
 
@@ -426,10 +433,13 @@ impl<D: Disk> Writer<D> {
             self.events.push(Event::Resumed);
         }
         while let Some(group) = self.groups.pop_front_if(|group| group.syncing) {
+            let datagrams = group.appended - self.committed;
+            Run::note(&mut self.runs, Run { datagrams, lost: false });
             self.committed = group.appended;
             if let Some(open) = &mut self.segments[slot] {
-                open.committed = group.offset;
+                open.committed = group.holds.offset;
             }
+            self.events.push(Event::Committed(group.holds));
         }
         // A group still queued would be taken for one of the segment that gets the slot next.
         let queued = self.groups.iter().any(|group| group.slot == slot);
@@ -437,7 +447,7 @@ impl<D: Disk> Writer<D> {
         if self.segments[slot].as_ref().is_some_and(complete)
             && let Some(open) = self.segments[slot].take()
         {
-            self.events.push(Event::Complete(open.path));
+            self.events.push(Event::Complete(open.header.sequence, open.path));
         }
     }
 
@@ -463,7 +473,7 @@ impl<D: Disk> Writer<D> {
         done.clear();
         self.done = done;
         let lost = self.appended - self.committed;
-        self.undelivered += lost;
+        self.give_up(lost);
         self.appended = self.committed;
         self.groups.clear();
         self.writes.clear();
@@ -475,7 +485,7 @@ impl<D: Disk> Writer<D> {
             // What cannot be cut now is cut when the journal is opened again.
             let cut = self.disk.truncate(slot, open.committed);
             if cut.is_ok() && open.committed > 0 {
-                self.events.push(Event::Complete(open.path));
+                self.events.push(Event::Complete(open.header.sequence, open.path));
             } else if cut.is_ok() {
                 // Nothing in it; if it stays, the next start removes it.
                 let _ = std::fs::remove_file(&open.path);

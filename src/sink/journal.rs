@@ -2,65 +2,36 @@
 
 use std::time::Instant;
 
-use crate::datapath::batch::Batch;
-use crate::datapath::reply::Replies;
-use crate::datapath::worker::{Handler, Outcome};
-use crate::decode::intake::Intake;
+use super::landing::Sink;
+use crate::datapath::batch::Datagram;
 use crate::journal::format::Record;
 use crate::journal::open::Pen;
+use crate::journal::progress::Run;
 
-/// Writes one worker's records.
-#[derive(Debug)]
-pub struct JournalHandler {
-    intake: Intake,
-    pen: Pen,
-}
-
-impl JournalHandler {
-    /// With one worker's decoders and its end of the journal. The engine should be given an
-    /// [idle tick](crate::Builder::idle_tick) of the commit interval.
-    #[must_use]
-    pub fn new(intake: Intake, pen: Pen) -> Self {
-        Self { intake, pen }
-    }
-}
-
-impl Handler for JournalHandler {
-    fn handle(&mut self, batch: &Batch, _: &mut Replies) {
-        let now = Instant::now();
-        for datagram in batch {
-            let pen = &mut self.pen;
-            let stands = self.intake.take(&datagram, |payload| {
-                let record = Record {
-                    received_unix_ns: datagram.unix_time_ns(),
-                    peer: datagram.peer(),
-                    listener: u16::try_from(datagram.listener()).unwrap_or(u16::MAX),
-                    payload,
-                };
-                pen.push(&record, now);
-            });
-            if stands {
-                pen.end_datagram(now);
-            }
-        }
-        self.pen.pump(now);
+/// An engine whose workers write to a journal should be given an [idle tick](crate::Builder::idle_tick)
+/// of the commit interval.
+impl Sink for Pen {
+    fn record(&mut self, datagram: &Datagram<'_>, record: &[u8], now: Instant) {
+        let record = Record {
+            received_unix_ns: datagram.unix_time_ns(),
+            peer: datagram.peer(),
+            listener: u16::try_from(datagram.listener()).unwrap_or(u16::MAX),
+            // The pen knows.
+            continued: false,
+            payload: record,
+        };
+        self.push(&record, now);
     }
 
-    fn outcome(&self, _: u64) -> Outcome {
-        let counts = self.pen.counts();
-        Outcome {
-            delivered: counts.committed,
-            undelivered: counts.undelivered,
-            pending: counts.pending,
-            ..self.intake.outcome()
-        }
+    fn end_datagram(&mut self, now: Instant) {
+        Self::end_datagram(self, now);
     }
 
-    fn on_idle(&mut self) {
-        self.pen.pump(Instant::now());
+    fn pump(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
+        Self::pump(self, now, tell);
     }
 
-    fn finish(&mut self) {
-        self.pen.finish(Instant::now());
+    fn finish(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
+        Self::finish(self, now, tell);
     }
 }

@@ -1,25 +1,27 @@
-//! Standard output, or any other writer: one line a datagram.
+//! Standard output, or any other writer: one line a record.
 //!
 //! Each worker formats a batch into its own buffer and writes it under one lock, so lines of two
 //! workers never interleave and appear as soon as their batch was handled. When the writer fails (its
 //! reader went away), that and everything after is undelivered, and [`Stdout`] becomes readable.
 
+use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::Serialize;
 
 use super::escape;
 use super::json::{self, Payload};
+use super::landing::Sink;
 use super::rfc3339::Rfc3339;
-use crate::datapath::batch::{Batch, Datagram};
-use crate::datapath::reply::Replies;
-use crate::datapath::worker::{Handler, Outcome};
-use crate::decode::intake::{Formats, Intake};
+use crate::datapath::batch::Datagram;
+use crate::journal::progress::Run;
 
 /// How a datagram is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +45,6 @@ const WRITE_BYTES: usize = 64 << 10;
 pub struct Stdout<W> {
     shared: Arc<Shared<W>>,
     format: Format,
-    decoding: Formats,
 }
 
 #[derive(Debug)]
@@ -69,27 +70,18 @@ impl<W: Write + Send> Stdout<W> {
         let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let door = Mutex::new(Door { writer, failure: None });
         let shared = Shared { door, failed: AtomicBool::new(false), event };
-        Ok(Self { shared: Arc::new(shared), format, decoding: Formats::raw() })
+        Ok(Self { shared: Arc::new(shared), format })
     }
 
-    /// Writes a line a record instead of one a datagram.
+    /// One worker's end.
     #[must_use]
-    pub fn decoding(mut self, formats: Formats) -> Self {
-        self.decoding = formats;
-        self
-    }
-
-    /// A handler for one worker.
-    #[must_use]
-    pub fn handler(&self) -> StdoutHandler<W> {
-        StdoutHandler {
+    pub fn printer(&self) -> Printer<W> {
+        Printer {
             shared: Arc::clone(&self.shared),
             format: self.format,
-            intake: self.decoding.intake(),
             lines: Vec::with_capacity(WRITE_BYTES),
             ends: Vec::new(),
-            delivered: 0,
-            undelivered: 0,
+            runs: VecDeque::new(),
         }
     }
 
@@ -154,50 +146,47 @@ impl<W: Write> Shared<W> {
     }
 }
 
-/// Writes one worker's datagrams; made by [`Stdout::handler`].
+/// One worker's end; made by [`Stdout::printer`].
 #[derive(Debug)]
-pub struct StdoutHandler<W> {
+pub struct Printer<W> {
     shared: Arc<Shared<W>>,
     format: Format,
-    intake: Intake,
     lines: Vec<u8>,
     /// Where the lines of each datagram end in `lines`.
     ends: Vec<usize>,
-    delivered: u64,
-    undelivered: u64,
+    /// What became of datagrams, until it is told.
+    runs: VecDeque<Run>,
 }
 
-impl<W: Write + Send> Handler for StdoutHandler<W> {
-    fn handle(&mut self, batch: &Batch, _: &mut Replies) {
-        if self.shared.failed.load(Ordering::Acquire) {
-            self.undelivered += batch.len();
-            return;
+impl<W: Write + Send + Debug> Sink for Printer<W> {
+    fn record(&mut self, datagram: &Datagram<'_>, record: &[u8], _: Instant) {
+        if !self.shared.failed.load(Ordering::Acquire) {
+            write_line(&mut self.lines, self.format, datagram, record);
         }
-        for datagram in batch {
-            if self.lines.len() >= WRITE_BYTES {
-                self.write_out();
-            }
-            let (lines, format) = (&mut self.lines, self.format);
-            let line = |record| write_line(lines, format, &datagram, record);
-            if self.intake.take(&datagram, line) {
-                self.ends.push(self.lines.len());
-            }
+    }
+
+    fn end_datagram(&mut self, _: Instant) {
+        // After a failure it ends where nothing was written, so it does not count as written.
+        let nothing = usize::from(self.shared.failed.load(Ordering::Acquire));
+        self.ends.push(self.lines.len() + nothing);
+        if self.lines.len() >= WRITE_BYTES {
+            self.write_out();
         }
+    }
+
+    fn pump(&mut self, _: Instant, tell: &mut dyn FnMut(Run)) {
         self.write_out();
-    }
-
-    fn outcome(&self, _: u64) -> Outcome {
-        let (delivered, undelivered) = (self.delivered, self.undelivered);
-        Outcome { delivered, undelivered, ..self.intake.outcome() }
+        self.runs.drain(..).for_each(tell);
     }
 }
 
-impl<W: Write> StdoutHandler<W> {
+impl<W: Write> Printer<W> {
     fn write_out(&mut self) {
         let written = self.shared.write(&self.lines);
-        let whole = self.ends.partition_point(|end| *end <= written);
-        self.delivered += whole as u64;
-        self.undelivered += (self.ends.len() - whole) as u64;
+        let whole = self.ends.partition_point(|end| *end <= written) as u64;
+        Run::note(&mut self.runs, Run { datagrams: whole, lost: false });
+        let lost = self.ends.len() as u64 - whole;
+        Run::note(&mut self.runs, Run { datagrams: lost, lost: true });
         self.lines.clear();
         self.ends.clear();
     }
@@ -250,9 +239,13 @@ fn write_json(out: &mut Vec<u8>, datagram: &Datagram<'_>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::batch::Frame;
+    use crate::datapath::batch::{Batch, Frame};
     use crate::datapath::headers::Headers;
     use crate::datapath::pool::Pool;
+    use crate::datapath::reply::Replies;
+    use crate::datapath::worker::{Handler, Outcome};
+    use crate::decode::intake::Formats;
+    use crate::sink::landing::Landing;
     use proptest::prelude::*;
 
     /// Takes `room` bytes, then its reader is gone.
@@ -301,9 +294,13 @@ mod tests {
         Replies::new(pool, Vec::new(), false)
     }
 
+    fn handler(sink: &Stdout<Pipe>) -> Landing {
+        Landing::new(Formats::raw().intake(), vec![Box::new(sink.printer())])
+    }
+
     fn written(format: Format, room: usize, payloads: &[&[u8]]) -> (String, Outcome, bool) {
         let sink = Stdout::new(Pipe { taken: Vec::new(), room }, format).unwrap();
-        let mut handler = sink.handler();
+        let mut handler = handler(&sink);
         handler.handle(&batch(payloads), &mut no_replies());
         let text = String::from_utf8(sink.shared.door().writer.taken.clone()).unwrap();
         (text, handler.outcome(payloads.len() as u64), sink.failure().is_some())
@@ -342,7 +339,7 @@ mod tests {
     #[test]
     fn after_a_failure_nothing_is_tried_and_everything_counted() {
         let sink = Stdout::new(Pipe { taken: Vec::new(), room: 0 }, Format::Text).unwrap();
-        let (mut first, mut second) = (sink.handler(), sink.handler());
+        let (mut first, mut second) = (handler(&sink), handler(&sink));
         first.handle(&batch(&[b"a", b"b"]), &mut no_replies());
         second.handle(&batch(&[b"c"]), &mut no_replies());
         assert_eq!(first.outcome(2).undelivered + second.outcome(1).undelivered, 3);
@@ -361,7 +358,7 @@ mod tests {
         ) {
             let slices: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
             let sink = Stdout::new(Pipe { taken: Vec::new(), room }, format).unwrap();
-            let mut handler = sink.handler();
+            let mut handler = handler(&sink);
             handler.handle(&batch(&slices), &mut no_replies());
             let taken = sink.shared.door().writer.taken.clone();
             let outcome = handler.outcome(0);

@@ -17,7 +17,7 @@ use ringest::journal::reader::{Next, Reader};
 use ringest::journal::seal::is_intact;
 use ringest::journal::segment;
 use ringest::journal::writer::WriterSpec;
-use ringest::sink::journal::JournalHandler;
+use ringest::sink::landing::Landing;
 use ringest::{BackendChoice, Engine};
 
 use crate::network::run;
@@ -62,7 +62,7 @@ fn start(journal: &Journal) -> Engine {
         .listen("127.0.0.1:0".parse::<SocketAddr>().unwrap())
         .reply_bytes(0)
         .idle_tick(Duration::from_millis(5))
-        .start(|worker| JournalHandler::new(formats.intake(), journal.pen(worker, 1)))
+        .start(|worker| Landing::new(formats.intake(), vec![Box::new(journal.pen(worker, 1))]))
         .unwrap()
 }
 
