@@ -70,6 +70,8 @@ pub mod decode;
 pub mod journal;
 /// Where datagrams go: one file per destination.
 pub mod sink;
+/// From the journal to a broker: shippers and their carriers.
+pub mod ship;
 /// Datagrams to send: the load generator.
 pub mod load;
 /// Datagrams to peers, one by one, and what is heard of them.
