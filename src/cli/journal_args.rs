@@ -82,7 +82,9 @@ impl JournalArgs {
             retention: Retention {
                 bytes: self.retain_bytes.map(|bytes| bytes as u64),
                 age: self.retain_age,
+                ..Retention::default()
             },
+            readers: Vec::new(),
         })
         .map_err(|error| Failure::Failed(error.to_string()))?;
         if !quiet {

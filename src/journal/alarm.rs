@@ -1,6 +1,7 @@
 //! What the journal has to say while it runs, at most once a minute: a disk that is full fails a
 //! thousand times a second.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ struct State {
     /// A failure was told, and no end of it.
     told_failure: bool,
     waiting: Vec<String>,
+    /// When other troubles were last told, by their names.
+    repeated: BTreeMap<String, Instant>,
 }
 
 impl Alarms {
@@ -31,6 +34,16 @@ impl Alarms {
     /// Says something that is no repetition.
     pub(super) fn say(&self, text: &str) {
         self.state().waiting.push(text.to_owned());
+    }
+
+    /// Says something that may be the same again in a moment; `name` tells what is the same.
+    pub(crate) fn repeated(&self, name: &str, text: &str) {
+        let mut state = self.state();
+        if state.repeated.get(name).is_some_and(|at| at.elapsed() < EVERY) {
+            return;
+        }
+        state.repeated.insert(name.to_owned(), Instant::now());
+        state.waiting.push(text.to_owned());
     }
 
     /// The disk failed, and `lost` datagrams were given up for it.
@@ -82,6 +95,9 @@ mod tests {
         alarms.resumed();
         alarms.resumed();
         assert_eq!(alarms.take(), ["the journal is written again"]);
+        (0..3).for_each(|_| alarms.repeated("a", "one"));
+        alarms.repeated("b", "two");
+        assert_eq!(alarms.take(), ["one", "two"]);
         alarms.failed(&error, 1);
         assert!(alarms.take()[0].contains("2998 datagrams"), "those not told of before, too");
     }

@@ -1,66 +1,122 @@
 //! The thread that seals complete segments and lets old ones go, beside the workers.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::alarm::Alarms;
 use super::seal::seal;
-use super::segment;
+use super::segment::{self, SegmentFile};
+use super::shelf::Shelf;
 
-/// How long segments are kept.
+/// How long segments are kept. What a shipper has not sent is kept in any case, up to `spool_bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// The oldest sealed segments go when all together are larger.
     pub bytes: Option<u64>,
     /// A sealed segment goes when it is older.
     pub age: Option<Duration>,
+    /// A sealed segment goes as soon as everybody it is carried on to has it.
+    pub only_unsent: bool,
+    /// The oldest go although they were not sent, when those that were not are larger all together.
+    pub spool_bytes: Option<u64>,
 }
 
-/// Seals what is complete until nobody can send any more.
-pub(super) fn run(dir: &Path, complete: &Receiver<PathBuf>, retention: Retention, alarms: &Alarms) {
-    for path in complete {
-        if let Err(error) = seal(&path) {
-            // It stays readable as it is; the next start tries again.
-            alarms.say(&format!("cannot seal {}: {error}", path.display()));
-        }
-        let_go(dir, retention, alarms);
-    }
+/// How often to look whether something may go: too short and the directory is read for nothing, too long
+/// and what was sent takes up room.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What the janitor needs for its rounds.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    pub(super) dir: PathBuf,
+    pub(super) retention: Retention,
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) alarms: Arc<Alarms>,
 }
 
-/// Removes the oldest complete segments that retention does not keep. A worker's newest one is never
-/// removed: it may be written to.
-pub(super) fn let_go(dir: &Path, retention: Retention, alarms: &Alarms) {
-    if retention == Retention::default() {
-        return;
-    }
-    let Ok(segments) = segment::list(dir) else { return };
-    let mut total: u64 = segments.iter().map(|segment| segment.bytes).sum();
-    let mut old = Vec::new();
-    for (index, one) in segments.iter().enumerate() {
-        let newest = segments.get(index + 1).is_none_or(|next| next.worker != one.worker);
-        let written = fs::metadata(&one.path).and_then(|facts| facts.modified());
-        if let (false, Ok(written)) = (newest, written) {
-            old.push((written, one));
-        }
-    }
-    old.sort_by_key(|(written, _)| *written);
-    let now = SystemTime::now();
-    for (written, one) in old {
-        let age = now.duration_since(written).unwrap_or_default();
-        let too_old = retention.age.is_some_and(|kept| age > kept);
-        let too_large = retention.bytes.is_some_and(|kept| total > kept);
-        if !too_old && !too_large {
-            continue;
-        }
-        match fs::remove_file(&one.path) {
-            Ok(()) => total -= one.bytes,
-            Err(error) => {
-                alarms.say(&format!("cannot remove {}: {error}", one.path.display()));
-                return;
+impl Rounds {
+    /// Seals what is complete until nobody can send any more.
+    pub(super) fn run(&self, complete: &Receiver<PathBuf>) {
+        let mut changes = None;
+        loop {
+            // Nothing has been committed or sent since: only age can have changed anything.
+            let now = Some(self.shelf.changes());
+            if changes != now || self.retention.age.is_some() {
+                self.let_go();
+            }
+            changes = now;
+            match complete.recv_timeout(EVERY) {
+                Ok(path) => self.seal(&path),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.let_go();
+    }
+
+    fn seal(&self, path: &PathBuf) {
+        if let Err(error) = seal(path) {
+            // It stays readable as it is; the next start tries again.
+            self.alarms.say(&format!("cannot seal {}: {error}", path.display()));
+        }
+    }
+
+    /// Removes complete segments that retention does not keep, the oldest first. A worker's newest one is
+    /// never removed: its number must be remembered.
+    fn let_go(&self) {
+        let Retention { bytes, age, only_unsent, spool_bytes } = self.retention;
+        if self.retention == Retention::default() {
+            return;
+        }
+        let Ok(segments) = segment::list(&self.dir) else { return };
+        let mut total: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let mut old = Vec::new();
+        let mut unsent_bytes = 0;
+        for (index, one) in segments.iter().enumerate() {
+            let (complete, unsent) = self.shelf.is_free(one.worker, one.sequence);
+            unsent_bytes += if unsent { one.bytes } else { 0 };
+            let newest = segments.get(index + 1).is_none_or(|next| next.worker != one.worker);
+            let written = fs::metadata(&one.path).and_then(|facts| facts.modified());
+            if let (true, false, Ok(written)) = (complete, newest, written) {
+                old.push((written, one, unsent));
+            }
+        }
+        old.sort_by_key(|(written, ..)| *written);
+        let now = SystemTime::now();
+        for (written, one, unsent) in old {
+            let too_old =
+                age.is_some_and(|kept| now.duration_since(written).unwrap_or_default() > kept);
+            let too_large = bytes.is_some_and(|kept| total > kept);
+            let spool_full = unsent && spool_bytes.is_some_and(|kept| unsent_bytes > kept);
+            let kept_until_sent = unsent && !spool_full;
+            if kept_until_sent || !(spool_full || too_old || too_large || only_unsent) {
+                continue;
+            }
+            if !self.remove(one, unsent) {
+                return;
+            }
+            total -= one.bytes;
+            unsent_bytes -= if unsent { one.bytes } else { 0 };
+        }
+    }
+
+    fn remove(&self, one: &SegmentFile, unsent: bool) -> bool {
+        if let Err(error) = fs::remove_file(&one.path) {
+            self.alarms.say(&format!("cannot remove {}: {error}", one.path.display()));
+            return false;
+        }
+        self.shelf.removed(one.worker, one.sequence);
+        if unsent {
+            self.alarms.repeated(
+                "spool",
+                "the spool is full (--spool-bytes): the oldest records go unsent, and are counted as \
+                 undelivered",
+            );
+        }
+        true
     }
 }

@@ -15,6 +15,7 @@ pub mod segment;
 pub mod open;
 pub mod writer;
 pub mod progress;
+pub mod shelf;
 mod disk;
 mod uring;
 pub mod alarm;

@@ -1,8 +1,9 @@
 //! A journal that is written to: opened, repaired, one writer a worker, sealed behind them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -13,11 +14,12 @@ use nix::fcntl::{Flock, FlockArg};
 use super::alarm::Alarms;
 use super::disk::Plain;
 use super::format::Record;
-use super::janitor::{self, Retention};
-use super::progress::{Event, Run, WriterCounts};
-use super::reader::ReadError;
+use super::janitor::{Retention, Rounds};
+use super::progress::{Committed, Event, Run, WriterCounts};
+use super::reader::{ReadError, Reader};
 use super::seal::{Survey, seal};
 use super::segment::{self, SegmentFile};
+use super::shelf::{Position, Shelf};
 use super::uring::Uring;
 use super::writer::{BUFFER_BYTES, Outside, Writer, WriterSpec};
 use crate::control::engine::hire;
@@ -35,6 +37,9 @@ pub struct JournalSpec {
     pub buffer_bytes: usize,
     /// How long segments are kept.
     pub retention: Retention,
+    /// Those who carry on what it holds, and how far each had come; they are the readers of its
+    /// [shelf](Journal::shelf), in this order.
+    pub readers: Vec<BTreeMap<u16, Position>>,
 }
 
 /// Why a journal cannot be had.
@@ -78,9 +83,9 @@ pub struct Repaired {
 #[derive(Debug)]
 pub struct Journal {
     spec: JournalSpec,
-    segments: Vec<SegmentFile>,
     repaired: Vec<Repaired>,
     alarms: Arc<Alarms>,
+    shelf: Arc<Shelf>,
     complete: Sender<PathBuf>,
     janitor: JoinHandle<()>,
     /// Held as long as it is open.
@@ -108,15 +113,19 @@ impl Journal {
         };
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
         let repaired = repair(&found).map_err(fail("repair"))?;
-        let segments = segment::list(&spec.dir).map_err(fail("readdir"))?;
+        let shelf = Arc::new(Shelf::default());
+        spec.readers.iter().for_each(|positions| shelf.register(positions.clone()));
+        put_up(&shelf, &segment::list(&spec.dir).map_err(fail("readdir"))?);
         let alarms = Arc::new(Alarms::default());
         let (complete, inbox) = unbounded();
-        let (dir, retention, told) = (spec.dir.clone(), spec.retention, Arc::clone(&alarms));
-        let janitor = hire("ringest-journal".to_owned(), None, move || {
-            janitor::let_go(&dir, retention, &told);
-            janitor::run(&dir, &inbox, retention, &told);
-        })?;
-        Ok(Self { spec, segments, repaired, alarms, complete, janitor, _lock: lock })
+        let rounds = Rounds {
+            dir: spec.dir.clone(),
+            retention: spec.retention,
+            shelf: Arc::clone(&shelf),
+            alarms: Arc::clone(&alarms),
+        };
+        let janitor = hire("ringest-journal".to_owned(), None, move || rounds.run(&inbox))?;
+        Ok(Self { spec, repaired, alarms, shelf, complete, janitor, _lock: lock })
     }
 
     /// What had to be repaired.
@@ -131,13 +140,25 @@ impl Journal {
         &self.alarms
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.spec.dir
+    }
+
+    /// What it holds, for those who carry it on.
+    #[must_use]
+    pub fn shelf(&self) -> &Arc<Shelf> {
+        &self.shelf
+    }
+
     /// The end that worker `index` of `workers` writes to.
     #[must_use]
     pub fn pen(&self, index: usize, workers: usize) -> Pen {
         let buffers = (self.spec.buffer_bytes / BUFFER_BYTES / workers.max(1)).clamp(2, 1024);
         let memory = vec![vec![0; BUFFER_BYTES].into_boxed_slice(); buffers];
         let worker = u16::try_from(index).unwrap_or(u16::MAX);
-        let sequence = segment::next_sequence(&self.segments, worker);
+        let sequence = self.shelf.last_sequence(worker) + 1;
         let place = (self.spec.dir.as_path(), worker, sequence);
         let outside = Outside { salt, now_unix_ns };
         let writer = match Uring::new(memory) {
@@ -159,7 +180,13 @@ impl Journal {
                 )))
             }
         };
-        Pen { writer, complete: self.complete.clone(), alarms: Arc::clone(&self.alarms) }
+        Pen {
+            writer,
+            worker,
+            complete: self.complete.clone(),
+            alarms: Arc::clone(&self.alarms),
+            shelf: Arc::clone(&self.shelf),
+        }
     }
 
     /// Waits until all that was written is sealed. The pens must have been dropped.
@@ -174,8 +201,7 @@ impl Journal {
 fn repair(segments: &[SegmentFile]) -> io::Result<Vec<Repaired>> {
     let mut repaired = Vec::new();
     for one in segments {
-        let sealed =
-            matches!(super::reader::Reader::open(&one.path), Ok(r) if r.footer().is_some());
+        let sealed = matches!(Reader::open(&one.path), Ok(r) if r.footer().is_some());
         if sealed {
             continue;
         }
@@ -203,6 +229,17 @@ fn repair(segments: &[SegmentFile]) -> io::Result<Vec<Repaired>> {
     Ok(repaired)
 }
 
+/// Puts up what earlier processes left. What cannot be read now is nobody's to carry on.
+fn put_up(shelf: &Shelf, segments: &[SegmentFile]) {
+    for one in segments {
+        let Ok(reader) = Reader::open(&one.path) else { continue };
+        let Some(footer) = reader.footer() else { continue };
+        let (offset, records) = (footer.data_end, footer.records);
+        let holds = Committed { sequence: one.sequence, offset, records, datagrams: 0 };
+        shelf.put(one.worker, holds);
+    }
+}
+
 /// What nobody outside can know: std's hasher keys come from the kernel's random source.
 fn salt() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
@@ -223,8 +260,10 @@ enum AnyWriter {
 #[derive(Debug)]
 pub struct Pen {
     writer: AnyWriter,
+    worker: u16,
     complete: Sender<PathBuf>,
     alarms: Arc<Alarms>,
+    shelf: Arc<Shelf>,
 }
 
 /// Does the same to either writer.
@@ -255,7 +294,13 @@ impl Pen {
         self.tell(tell);
     }
 
-    /// Commits everything, and waits for it.
+    /// Commits everything there is, and waits for it; more may follow.
+    pub fn commit(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
+        with_writer!(self, writer => writer.commit(now));
+        self.tell(tell);
+    }
+
+    /// Commits everything, and waits for it: the last segment is complete then.
     pub fn finish(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
         with_writer!(self, writer => writer.finish(now));
         self.tell(tell);
@@ -275,8 +320,11 @@ impl Pen {
         for event in with_writer!(self, writer => writer.take_events()) {
             match event {
                 // The journal holds the other end until it is closed.
-                Event::Committed(_) => {}
-                Event::Complete(_, path) => drop(self.complete.send(path)),
+                Event::Committed(holds) => self.shelf.committed(self.worker, holds),
+                Event::Complete(sequence, path) => {
+                    self.shelf.complete(self.worker, sequence);
+                    drop(self.complete.send(path));
+                }
                 Event::Failed(error, lost) => self.alarms.failed(&error, lost),
                 Event::Resumed => self.alarms.resumed(),
             }

@@ -57,13 +57,6 @@ pub fn list(dir: &Path) -> io::Result<Vec<SegmentFile>> {
     Ok(found)
 }
 
-/// The number after the last one of this worker.
-#[must_use]
-pub fn next_sequence(segments: &[SegmentFile], worker: u16) -> u64 {
-    let own = segments.iter().filter(|segment| segment.worker == worker);
-    own.map(|segment| segment.sequence).max().unwrap_or(0) + 1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

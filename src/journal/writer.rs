@@ -359,10 +359,15 @@ impl<D: Disk> Writer<D> {
 
     /// Commits everything, and waits for it: no record will follow.
     pub(super) fn finish(&mut self, now: Instant) {
+        if let Some(open) = &mut self.segments[self.slot] {
+            open.closing = true;
+        }
+        self.commit(now);
+    }
+
+    /// Commits everything there is, and waits for it.
+    pub(super) fn commit(&mut self, now: Instant) {
         let mut finish = || -> Result<(), Refused> {
-            if let Some(open) = &mut self.segments[self.slot] {
-                open.closing = true;
-            }
             self.close_group()?;
             while !self.groups.is_empty() {
                 self.progress(true)?;

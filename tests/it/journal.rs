@@ -52,6 +52,7 @@ fn open(dir: &Path) -> Journal {
         },
         buffer_bytes: 4 << 20,
         retention: Retention::default(),
+        readers: Vec::new(),
     })
     .unwrap()
 }
@@ -292,6 +293,7 @@ fn two_writers_do_not_share_a_journal() {
         },
         buffer_bytes: 0,
         retention: Retention::default(),
+        readers: Vec::new(),
     };
     let refused = Journal::open(spec.clone()).unwrap_err().to_string();
     assert!(refused.contains("another process writes it"), "{refused}");

@@ -1,0 +1,278 @@
+//! What a journal holds at the moment, and how far those who read it for others have come: the writers
+//! put up what is committed, shippers take it from there, the janitor sees what may go.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::progress::Committed;
+
+/// One segment, as far as it is committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// What is on disk of it.
+    pub holds: Committed,
+    /// Written by this process: its datagrams are in the ledger.
+    pub own: bool,
+    /// Nothing more will be committed to it.
+    pub complete: bool,
+    /// Retention took it before everybody had read it.
+    pub gone: bool,
+}
+
+/// Up to where a reader has come in a worker's segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// In which segment; those before it are passed.
+    pub sequence: u64,
+    /// Where the next record begins; 0: at the first.
+    pub offset: u64,
+    /// Records before that.
+    pub records: u64,
+    /// Datagrams before that.
+    pub datagrams: u64,
+}
+
+/// What somebody has not read yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Records that are committed.
+    pub records: u64,
+    /// Their bytes on disk, with what frames them.
+    pub bytes: u64,
+}
+
+/// See the module's description. Shared by writers, shippers, the janitor and whoever prints.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rows: BTreeMap<u16, VecDeque<Volume>>,
+    /// By reader, by worker.
+    positions: Vec<BTreeMap<u16, Position>>,
+    changes: u64,
+}
+
+impl Shelf {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, what: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        what(&mut state);
+        state.changes += 1;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Puts up a segment of an earlier process. Those of a worker in their order.
+    pub(super) fn put(&self, worker: u16, holds: Committed) {
+        let volume = Volume { holds, own: false, complete: true, gone: false };
+        self.change(|state| state.rows.entry(worker).or_default().push_back(volume));
+    }
+
+    /// More of a segment of this process is committed.
+    pub(super) fn committed(&self, worker: u16, holds: Committed) {
+        self.change(|state| match state.volume(worker, holds.sequence) {
+            Some(volume) => volume.holds = holds,
+            None => {
+                let volume = Volume { holds, own: true, complete: false, gone: false };
+                state.rows.entry(worker).or_default().push_back(volume);
+            }
+        });
+    }
+
+    /// Nothing more will be committed to a segment.
+    pub(super) fn complete(&self, worker: u16, sequence: u64) {
+        self.change(|state| {
+            if let Some(volume) = state.volume(worker, sequence) {
+                volume.complete = true;
+            }
+        });
+    }
+
+    /// A segment was removed; if somebody still needs it, that is to be found here.
+    pub(super) fn removed(&self, worker: u16, sequence: u64) {
+        self.change(|state| {
+            let needed = state.is_unread(worker, sequence);
+            let Some(row) = state.rows.get_mut(&worker) else { return };
+            match row.iter_mut().find(|volume| volume.holds.sequence == sequence) {
+                Some(volume) if needed => volume.gone = true,
+                _ => row.retain(|volume| volume.holds.sequence != sequence),
+            }
+        });
+    }
+
+    /// Whether a segment is complete, and whether a reader still needs it.
+    pub(super) fn is_free(&self, worker: u16, sequence: u64) -> (bool, bool) {
+        let mut state = self.state();
+        let complete = state.volume(worker, sequence).is_none_or(|volume| volume.complete);
+        (complete, state.is_unread(worker, sequence))
+    }
+
+    /// The highest number a segment of this worker has had, as far as anybody remembers.
+    pub(super) fn last_sequence(&self, worker: u16) -> u64 {
+        let state = self.state();
+        let row = state.rows.get(&worker).and_then(|row| row.back());
+        let read = state.positions.iter().filter_map(|positions| positions.get(&worker));
+        let read = read.map(|position| position.sequence).max().unwrap_or(0);
+        row.map_or(0, |volume| volume.holds.sequence).max(read)
+    }
+
+    /// Adds a reader that has come so far. Readers are numbered from 0 up.
+    pub(super) fn register(&self, positions: BTreeMap<u16, Position>) {
+        self.state().positions.push(positions);
+    }
+
+    /// A reader needs nothing before these positions any more.
+    pub fn passed(&self, reader: usize, positions: &BTreeMap<u16, Position>) {
+        let mut state = self.state();
+        if let Some(own) = state.positions.get_mut(reader) {
+            own.clone_from(positions);
+        }
+        // What is gone and needed by nobody is forgotten.
+        let State { rows, positions, .. } = &mut *state;
+        for (worker, row) in rows {
+            let passed = |position: Option<&Position>, volume: &Volume| {
+                position.is_some_and(|position| position.sequence > volume.holds.sequence)
+            };
+            row.retain(|volume| {
+                !volume.gone || !positions.iter().all(|own| passed(own.get(worker), volume))
+            });
+        }
+    }
+
+    /// The workers there are segments of.
+    #[must_use]
+    pub fn workers(&self) -> Vec<u16> {
+        self.state().rows.keys().copied().collect()
+    }
+
+    /// A worker's first segment from number `sequence` on.
+    #[must_use]
+    pub fn from(&self, worker: u16, sequence: u64) -> Option<Volume> {
+        let state = self.state();
+        let row = state.rows.get(&worker)?;
+        let place = row.partition_point(|volume| volume.holds.sequence < sequence);
+        row.get(place).copied()
+    }
+
+    /// What a reader has before it.
+    #[must_use]
+    pub fn backlog(&self, reader: usize) -> Backlog {
+        let state = self.state();
+        let mut sum = Backlog::default();
+        let Some(positions) = state.positions.get(reader) else { return sum };
+        for (worker, row) in &state.rows {
+            let position = positions.get(worker).copied().unwrap_or_default();
+            for Volume { holds, .. } in row {
+                sum.records += unread(holds, position);
+                if holds.sequence == position.sequence {
+                    sum.bytes += holds.offset.saturating_sub(position.offset);
+                } else if holds.sequence > position.sequence {
+                    sum.bytes += holds.offset;
+                }
+            }
+        }
+        sum
+    }
+
+    /// How often anything has changed so far.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.state().changes
+    }
+
+    /// Waits until there are more than so many changes, at most for `bound`.
+    pub fn wait(&self, changes: u64, bound: Duration) {
+        let same = |state: &mut State| state.changes == changes;
+        // A poisoned lock is one somebody panicked with; what it holds is whole all the same.
+        drop(self.changed.wait_timeout_while(self.state(), bound, same));
+    }
+
+    /// Wakes everybody who waits.
+    pub fn wake(&self) {
+        self.change(|_| {});
+    }
+}
+
+impl State {
+    fn volume(&mut self, worker: u16, sequence: u64) -> Option<&mut Volume> {
+        let row = self.rows.get_mut(&worker)?;
+        row.iter_mut().rev().find(|volume| volume.holds.sequence == sequence)
+    }
+
+    fn is_unread(&mut self, worker: u16, sequence: u64) -> bool {
+        let Some(Volume { holds, .. }) = self.volume(worker, sequence).copied() else {
+            return false;
+        };
+        let position = |positions: &BTreeMap<u16, Position>| positions.get(&worker).copied();
+        self.positions.iter().any(|own| unread(&holds, position(own).unwrap_or_default()) > 0)
+    }
+}
+
+/// Records of a segment behind a position.
+fn unread(holds: &Committed, position: Position) -> u64 {
+    if holds.sequence == position.sequence {
+        holds.records.saturating_sub(position.records)
+    } else if holds.sequence > position.sequence {
+        holds.records
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(sequence: u64, records: u64) -> Committed {
+        Committed { sequence, offset: 64 + 100 * records, records, datagrams: records }
+    }
+
+    #[test]
+    fn a_backlog_is_what_is_committed_and_not_passed() {
+        let shelf = Shelf::default();
+        shelf.put(0, holds(1, 10));
+        shelf.committed(0, holds(2, 3));
+        shelf.committed(1, holds(1, 5));
+        shelf.register(BTreeMap::new());
+        let reader = 0;
+        assert_eq!(shelf.backlog(reader), Backlog { records: 18, bytes: 3 * 64 + 1800 });
+        assert_eq!(shelf.is_free(0, 1), (true, true));
+        let at = |sequence, records: u64| Position {
+            sequence,
+            offset: 64 + 100 * records,
+            records,
+            datagrams: records,
+        };
+        shelf.passed(reader, &BTreeMap::from([(0, at(2, 1)), (1, at(1, 5))]));
+        assert_eq!(shelf.backlog(reader), Backlog { records: 2, bytes: 200 });
+        assert_eq!(shelf.is_free(0, 1), (true, false));
+        assert_eq!(shelf.is_free(0, 2), (false, true));
+        assert_eq!(shelf.is_free(1, 1), (false, false));
+    }
+
+    #[test]
+    fn what_goes_unread_is_remembered_until_it_was_met() {
+        let shelf = Shelf::default();
+        (1..4).for_each(|sequence| shelf.put(0, holds(sequence, 2)));
+        shelf.register(BTreeMap::new());
+        let reader = 0;
+        shelf.removed(0, 1);
+        assert!(shelf.from(0, 0).is_some_and(|volume| volume.gone));
+        let next = Position { sequence: 2, ..Position::default() };
+        shelf.passed(reader, &BTreeMap::from([(0, next)]));
+        assert_eq!(shelf.from(0, 0).map(|volume| volume.holds.sequence), Some(2));
+        // Numbers are not used twice, even if nothing is left.
+        (2..4).for_each(|sequence| shelf.removed(0, sequence));
+        let end = Position { sequence: 4, ..Position::default() };
+        shelf.passed(reader, &BTreeMap::from([(0, end)]));
+        assert_eq!((shelf.from(0, 0), shelf.last_sequence(0)), (None, 4));
+    }
+}
