@@ -28,6 +28,8 @@ pub struct Reader {
     window: Vec<u8>,
     /// Where in the file the window begins.
     window_offset: u64,
+    /// Where reading ends, whatever is behind.
+    limit: u64,
     /// Where the next record should be.
     offset: u64,
 }
@@ -94,6 +96,7 @@ impl Reader {
             footer: None,
             window: Vec::new(),
             window_offset: 0,
+            limit: u64::MAX,
             offset: HEADER_BYTES as u64,
         };
         this.footer = this.read_footer()?;
@@ -133,6 +136,16 @@ impl Reader {
         self.offset
     }
 
+    /// Goes on at `offset`, where a record begins.
+    pub(crate) fn seek(&mut self, offset: u64) {
+        self.offset = offset.max(HEADER_BYTES as u64);
+    }
+
+    /// Reads nothing from `offset` on: there is what is still being written.
+    pub(crate) fn set_limit(&mut self, offset: u64) {
+        self.limit = offset;
+    }
+
     /// Goes on at the last record of the index that is not later than `unix_ns`; stays where there is no
     /// index. What comes may be a little earlier still.
     ///
@@ -168,7 +181,7 @@ impl Reader {
     /// The file cannot be read.
     pub fn read_next(&mut self) -> io::Result<Next<'_>> {
         let (start, salt) = (self.offset, self.header.salt);
-        let end = self.data_end()?;
+        let end = self.data_end()?.min(self.limit);
         let mut place = start;
         while place < end {
             let here = self.at(place, end, RECORD_ROOM)?;

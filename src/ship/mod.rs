@@ -9,3 +9,9 @@
 //! broker's client: it says of each record whether the broker has it, never will, or should be asked again.
 
 pub mod carrier;
+pub mod account;
+pub mod cursor;
+mod lane;
+mod letters;
+mod shipper;
+pub mod fleet;

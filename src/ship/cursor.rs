@@ -1,0 +1,137 @@
+//! How far a destination has everything, on disk: one small file beside the segments, replaced as a whole.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::shelf::Position;
+
+/// More than any cursor of 65 536 workers: a file that is larger is none.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// A destination's cursor. Everything before its positions is settled there.
+#[derive(Debug)]
+pub struct Cursor {
+    path: PathBuf,
+    destination: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Document {
+    version: u32,
+    destination: String,
+    workers: Vec<Row>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    worker: u16,
+    sequence: u64,
+    offset: u64,
+    records: u64,
+}
+
+impl Cursor {
+    /// The cursor of `destination` in the journal `dir`.
+    #[must_use]
+    pub fn new(dir: &Path, destination: &str) -> Self {
+        let path = dir.join(format!("ship-{}.cursor", slug(destination)));
+        Self { path, destination: destination.to_owned() }
+    }
+
+    /// How far it had come. One that was never kept is at the beginning of everything.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub fn read(&self) -> io::Result<BTreeMap<u16, Position>> {
+        let facts = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            facts => facts?,
+        };
+        let damaged = |what: &str| {
+            let why = format!(
+                "{}: {what}; remove it to send everything in the journal again",
+                self.path.display()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, why)
+        };
+        if facts.len() > FILE_BYTES_MAX {
+            return Err(damaged("larger than any cursor"));
+        }
+        let document: Document = serde_json::from_slice(&fs::read(&self.path)?)
+            .map_err(|error| damaged(&error.to_string()))?;
+        if document.version != 1 || document.destination != self.destination {
+            return Err(damaged("not this destination's cursor"));
+        }
+        let position = |row: &Row| Position {
+            sequence: row.sequence,
+            offset: row.offset,
+            records: row.records,
+            datagrams: 0,
+        };
+        Ok(document.workers.iter().map(|row| (row.worker, position(row))).collect())
+    }
+
+    /// Keeps positions, durably: after a crash either these or the ones before are read.
+    ///
+    /// # Errors
+    /// The file system said no.
+    pub fn write(&self, positions: &BTreeMap<u16, Position>) -> io::Result<()> {
+        let row = |(worker, at): (&u16, &Position)| Row {
+            worker: *worker,
+            sequence: at.sequence,
+            offset: at.offset,
+            records: at.records,
+        };
+        let workers = positions.iter().map(row).collect();
+        let document = Document { version: 1, destination: self.destination.clone(), workers };
+        let new = self.path.with_extension("cursor.new");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&new)?;
+        file.write_all(&serde_json::to_vec(&document)?)?;
+        file.sync_data()?;
+        fs::rename(&new, &self.path)?;
+        match self.path.parent() {
+            Some(dir) => File::open(dir)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A destination as part of a file's name: what can be read of it, and a checksum of all of it.
+pub(super) fn slug(destination: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let readable: String = destination.chars().take(60).map(plain).collect();
+    format!("{readable}-{:08x}", crc32c::crc32c(destination.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_come_back_and_others_files_are_refused() {
+        let dir = std::env::temp_dir().join(format!("ringest-cursor-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let cursor = Cursor::new(&dir, "nats:127.0.0.1/../S/s");
+        assert_eq!(cursor.read().unwrap(), BTreeMap::new());
+        let at = |sequence| Position { sequence, offset: 64, records: 9, datagrams: 0 };
+        let positions = BTreeMap::from([(0, at(1)), (7, at(u64::MAX))]);
+        cursor.write(&positions).unwrap();
+        assert_eq!(cursor.read().unwrap(), positions);
+        assert_eq!(Cursor::new(&dir, "nats:127.0.0.1/../S/t").read().unwrap(), BTreeMap::new());
+        let path = cursor.path.clone();
+        assert_eq!(path.parent(), Some(dir.as_path()), "nothing leads out of the journal");
+        let bytes = fs::read(&path).unwrap();
+        for cut in [0, 1, bytes.len() - 1] {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            let error = cursor.read().unwrap_err().to_string();
+            assert!(error.contains("remove it to send everything"), "{error}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,133 @@
+//! All shippers of a journal: where they had come, started, stopped.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use super::account::{Account, ShipCounts};
+use super::carrier::Carrier;
+use super::cursor::Cursor;
+use super::shipper::{Post, Shipper};
+use crate::control::engine::hire;
+use crate::error::Error;
+use crate::journal::open::Journal;
+use crate::journal::shelf::{Backlog, Position, Shelf};
+use crate::sink::tally::Tally;
+
+/// A destination that a journal is shipped to.
+#[derive(Debug)]
+pub struct Destination {
+    /// Its name: what was typed, without secrets. Its cursor goes by it.
+    pub name: String,
+    /// The broker's client.
+    pub carrier: Box<dyn Carrier>,
+}
+
+/// The figures of one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShipStats {
+    /// Its name.
+    pub name: String,
+    /// What became of records in this process.
+    pub counts: ShipCounts,
+    /// What waits for it in the journal, records under way included.
+    pub backlog: Backlog,
+}
+
+/// How far destinations had come in the journal `dir`, for [`JournalSpec::readers`](crate::journal::open::JournalSpec).
+///
+/// # Errors
+/// A cursor cannot be read.
+pub fn positions(
+    dir: &Path,
+    destinations: &[Destination],
+) -> io::Result<Vec<BTreeMap<u16, Position>>> {
+    destinations.iter().map(|one| Cursor::new(dir, &one.name).read()).collect()
+}
+
+/// Shippers at work. Stopped when dropped.
+#[derive(Debug)]
+pub struct Fleet {
+    shelf: Arc<Shelf>,
+    accounts: Vec<(String, Arc<Account>)>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Fleet {
+    /// Starts a shipper for each destination. `positions` are those the journal was opened with, `tallies` by worker: their
+    /// lanes from `first_lane` on are the destinations'.
+    ///
+    /// # Errors
+    /// A thread cannot be had.
+    pub fn start(
+        journal: &Journal,
+        destinations: Vec<Destination>,
+        positions: Vec<BTreeMap<u16, Position>>,
+        (tallies, first_lane): (&[Arc<Tally>], usize),
+        window: usize,
+    ) -> Result<Self, Error> {
+        let mut fleet = Self {
+            shelf: Arc::clone(journal.shelf()),
+            accounts: Vec::new(),
+            stop: Arc::default(),
+            threads: Vec::new(),
+        };
+        for (number, (one, settled)) in destinations.into_iter().zip(positions).enumerate() {
+            let account = Arc::new(Account::default());
+            fleet.accounts.push((one.name.clone(), Arc::clone(&account)));
+            let lane = first_lane + number;
+            let post = Post {
+                dir: journal.dir().to_owned(),
+                destination: one.name,
+                number,
+                shelf: Arc::clone(&fleet.shelf),
+                tallies: tallies.iter().map(|tally| (Arc::clone(tally), lane)).collect(),
+                account,
+                alarms: Arc::clone(journal.alarms()),
+                stop: Arc::clone(&fleet.stop),
+                window: window.max(1),
+            };
+            let shipper = Shipper::new(post, one.carrier, settled);
+            let thread = hire(format!("ringest-ship-{number}"), None, move || shipper.run())?;
+            fleet.threads.push(thread);
+        }
+        Ok(fleet)
+    }
+
+    /// The figures of each destination.
+    #[must_use]
+    pub fn stats(&self) -> Vec<ShipStats> {
+        let stats = |(number, (name, account)): (usize, &(String, Arc<Account>))| ShipStats {
+            name: name.clone(),
+            counts: account.read(),
+            backlog: self.shelf.backlog(number),
+        };
+        self.accounts.iter().enumerate().map(stats).collect()
+    }
+
+    /// Stops; what is under way is left, and sent again at the next start. Returns the final figures.
+    #[must_use]
+    pub fn stop(mut self) -> Vec<ShipStats> {
+        self.end();
+        self.stats()
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.shelf.wake();
+        for thread in self.threads.drain(..) {
+            // A panic there is a bug; what it had not settled is sent again at the next start.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,224 @@
+//! One worker's segments as a shipper reads them: record by record, up to what is committed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::carrier::{Message, MessageId};
+use crate::journal::format::HEADER_BYTES;
+use crate::journal::reader::{Next, ReadError, Reader};
+use crate::journal::segment;
+use crate::journal::shelf::{Position, Shelf, Volume};
+
+/// A record that is next.
+#[derive(Debug, Default)]
+struct Head {
+    id: Option<MessageId>,
+    peer: Option<SocketAddr>,
+    listener: u16,
+    received_unix_ns: u64,
+    payload: Vec<u8>,
+    continued: bool,
+    /// Where the next one begins.
+    end: u64,
+}
+
+/// What a lane has next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// A record: [`Lane::head`].
+    Record,
+    /// So many records and datagrams that were committed and cannot be read any more.
+    Missing { records: u64, datagrams: u64 },
+    /// Nothing that is committed.
+    Nothing,
+}
+
+/// A step over what was ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Step {
+    /// The position behind it.
+    pub(super) after: Position,
+    /// Whether its segment was written by this process.
+    pub(super) own: bool,
+    /// Whether a datagram ends there.
+    pub(super) ends: bool,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Lane {
+    worker: u16,
+    /// Up to where it was read; the head is not.
+    position: Position,
+    /// Whether the segment it is in was written by this process.
+    own: bool,
+    reader: Option<Reader>,
+    /// Up to where the reader may read.
+    end: u64,
+    head: Head,
+    has_head: bool,
+}
+
+impl Lane {
+    pub(super) fn new(worker: u16, position: Position) -> Self {
+        Self {
+            worker,
+            position,
+            own: false,
+            reader: None,
+            end: 0,
+            head: Head::default(),
+            has_head: false,
+        }
+    }
+
+    /// Goes back, or on.
+    pub(super) fn rewind(&mut self, position: Position) {
+        *self = Self::new(self.worker, position);
+    }
+
+    /// The head as a message.
+    pub(super) fn message(&self, ticket: u64) -> Option<Message<'_>> {
+        Some(Message {
+            ticket,
+            id: self.head.id?,
+            peer: self.head.peer?,
+            listener: self.head.listener,
+            received_unix_ns: self.head.received_unix_ns,
+            payload: &self.head.payload,
+        })
+    }
+
+    /// When the head was received.
+    pub(super) fn waiting_since(&self) -> Option<u64> {
+        self.has_head.then_some(self.head.received_unix_ns)
+    }
+
+    /// Looks at what is next, and stays before it.
+    pub(super) fn look(&mut self, dir: &Path, shelf: &Shelf) -> io::Result<Ahead> {
+        // Most of the time there is more of what was known to be committed.
+        if self.has_head || self.position.offset < self.end && self.read()? {
+            return Ok(Ahead::Record);
+        }
+        loop {
+            let Some(volume) = shelf.from(self.worker, self.position.sequence) else {
+                return Ok(Ahead::Nothing);
+            };
+            if volume.holds.sequence != self.position.sequence {
+                self.rewind(Position { sequence: volume.holds.sequence, ..Position::default() });
+            }
+            self.own = volume.own;
+            let missing = missing(&volume, self.position);
+            if self.position.offset >= volume.holds.offset {
+                match (missing, volume.complete) {
+                    (None, true) => self.next_segment(),
+                    (None, false) => return Ok(Ahead::Nothing),
+                    (Some(missing), _) => return Ok(missing),
+                }
+                continue;
+            }
+            if volume.gone || !self.open(dir)? {
+                match (missing, volume.complete) {
+                    (Some(missing), _) => return Ok(missing),
+                    (None, true) => self.next_segment(),
+                    (None, false) => return Ok(Ahead::Nothing),
+                }
+                continue;
+            }
+            self.end = volume.holds.offset;
+            if self.read()? {
+                return Ok(Ahead::Record);
+            }
+            // Damaged up to the end of what is committed: what is missing is told once it is complete.
+            if !volume.complete {
+                return Ok(Ahead::Nothing);
+            }
+            self.position.offset = volume.holds.offset;
+        }
+    }
+
+    /// Steps over what [`look`](Self::look) has shown.
+    pub(super) fn step(&mut self, ahead: Ahead, dir: &Path, shelf: &Shelf) -> io::Result<Step> {
+        let own = self.own;
+        match ahead {
+            Ahead::Record => {
+                self.has_head = false;
+                self.position.offset = self.head.end;
+                self.position.records += 1;
+                self.position.datagrams += u64::from(!self.head.continued);
+            }
+            Ahead::Missing { records, datagrams } => {
+                self.position.records += records;
+                self.position.datagrams += datagrams;
+                let held = shelf.from(self.worker, self.position.sequence);
+                let end = held.map_or(HEADER_BYTES as u64, |volume| volume.holds.offset);
+                self.position.offset = self.position.offset.max(end);
+            }
+            Ahead::Nothing => {}
+        }
+        let after = self.position;
+        // A datagram's records are in one segment, and are committed together.
+        let more = self.look(dir, shelf)? == Ahead::Record
+            && self.position.sequence == after.sequence
+            && self.head.continued;
+        Ok(Step { after, own, ends: !more })
+    }
+
+    fn next_segment(&mut self) {
+        self.rewind(Position { sequence: self.position.sequence + 1, ..Position::default() });
+    }
+
+    /// Opens the segment it is in; `false` if it is not there any more.
+    fn open(&mut self, dir: &Path) -> io::Result<bool> {
+        if self.reader.is_some() {
+            return Ok(true);
+        }
+        let path = segment::path_of(dir, self.worker, self.position.sequence);
+        match Reader::open(&path) {
+            Ok(mut reader) => {
+                reader.seek(self.position.offset);
+                self.reader = Some(reader);
+                Ok(true)
+            }
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            // Its header is damaged: nothing of it can be read.
+            Err(ReadError::NoSegment(_)) => Ok(false),
+            Err(ReadError::Io(error)) => Err(error),
+        }
+    }
+
+    /// Reads the next record that is known to be committed into the head.
+    fn read(&mut self) -> io::Result<bool> {
+        let Some(reader) = &mut self.reader else { return Ok(false) };
+        reader.set_limit(self.end);
+        let (worker, sequence, salt) = (self.worker, self.position.sequence, reader.header().salt);
+        loop {
+            match reader.read_next()? {
+                Next::Record { offset, record } => {
+                    let head = &mut self.head;
+                    head.id = Some(MessageId { salt, worker, sequence, offset });
+                    head.peer = Some(record.peer);
+                    (head.listener, head.continued) = (record.listener, record.continued);
+                    head.received_unix_ns = record.received_unix_ns;
+                    head.payload.clear();
+                    head.payload.extend_from_slice(record.payload);
+                    break;
+                }
+                Next::Damaged { .. } => {}
+                Next::End { .. } => return Ok(false),
+            }
+        }
+        self.head.end = reader.offset();
+        self.has_head = true;
+        Ok(true)
+    }
+}
+
+/// What a segment held, and is not met from `position` on.
+fn missing(volume: &Volume, position: Position) -> Option<Ahead> {
+    let records = volume.holds.records.saturating_sub(position.records);
+    let datagrams = volume.holds.datagrams.saturating_sub(position.datagrams);
+    (records > 0 && (volume.complete || volume.gone))
+        .then_some(Ahead::Missing { records, datagrams })
+}

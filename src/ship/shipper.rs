@@ -1,0 +1,392 @@
+//! One destination's thread: reads what is committed, keeps a window of it under way, moves the cursor
+//! behind what is settled.
+//!
+//! ```text
+//!  lanes (one a worker) ─ earliest first ─► window ─► carrier
+//!  cursor ◄─ settled in front ◄─ window ◄─ verdicts ◄─┘
+//! ```
+//! What is under way is settled from the front only. When a message is to be sent again, the lanes go back
+//! to the cursor and everything behind it is sent again: the broker folds what it has already.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::account::Account;
+use super::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
+use super::cursor::Cursor;
+use super::lane::{Ahead, Lane, Step};
+use super::letters::Letters;
+use crate::journal::alarm::Alarms;
+use crate::journal::format::Record;
+use crate::journal::progress::Run;
+use crate::journal::reader::{Next, Reader};
+use crate::journal::segment;
+use crate::journal::shelf::{Position, Shelf};
+use crate::sink::tally::Tally;
+
+/// Bytes under way at most, whatever the window's records: payloads may be 64 KiB each.
+const WINDOW_BYTES: usize = 16 << 20;
+
+/// How long to wait for verdicts before looking whether there is more to send.
+const VERDICTS_WITHIN: Duration = Duration::from_millis(10);
+
+/// How long to wait for anything to be committed, at most: a carrier may want to move, too.
+const COMMITS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often the cursor is kept while it moves. What lies behind it is sent again after a crash.
+const KEEP_EVERY: Duration = Duration::from_millis(100);
+
+/// How long to leave a broker alone that is to be asked again: first, and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Where a shipper works, and what it tells.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub(super) dir: PathBuf,
+    pub(super) destination: String,
+    /// Its number among the shelf's readers, and its lane in the tallies.
+    pub(super) number: usize,
+    pub(super) shelf: Arc<Shelf>,
+    /// By worker; where datagrams of this process are settled.
+    pub(super) tallies: Vec<(Arc<Tally>, usize)>,
+    pub(super) account: Arc<Account>,
+    pub(super) alarms: Arc<Alarms>,
+    pub(super) stop: Arc<AtomicBool>,
+    /// Records under way at most.
+    pub(super) window: usize,
+}
+
+/// Something that was sent, or is to be passed over, and is not settled yet.
+#[derive(Debug)]
+struct Flight {
+    worker: u16,
+    step: Step,
+    /// Which record; `None` for those that are missing.
+    id: Option<MessageId>,
+    records: u64,
+    datagrams: u64,
+    bytes: usize,
+    received_unix_ns: u64,
+    fate: Option<Fate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Acknowledged,
+    DeadLetter,
+    Missing,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Shipper {
+    post: Post,
+    carrier: Box<dyn Carrier>,
+    cursor: Cursor,
+    letters: Letters,
+    lanes: BTreeMap<u16, Lane>,
+    /// Everything before is settled.
+    settled: BTreeMap<u16, Position>,
+    /// Of each worker's datagram that is settled in part: whether a record of it is lost.
+    losing: BTreeMap<u16, bool>,
+    window: VecDeque<Flight>,
+    window_bytes: usize,
+    /// The ticket of the window's first flight.
+    first_ticket: u64,
+    kept_at: Option<Instant>,
+    unkept: usize,
+    back_off: Duration,
+}
+
+impl Shipper {
+    pub(super) fn new(
+        post: Post,
+        carrier: Box<dyn Carrier>,
+        settled: BTreeMap<u16, Position>,
+    ) -> Self {
+        let cursor = Cursor::new(&post.dir, &post.destination);
+        let letters = Letters::new(&post.dir, &post.destination);
+        Self {
+            post,
+            carrier,
+            cursor,
+            letters,
+            lanes: BTreeMap::new(),
+            settled,
+            losing: BTreeMap::new(),
+            window: VecDeque::new(),
+            window_bytes: 0,
+            first_ticket: 0,
+            kept_at: None,
+            unkept: 0,
+            back_off: BACK_OFF.0,
+        }
+    }
+
+    /// Ships until told to stop.
+    pub(super) fn run(mut self) {
+        let mut verdicts = Vec::new();
+        while !self.post.stop.load(Ordering::Acquire) {
+            let changes = self.post.shelf.changes();
+            if let Err(error) = self.fill() {
+                self.post.alarms.repeated(
+                    &format!("{} read", self.post.destination),
+                    &format!("{}: cannot read the journal: {error}", self.post.destination),
+                );
+                self.rest(BACK_OFF.1);
+                continue;
+            }
+            let bound = if self.window.is_empty() { Duration::ZERO } else { VERDICTS_WITHIN };
+            verdicts.clear();
+            self.carrier.poll(bound, &mut verdicts);
+            let again = self.note(&verdicts);
+            self.settle();
+            self.tell();
+            if let Some(reason) = again {
+                self.send_again(&reason);
+            } else if self.window.is_empty() {
+                self.keep();
+                self.post.shelf.wait(changes, COMMITS_WITHIN);
+            }
+        }
+        self.keep();
+        self.tell();
+        self.letters.close();
+    }
+
+    /// Sends until the window is full or nothing is left.
+    fn fill(&mut self) -> io::Result<()> {
+        for worker in self.post.shelf.workers() {
+            let settled = self.settled.get(&worker).copied().unwrap_or_default();
+            self.lanes.entry(worker).or_insert_with(|| Lane::new(worker, settled));
+        }
+        while self.window.len() < self.post.window && self.window_bytes < WINDOW_BYTES {
+            let Some((worker, ahead)) = self.earliest()? else { return Ok(()) };
+            let Some(lane) = self.lanes.get_mut(&worker) else { return Ok(()) };
+            let mut flight = Flight {
+                worker,
+                step: Step::default(),
+                id: None,
+                records: 1,
+                datagrams: 1,
+                bytes: 0,
+                received_unix_ns: 0,
+                fate: None,
+            };
+            match ahead {
+                Ahead::Nothing => return Ok(()),
+                Ahead::Missing { records, datagrams } => {
+                    (flight.records, flight.datagrams) = (records, datagrams);
+                    flight.fate = Some(Fate::Missing);
+                }
+                Ahead::Record => {
+                    let ticket = self.first_ticket + self.window.len() as u64;
+                    let Some(message) = lane.message(ticket) else { return Ok(()) };
+                    flight.id = Some(message.id);
+                    flight.bytes = message.payload.len();
+                    flight.received_unix_ns = message.received_unix_ns;
+                    match self.carrier.submit(&message) {
+                        Submitted::Taken => {}
+                        Submitted::Full => return Ok(()),
+                        Submitted::Refused(Verdict::Acknowledged) => {
+                            flight.fate = Some(Fate::Acknowledged);
+                        }
+                        Submitted::Refused(Verdict::Rejected(reason)) => {
+                            flight.fate =
+                                Some(bury((&self.post, &mut self.letters), &message, &reason));
+                        }
+                        Submitted::Refused(Verdict::Again(reason)) => {
+                            self.send_again(&reason);
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            flight.step = lane.step(ahead, &self.post.dir, &self.post.shelf)?;
+            self.window_bytes += flight.bytes;
+            self.window.push_back(flight);
+        }
+        Ok(())
+    }
+
+    /// The lane with the earliest record, so that what was left by earlier runs with other workers keeps
+    /// the order of its peers.
+    fn earliest(&mut self) -> io::Result<Option<(u16, Ahead)>> {
+        let mut first: Option<(u64, u16, Ahead)> = None;
+        for (worker, lane) in &mut self.lanes {
+            let ahead = lane.look(&self.post.dir, &self.post.shelf)?;
+            let time = match ahead {
+                Ahead::Nothing => continue,
+                Ahead::Missing { .. } => 0,
+                Ahead::Record => lane.waiting_since().unwrap_or(0),
+            };
+            if first.is_none_or(|(earliest, ..)| time < earliest) {
+                first = Some((time, *worker, ahead));
+            }
+        }
+        Ok(first.map(|(_, worker, ahead)| (worker, ahead)))
+    }
+
+    /// Takes note of verdicts; returns why everything is to be sent again, if it is.
+    fn note(&mut self, verdicts: &[(u64, Verdict)]) -> Option<String> {
+        let mut again = None;
+        for (ticket, verdict) in verdicts {
+            let place =
+                ticket.checked_sub(self.first_ticket).and_then(|at| usize::try_from(at).ok());
+            let Some(flight) = place.and_then(|place| self.window.get_mut(place)) else { continue };
+            match verdict {
+                Verdict::Acknowledged => flight.fate = Some(Fate::Acknowledged),
+                Verdict::Again(reason) => again = again.or_else(|| Some(reason.clone())),
+                Verdict::Rejected(reason) => {
+                    let Some(id) = flight.id else { continue };
+                    flight.fate = Some(rebury((&self.post, &mut self.letters), id, reason));
+                }
+            }
+        }
+        again
+    }
+
+    /// Settles what stands in front.
+    fn settle(&mut self) {
+        while let Some(flight) = self.window.pop_front_if(|flight| flight.fate.is_some()) {
+            self.first_ticket += 1;
+            self.window_bytes -= flight.bytes;
+            self.unkept += 1;
+            self.settled.insert(flight.worker, flight.step.after);
+            let lost = flight.fate != Some(Fate::Acknowledged);
+            self.post.account.settled(flight.records, flight.fate == Some(Fate::DeadLetter), lost);
+            if !lost {
+                self.back_off = BACK_OFF.0;
+            }
+            let losing = self.losing.entry(flight.worker).or_default();
+            *losing |= lost;
+            if flight.step.ends {
+                let lost = std::mem::take(losing);
+                let tally = self.post.tallies.get(usize::from(flight.worker));
+                if let (true, Some((tally, lane))) = (flight.step.own, tally) {
+                    let datagrams = if flight.id.is_some() { 1 } else { flight.datagrams };
+                    tally.carried(*lane, Run { datagrams, lost });
+                }
+            }
+        }
+        let due = self.kept_at.is_none_or(|at| at.elapsed() >= KEEP_EVERY);
+        if self.unkept > 0 && (due || self.unkept >= self.post.window) {
+            self.keep();
+        }
+    }
+
+    /// Forgets what is under way, and begins again at what is settled, a little later.
+    fn send_again(&mut self, reason: &str) {
+        self.carrier.reset();
+        self.first_ticket += self.window.len() as u64;
+        self.window.clear();
+        self.window_bytes = 0;
+        for (worker, lane) in &mut self.lanes {
+            lane.rewind(self.settled.get(worker).copied().unwrap_or_default());
+        }
+        let name = &self.post.destination;
+        self.post.alarms.repeated(name, &format!("{name}: {reason}; it is tried again"));
+        self.post.account.resent();
+        self.tell();
+        self.rest(self.back_off);
+        self.back_off = (self.back_off * 2).min(BACK_OFF.1);
+    }
+
+    /// Waits, unless it is to stop; the carrier may move meanwhile.
+    fn rest(&mut self, length: Duration) {
+        let until = Instant::now() + length;
+        while !self.post.stop.load(Ordering::Acquire) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            self.carrier.poll(Duration::ZERO, &mut Vec::new());
+            let changes = self.post.shelf.changes();
+            self.post.shelf.wait(changes, left.min(Duration::from_millis(50)));
+        }
+    }
+
+    /// Keeps the cursor on disk, and lets go of what is before it.
+    fn keep(&mut self) {
+        if self.unkept > 0 {
+            if let Err(error) = self.cursor.write(&self.settled) {
+                let name = &self.post.destination;
+                self.post.alarms.repeated(
+                    &format!("{name} cursor"),
+                    &format!(
+                        "{name}: its cursor cannot be kept: {error}; after a crash more than a window \
+                         would be sent again"
+                    ),
+                );
+                self.kept_at = Some(Instant::now());
+                return;
+            }
+            self.unkept = 0;
+            self.kept_at = Some(Instant::now());
+        }
+        self.post.shelf.passed(self.post.number, &self.settled);
+    }
+
+    fn tell(&mut self) {
+        let front = self.window.front().map(|flight| flight.received_unix_ns);
+        let heads = self.lanes.values().filter_map(Lane::waiting_since);
+        let oldest = front.or_else(|| heads.min()).unwrap_or(0);
+        let trouble = self.carrier.trouble();
+        if let Some(trouble) = &trouble {
+            let name = &self.post.destination;
+            self.post.alarms.repeated(&format!("{name} trouble"), &format!("{name}: {trouble}"));
+        }
+        self.post.account.stands(self.window.len() as u64, oldest, trouble);
+    }
+}
+
+/// Keeps a record that the broker refuses as a dead letter, and says so.
+fn bury((post, letters): (&Post, &mut Letters), message: &Message<'_>, reason: &str) -> Fate {
+    let record = Record {
+        received_unix_ns: message.received_unix_ns,
+        peer: message.peer,
+        listener: message.listener,
+        continued: false,
+        payload: message.payload,
+    };
+    let name = &post.destination;
+    let (fate, kept) = match letters.keep(&record) {
+        Ok(()) => {
+            let place = letters.dir().display();
+            (Fate::DeadLetter, format!("it and others like it are kept in {place}"))
+        }
+        Err(error) => {
+            (Fate::Missing, format!("it could not be kept as a dead letter either: {error}"))
+        }
+    };
+    post.alarms.repeated(
+        &format!("{name} dead"),
+        &format!("{name} refuses a record of {} for good: {reason}; {kept}", message.peer),
+    );
+    fate
+}
+
+/// The same of a record that was read long ago.
+fn rebury((post, letters): (&Post, &mut Letters), id: MessageId, reason: &str) -> Fate {
+    let path = segment::path_of(&post.dir, id.worker, id.sequence);
+    let Ok(mut reader) = Reader::open(&path) else { return Fate::Missing };
+    reader.seek(id.offset);
+    match reader.read_next() {
+        Ok(Next::Record { offset, record }) if offset == id.offset => {
+            let message = Message {
+                ticket: 0,
+                id,
+                peer: record.peer,
+                listener: record.listener,
+                received_unix_ns: record.received_unix_ns,
+                payload: record.payload,
+            };
+            bury((post, letters), &message, reason)
+        }
+        _ => Fate::Missing,
+    }
+}
