@@ -1,7 +1,7 @@
 //! The thread that seals complete segments and lets old ones go, beside the workers.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -58,7 +58,7 @@ impl Rounds {
         self.let_go();
     }
 
-    fn seal(&self, path: &PathBuf) {
+    fn seal(&self, path: &Path) {
         if let Err(error) = seal(path) {
             // It stays readable as it is; the next start tries again.
             self.alarms.say(&format!("cannot seal {}: {error}", path.display()));

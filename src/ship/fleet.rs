@@ -48,13 +48,32 @@ pub fn positions(
     destinations.iter().map(|one| Cursor::new(dir, &one.name).read()).collect()
 }
 
-/// Shippers at work. Stopped when dropped.
+/// Shippers at work. Stopped when dropped: what is under way is left, and sent again at the next start.
 #[derive(Debug)]
 pub struct Fleet {
-    shelf: Arc<Shelf>,
-    accounts: Vec<(String, Arc<Account>)>,
+    watch: Watch,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// What is known of shippers, also after they have ended.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    shelf: Arc<Shelf>,
+    accounts: Vec<(String, Arc<Account>)>,
+}
+
+impl Watch {
+    /// The figures of each destination.
+    #[must_use]
+    pub fn stats(&self) -> Vec<ShipStats> {
+        let stats = |(number, (name, account)): (usize, &(String, Arc<Account>))| ShipStats {
+            name: name.clone(),
+            counts: account.read(),
+            backlog: self.shelf.backlog(number),
+        };
+        self.accounts.iter().enumerate().map(stats).collect()
+    }
 }
 
 impl Fleet {
@@ -70,21 +89,17 @@ impl Fleet {
         (tallies, first_lane): (&[Arc<Tally>], usize),
         window: usize,
     ) -> Result<Self, Error> {
-        let mut fleet = Self {
-            shelf: Arc::clone(journal.shelf()),
-            accounts: Vec::new(),
-            stop: Arc::default(),
-            threads: Vec::new(),
-        };
+        let watch = Watch { shelf: Arc::clone(journal.shelf()), accounts: Vec::new() };
+        let mut fleet = Self { watch, stop: Arc::default(), threads: Vec::new() };
         for (number, (one, settled)) in destinations.into_iter().zip(positions).enumerate() {
             let account = Arc::new(Account::default());
-            fleet.accounts.push((one.name.clone(), Arc::clone(&account)));
+            fleet.watch.accounts.push((one.name.clone(), Arc::clone(&account)));
             let lane = first_lane + number;
             let post = Post {
                 dir: journal.dir().to_owned(),
                 destination: one.name,
                 number,
-                shelf: Arc::clone(&fleet.shelf),
+                shelf: Arc::clone(&fleet.watch.shelf),
                 tallies: tallies.iter().map(|tally| (Arc::clone(tally), lane)).collect(),
                 account,
                 alarms: Arc::clone(journal.alarms()),
@@ -98,36 +113,20 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// The figures of each destination.
+    /// What is known of them.
     #[must_use]
-    pub fn stats(&self) -> Vec<ShipStats> {
-        let stats = |(number, (name, account)): (usize, &(String, Arc<Account>))| ShipStats {
-            name: name.clone(),
-            counts: account.read(),
-            backlog: self.shelf.backlog(number),
-        };
-        self.accounts.iter().enumerate().map(stats).collect()
-    }
-
-    /// Stops; what is under way is left, and sent again at the next start. Returns the final figures.
-    #[must_use]
-    pub fn stop(mut self) -> Vec<ShipStats> {
-        self.end();
-        self.stats()
-    }
-
-    fn end(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        self.shelf.wake();
-        for thread in self.threads.drain(..) {
-            // A panic there is a bug; what it had not settled is sent again at the next start.
-            let _ = thread.join();
-        }
+    pub fn watch(&self) -> &Watch {
+        &self.watch
     }
 }
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        self.end();
+        self.stop.store(true, Ordering::Release);
+        self.watch.shelf.wake();
+        for thread in self.threads.drain(..) {
+            // A panic there is a bug; what it had not settled is sent again at the next start.
+            let _ = thread.join();
+        }
     }
 }

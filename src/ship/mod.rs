@@ -15,3 +15,6 @@ mod lane;
 mod letters;
 mod shipper;
 pub mod fleet;
+
+#[cfg(test)]
+mod tests;

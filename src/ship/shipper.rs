@@ -41,7 +41,10 @@ const COMMITS_WITHIN: Duration = Duration::from_secs(1);
 const KEEP_EVERY: Duration = Duration::from_millis(100);
 
 /// How long to leave a broker alone that is to be asked again: first, and at most.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+const BACK_OFF: (Duration, Duration) = match cfg!(test) {
+    false => (Duration::from_millis(50), Duration::from_secs(5)),
+    true => (Duration::from_millis(1), Duration::from_millis(4)),
+};
 
 /// Where a shipper works, and what it tells.
 #[derive(Debug)]
@@ -72,6 +75,15 @@ struct Flight {
     bytes: usize,
     received_unix_ns: u64,
     fate: Option<Fate>,
+}
+
+/// How far the window could be filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filled {
+    /// There is nothing more to send.
+    All,
+    /// There is no room for more.
+    UpToHere,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +144,8 @@ impl Shipper {
         let mut verdicts = Vec::new();
         while !self.post.stop.load(Ordering::Acquire) {
             let changes = self.post.shelf.changes();
-            if let Err(error) = self.fill() {
+            let filled = self.fill();
+            if let Err(error) = &filled {
                 self.post.alarms.repeated(
                     &format!("{} read", self.post.destination),
                     &format!("{}: cannot read the journal: {error}", self.post.destination),
@@ -140,7 +153,8 @@ impl Shipper {
                 self.rest(BACK_OFF.1);
                 continue;
             }
-            let bound = if self.window.is_empty() { Duration::ZERO } else { VERDICTS_WITHIN };
+            let idle = self.window.is_empty() && matches!(filled, Ok(Filled::All));
+            let bound = if idle { Duration::ZERO } else { VERDICTS_WITHIN };
             verdicts.clear();
             self.carrier.poll(bound, &mut verdicts);
             let again = self.note(&verdicts);
@@ -148,7 +162,7 @@ impl Shipper {
             self.tell();
             if let Some(reason) = again {
                 self.send_again(&reason);
-            } else if self.window.is_empty() {
+            } else if idle {
                 self.keep();
                 self.post.shelf.wait(changes, COMMITS_WITHIN);
             }
@@ -159,14 +173,14 @@ impl Shipper {
     }
 
     /// Sends until the window is full or nothing is left.
-    fn fill(&mut self) -> io::Result<()> {
+    fn fill(&mut self) -> io::Result<Filled> {
         for worker in self.post.shelf.workers() {
             let settled = self.settled.get(&worker).copied().unwrap_or_default();
             self.lanes.entry(worker).or_insert_with(|| Lane::new(worker, settled));
         }
         while self.window.len() < self.post.window && self.window_bytes < WINDOW_BYTES {
-            let Some((worker, ahead)) = self.earliest()? else { return Ok(()) };
-            let Some(lane) = self.lanes.get_mut(&worker) else { return Ok(()) };
+            let Some((worker, ahead)) = self.earliest()? else { return Ok(Filled::All) };
+            let Some(lane) = self.lanes.get_mut(&worker) else { return Ok(Filled::All) };
             let mut flight = Flight {
                 worker,
                 step: Step::default(),
@@ -178,20 +192,20 @@ impl Shipper {
                 fate: None,
             };
             match ahead {
-                Ahead::Nothing => return Ok(()),
+                Ahead::Nothing => return Ok(Filled::All),
                 Ahead::Missing { records, datagrams } => {
                     (flight.records, flight.datagrams) = (records, datagrams);
                     flight.fate = Some(Fate::Missing);
                 }
                 Ahead::Record => {
                     let ticket = self.first_ticket + self.window.len() as u64;
-                    let Some(message) = lane.message(ticket) else { return Ok(()) };
+                    let Some(message) = lane.message(ticket) else { return Ok(Filled::All) };
                     flight.id = Some(message.id);
                     flight.bytes = message.payload.len();
                     flight.received_unix_ns = message.received_unix_ns;
                     match self.carrier.submit(&message) {
                         Submitted::Taken => {}
-                        Submitted::Full => return Ok(()),
+                        Submitted::Full => return Ok(Filled::UpToHere),
                         Submitted::Refused(Verdict::Acknowledged) => {
                             flight.fate = Some(Fate::Acknowledged);
                         }
@@ -201,7 +215,7 @@ impl Shipper {
                         }
                         Submitted::Refused(Verdict::Again(reason)) => {
                             self.send_again(&reason);
-                            return Ok(());
+                            return Ok(Filled::UpToHere);
                         }
                     }
                 }
@@ -210,7 +224,7 @@ impl Shipper {
             self.window_bytes += flight.bytes;
             self.window.push_back(flight);
         }
-        Ok(())
+        Ok(Filled::UpToHere)
     }
 
     /// The lane with the earliest record, so that what was left by earlier runs with other workers keeps
