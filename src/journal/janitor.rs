@@ -77,7 +77,7 @@ impl Rounds {
     fn seal(&self, path: &Path) {
         if let Err(error) = seal(path) {
             // It stays readable as it is; the next start tries again.
-            self.alarms.say(&format!("cannot seal {}: {error}", path.display()));
+            self.alarms.repeated("seal", &format!("cannot seal {}: {error}", path.display()));
         }
     }
 
@@ -122,7 +122,8 @@ impl Rounds {
 
     fn remove(&self, one: &SegmentFile, unsent: bool) -> bool {
         if let Err(error) = fs::remove_file(&one.path) {
-            self.alarms.say(&format!("cannot remove {}: {error}", one.path.display()));
+            self.alarms
+                .repeated("remove", &format!("cannot remove {}: {error}", one.path.display()));
             return false;
         }
         self.shelf.removed(one.worker, one.sequence);
