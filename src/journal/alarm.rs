@@ -31,11 +31,6 @@ impl Alarms {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says something that is no repetition.
-    pub(super) fn say(&self, text: &str) {
-        self.state().waiting.push(text.to_owned());
-    }
-
     /// Says something that may be the same again in a moment; `name` tells what is the same.
     pub(crate) fn repeated(&self, name: &str, text: &str) {
         let mut state = self.state();
@@ -48,13 +43,17 @@ impl Alarms {
 
     /// The disk failed, and `lost` datagrams were given up for it.
     pub(super) fn failed(&self, error: &std::io::Error, lost: u64) {
+        self.failed_at(error, lost, Instant::now());
+    }
+
+    fn failed_at(&self, error: &std::io::Error, lost: u64, now: Instant) {
         let mut state = self.state();
         state.untold += lost;
-        if state.said_at.is_some_and(|at| at.elapsed() < EVERY) {
+        if state.said_at.is_some_and(|at| now.duration_since(at) < EVERY) {
             return;
         }
         let untold = std::mem::take(&mut state.untold);
-        state.said_at = Some(Instant::now());
+        state.said_at = Some(now);
         state.told_failure = true;
         state.waiting.push(format!(
             "the journal cannot be written: {error}; {untold} datagrams on the way to it were given up, \
@@ -62,11 +61,11 @@ impl Alarms {
         ));
     }
 
-    /// The disk takes records again.
+    /// The disk takes records again. A disk that is nearly full does so all the time, and fails again: the
+    /// next failure still waits for its minute.
     pub(super) fn resumed(&self) {
         let mut state = self.state();
         if std::mem::take(&mut state.told_failure) {
-            state.said_at = None;
             state.waiting.push("the journal is written again".to_owned());
         }
     }
@@ -86,8 +85,9 @@ mod tests {
     fn a_failure_is_told_once_and_so_is_its_end() {
         let alarms = Alarms::default();
         let error = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let begun = Instant::now();
         for _ in 0..1000 {
-            alarms.failed(&error, 3);
+            alarms.failed_at(&error, 3, begun);
         }
         let told = alarms.take();
         assert_eq!(told.len(), 1);
@@ -98,7 +98,13 @@ mod tests {
         (0..3).for_each(|_| alarms.repeated("a", "one"));
         alarms.repeated("b", "two");
         assert_eq!(alarms.take(), ["one", "two"]);
-        alarms.failed(&error, 1);
-        assert!(alarms.take()[0].contains("2998 datagrams"), "those not told of before, too");
+        // It comes and goes: still once a minute.
+        for second in 0..60 {
+            alarms.failed_at(&error, 1, begun + Duration::from_secs(second));
+            alarms.resumed();
+        }
+        assert_eq!(alarms.take(), Vec::<String>::new());
+        alarms.failed_at(&error, 1, begun + EVERY);
+        assert!(alarms.take()[0].contains("3058 datagrams"), "those not told of before, too");
     }
 }

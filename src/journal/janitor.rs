@@ -1,6 +1,8 @@
-//! The thread that seals complete segments and lets old ones go, beside the workers.
+//! The thread that seals complete segments, cuts what was given up and lets old ones go, beside the
+//! workers: they must not wait for a disk.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,6 +27,15 @@ pub struct Retention {
     pub spool_bytes: Option<u64>,
 }
 
+/// What a writer leaves behind it.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// A segment is complete.
+    Seal(PathBuf),
+    /// A segment was given up after so many bytes.
+    Cut(PathBuf, u64),
+}
+
 /// How often to look whether something may go: too short and the directory is read for nothing, too long
 /// and what was sent takes up room.
 const EVERY: Duration = Duration::from_secs(1);
@@ -39,8 +50,8 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// Seals what is complete until nobody can send any more.
-    pub(super) fn run(&self, complete: &Receiver<PathBuf>) {
+    /// Does what it is told until nobody can tell any more.
+    pub(super) fn run(&self, tasks: &Receiver<Task>) {
         let mut changes = None;
         loop {
             // Nothing has been committed or sent since: only age can have changed anything.
@@ -49,8 +60,13 @@ impl Rounds {
                 self.let_go();
             }
             changes = now;
-            match complete.recv_timeout(EVERY) {
-                Ok(path) => self.seal(&path),
+            match tasks.recv_timeout(EVERY) {
+                Ok(Task::Seal(path)) => self.seal(&path),
+                // What cannot be cut now is looked at when the journal is opened again.
+                Ok(Task::Cut(path, kept)) if cut(&path, kept).is_ok() && kept > 0 => {
+                    self.seal(&path);
+                }
+                Ok(Task::Cut(..)) => {}
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -61,7 +77,7 @@ impl Rounds {
     fn seal(&self, path: &Path) {
         if let Err(error) = seal(path) {
             // It stays readable as it is; the next start tries again.
-            self.alarms.say(&format!("cannot seal {}: {error}", path.display()));
+            self.alarms.repeated("seal", &format!("cannot seal {}: {error}", path.display()));
         }
     }
 
@@ -106,7 +122,8 @@ impl Rounds {
 
     fn remove(&self, one: &SegmentFile, unsent: bool) -> bool {
         if let Err(error) = fs::remove_file(&one.path) {
-            self.alarms.say(&format!("cannot remove {}: {error}", one.path.display()));
+            self.alarms
+                .repeated("remove", &format!("cannot remove {}: {error}", one.path.display()));
             return false;
         }
         self.shelf.removed(one.worker, one.sequence);
@@ -119,4 +136,12 @@ impl Rounds {
         }
         true
     }
+}
+
+/// Takes away what is behind the committed bytes of a segment; the file, if that is all of it.
+fn cut(path: &Path, kept: u64) -> io::Result<()> {
+    if kept == 0 {
+        return fs::remove_file(path);
+    }
+    File::options().write(true).open(path)?.set_len(kept)
 }

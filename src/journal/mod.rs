@@ -18,6 +18,7 @@ pub mod progress;
 pub mod shelf;
 mod disk;
 mod uring;
+mod plain;
 pub mod alarm;
 // Sealed, let go.
 pub mod seal;

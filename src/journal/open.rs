@@ -12,9 +12,9 @@ use crossbeam_channel::{Sender, unbounded};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::alarm::Alarms;
-use super::disk::Plain;
 use super::format::Record;
-use super::janitor::{Retention, Rounds};
+use super::janitor::{Retention, Rounds, Task};
+use super::plain::Plain;
 use super::progress::{Committed, Event, Run, WriterCounts};
 use super::reader::{ReadError, Reader};
 use super::seal::{Survey, seal};
@@ -86,7 +86,7 @@ pub struct Journal {
     repaired: Vec<Repaired>,
     alarms: Arc<Alarms>,
     shelf: Arc<Shelf>,
-    complete: Sender<PathBuf>,
+    complete: Sender<Task>,
     janitor: JoinHandle<()>,
     /// Held as long as it is open.
     _lock: Flock<File>,
@@ -170,7 +170,7 @@ impl Journal {
                 outside,
             ))),
             Err(memory) => {
-                let plain = Plain::new(memory);
+                let plain = Plain::new(memory, worker);
                 AnyWriter::Plain(Box::new(Writer::new(
                     plain,
                     buffers,
@@ -261,7 +261,7 @@ enum AnyWriter {
 pub struct Pen {
     writer: AnyWriter,
     worker: u16,
-    complete: Sender<PathBuf>,
+    complete: Sender<Task>,
     alarms: Arc<Alarms>,
     shelf: Arc<Shelf>,
 }
@@ -323,7 +323,11 @@ impl Pen {
                 Event::Committed(holds) => self.shelf.committed(self.worker, holds),
                 Event::Complete(sequence, path) => {
                     self.shelf.complete(self.worker, sequence);
-                    drop(self.complete.send(path));
+                    drop(self.complete.send(Task::Seal(path)));
+                }
+                Event::GivenUp(sequence, path, kept) => {
+                    self.shelf.complete(self.worker, sequence);
+                    drop(self.complete.send(Task::Cut(path, kept)));
                 }
                 Event::Failed(error, lost) => self.alarms.failed(&error, lost),
                 Event::Resumed => self.alarms.resumed(),

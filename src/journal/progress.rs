@@ -63,6 +63,9 @@ pub enum Event {
     Committed(Committed),
     /// A segment is complete and all of it is committed: it can be sealed.
     Complete(u64, PathBuf),
+    /// A segment was given up after so many bytes, which are committed. What is behind them was counted
+    /// as undelivered and should go; if nothing is committed, all of it.
+    GivenUp(u64, PathBuf, u64),
     /// The disk failed; so many datagrams were given up.
     Failed(io::Error, u64),
     /// The disk takes records again.

@@ -41,12 +41,15 @@ struct Model {
     files: BTreeMap<PathBuf, ModelFile>,
     slots: [Option<PathBuf>; SLOTS],
     under_way: Vec<Operation>,
+    /// Nothing ends.
+    stalled: bool,
     fault: Fault,
     random: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Operation {
+    Create(usize),
     Write(Write),
     Sync(usize),
 }
@@ -62,6 +65,7 @@ impl Model {
             files: BTreeMap::new(),
             slots: [None, None],
             under_way: Vec::new(),
+            stalled: false,
             fault: Fault::None,
             random: seed | 1,
         }
@@ -82,7 +86,19 @@ impl Model {
 
     fn end(&mut self, operation: Operation) -> Done {
         match operation {
-            Operation::Write(write) if self.fault == Fault::Write => {
+            Operation::Create(slot) if self.fault == Fault::Create => {
+                self.slots[slot] = None;
+                Done::Created(slot, Err(full()))
+            }
+            Operation::Create(slot) => {
+                let path = self.slots[slot].clone().unwrap();
+                let before = self.files.insert(path, ModelFile::default());
+                assert!(before.is_none(), "a segment is made twice");
+                Done::Created(slot, Ok(()))
+            }
+            Operation::Write(write)
+                if self.fault == Fault::Write || self.slots[write.slot].is_none() =>
+            {
                 Done::Write(write.number, Err(full()))
             }
             Operation::Write(write) => {
@@ -103,6 +119,19 @@ impl Model {
                 Done::Sync(slot, Ok(()))
             }
         }
+    }
+
+    /// What the janitor does with a segment that was given up.
+    fn cut(&mut self, path: &Path, bytes: u64) {
+        let bytes = usize::try_from(bytes).unwrap();
+        let Some(file) = self.files.get_mut(path) else { return };
+        assert!(file.durable.len() >= bytes, "what is committed is durable");
+        file.cached.truncate(bytes);
+        file.durable.truncate(bytes);
+        file.unsynced.retain_mut(|(offset, part)| {
+            part.truncate(bytes.saturating_sub(*offset));
+            !part.is_empty()
+        });
     }
 
     /// What is on the disk after the power was cut: any part of what was not synced.
@@ -130,12 +159,8 @@ impl Disk for Model {
     }
 
     fn create(&mut self, slot: usize, path: &Path) -> io::Result<()> {
-        if self.fault == Fault::Create {
-            return Err(full());
-        }
-        assert!(!self.files.contains_key(path), "a segment is made twice: {path:?}");
-        self.files.insert(path.to_owned(), ModelFile::default());
         self.slots[slot] = Some(path.to_owned());
+        self.under_way.push(Operation::Create(slot));
         Ok(())
     }
 
@@ -149,30 +174,32 @@ impl Disk for Model {
         Ok(())
     }
 
-    /// Any of what is under way may end, in any order.
+    /// Any of what is under way may end, in any order; but nothing before its file is there.
     fn reap(&mut self, wait: bool, done: &mut Vec<Done>) -> io::Result<()> {
         let count = self.under_way.len();
         assert!(!wait || count > 0, "waits for nothing");
-        let ending = self.draw(count + 1).max(usize::from(wait && count > 0));
+        assert!(!wait || !self.stalled, "waits for a disk that stalls");
+        let ending = if self.stalled { 0 } else { self.draw(count + 1).max(usize::from(wait)) };
         for _ in 0..ending {
-            let place = self.draw(self.under_way.len());
+            let mut place = self.draw(self.under_way.len());
+            let slot = self.under_way[place].slot();
+            let creation =
+                |other: &Operation| matches!(other, Operation::Create(of) if *of == slot);
+            place = self.under_way.iter().position(creation).unwrap_or(place);
             let operation = self.under_way.swap_remove(place);
             let ended = self.end(operation);
             done.push(ended);
         }
         Ok(())
     }
+}
 
-    fn truncate(&mut self, slot: usize, bytes: u64) -> io::Result<()> {
-        let bytes = usize::try_from(bytes).unwrap();
-        let file = self.file(slot);
-        file.cached.truncate(bytes);
-        file.durable.truncate(bytes);
-        file.unsynced.retain_mut(|(offset, part)| {
-            part.truncate(bytes.saturating_sub(*offset));
-            !part.is_empty()
-        });
-        Ok(())
+impl Operation {
+    fn slot(self) -> usize {
+        match self {
+            Self::Create(slot) | Self::Sync(slot) => slot,
+            Self::Write(write) => write.slot,
+        }
     }
 }
 
@@ -270,6 +297,11 @@ fn crash(steps: &[Step], seed: u64, segment_bytes: u64) {
             }
             Step::Fault(fault) => writer.disk().fault = fault,
         }
+        for event in writer.take_events() {
+            if let Event::GivenUp(_, path, committed) = event {
+                writer.disk().cut(&path, committed);
+            }
+        }
         let counts = writer.counts();
         assert_eq!(counts.committed + counts.undelivered + counts.pending, number, "{counts:?}");
         if counts.undelivered > given_up {
@@ -332,6 +364,10 @@ fn everything_is_committed_at_the_end_and_segments_are_complete() {
     for _ in 0..100 {
         writer.push(&record, now);
         writer.end_datagram(now);
+        // A disk that keeps up.
+        for _ in 0..20 {
+            writer.pump(now);
+        }
     }
     writer.finish(now);
     assert_eq!(writer.counts().committed, 100);
@@ -353,6 +389,42 @@ fn everything_is_committed_at_the_end_and_segments_are_complete() {
     assert_eq!((complete, committed), (12, 100), "nine records of 1040 bytes a segment");
     assert_eq!(writer.take_runs(), [Run { datagrams: 100, lost: false }]);
     assert_eq!(writer.disk().files.len(), 12);
+}
+
+/// A disk on which nothing ends, for as long as the buffers last: it is never waited for, however many
+/// segments that is. Then all of it is committed.
+#[test]
+fn a_disk_that_stalls_is_not_waited_for() {
+    for stalled_from in [0, 1, 10, 50] {
+        let spec = WriterSpec {
+            commit_interval: Duration::from_millis(50),
+            commit_bytes: 1 << 20,
+            segment_bytes: 10_000,
+            segment_age: Duration::from_secs(1),
+        };
+        let outside = Outside { salt: || 0x5eed, now_unix_ns: || 7 };
+        let dir = Path::new("/nowhere");
+        let mut writer = Writer::new(Model::new(3, 1), 3, (dir, 0, 1), spec, outside);
+        let peer = "192.0.2.1:5".parse().unwrap();
+        let payload = &[7; 1000];
+        let record = Record { received_unix_ns: 1, peer, listener: 0, continued: false, payload };
+        let mut now = Instant::now();
+        let fits = 3 * BUFFER_BYTES / (record_bytes(1000) + 100);
+        for number in 0..fits {
+            // The model fails the test if it is waited for.
+            writer.disk().stalled = number >= stalled_from;
+            writer.push(&record, now);
+            writer.end_datagram(now);
+            now += Duration::from_millis(20);
+            writer.pump(now);
+        }
+        let counts = writer.counts();
+        assert!(counts.pending >= fits as u64 - stalled_from as u64, "{counts:?}");
+        assert_eq!(counts.undelivered, 0);
+        writer.disk().stalled = false;
+        writer.finish(now);
+        assert_eq!(writer.counts().committed, fits as u64);
+    }
 }
 
 /// Every byte of a segment flipped, and the segment cut at every byte: at most the record it is in is

@@ -1,20 +1,69 @@
-//! Writes and syncs by io_uring: begun here, ended by the kernel's own threads where they would wait.
+//! Files, writes and syncs by io_uring: begun here, ended by the kernel's own threads where they would
+//! wait.
+//!
+//! ```text
+//!  create:  open the segment ─► open its directory ─► sync the directory ─► the writes held meanwhile
+//! ```
 #![expect(unsafe_code, reason = "submission entries carry raw pointers")]
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use io_uring::types::{Fd, FsyncFlags};
-use io_uring::{IoUring, opcode, squeue};
+use io_uring::{IoUring, Probe, opcode, squeue};
 
-use super::disk::{Disk, Done, SLOTS, Write, create_durably, still_there};
+use super::disk::{Disk, Done, SLOTS, Write, still_there};
 
-/// More than the writer has under way at once: a write for each buffer, twice, and a sync a slot.
+/// Entries are submitted one by one; it is full only while the kernel takes none.
 const ENTRIES: u32 = 256;
+/// More than can be under way when a disk stalls: a write or two for each buffer (1024 at most), and a
+/// sync and a step of a creation for each slot. What does not fit is not lost, but seen too late.
+const COMPLETIONS: u32 = 4096;
 /// Marks a sync among the numbers of writes.
 const SYNC: u64 = 1 << 63;
+/// Marks a step of a creation.
+const STEP: u64 = 1 << 62;
+
+/// A slot's file that is being made.
+#[derive(Debug)]
+struct Creation {
+    path: CString,
+    dir: CString,
+    file: Option<File>,
+    dir_file: Option<File>,
+}
+
+impl Creation {
+    fn of(path: &Path) -> io::Result<Self> {
+        let text = |path: &Path| CString::new(path.as_os_str().as_bytes());
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        Ok(Self {
+            path: text(path)?,
+            dir: text(dir.unwrap_or_else(|| Path::new(".")))?,
+            file: None,
+            dir_file: None,
+        })
+    }
+
+    /// What is to be done next.
+    fn entry(&self) -> squeue::Entry {
+        let here = Fd(libc::AT_FDCWD);
+        match (&self.file, &self.dir_file) {
+            (None, _) => opcode::OpenAt::new(here, self.path.as_ptr())
+                .flags(libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC)
+                .mode(0o640)
+                .build(),
+            (Some(_), None) => opcode::OpenAt::new(here, self.dir.as_ptr())
+                .flags(libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC)
+                .build(),
+            (Some(_), Some(dir)) => opcode::Fsync::new(Fd(dir.as_raw_fd())).build(),
+        }
+    }
+}
 
 /// See the module's description. The ring goes first: nothing is under way when the buffers go,
 /// because the drop awaits it.
@@ -24,8 +73,11 @@ pub(super) struct Uring {
     /// The buffers are registered: the kernel need not map them for each write.
     registered: bool,
     files: [Option<File>; SLOTS],
+    creations: [Option<Creation>; SLOTS],
     /// Writes under way, to write again what a short one left.
     writes: Vec<Write>,
+    /// Writes that wait until their slot has its file.
+    held: Vec<Write>,
     syncs: usize,
 }
 
@@ -38,7 +90,11 @@ impl std::fmt::Debug for Uring {
 impl Uring {
     /// Sets up a ring over `buffers`; gives them back where there is no io_uring.
     pub(super) fn new(buffers: Vec<Box<[u8]>>) -> Result<Self, Vec<Box<[u8]>>> {
-        let Ok(ring) = IoUring::builder().dontfork().build(ENTRIES) else { return Err(buffers) };
+        let ring = IoUring::builder().dontfork().setup_cqsize(COMPLETIONS).build(ENTRIES);
+        let Ok(mut ring) = ring else { return Err(buffers) };
+        if !works(&mut ring) {
+            return Err(buffers);
+        }
         let iovecs: Vec<_> = buffers
             .iter()
             .map(|buffer| libc::iovec {
@@ -48,24 +104,78 @@ impl Uring {
             .collect();
         // SAFETY: the buffers are boxed, never grow, and outlive the ring, which is dropped first.
         let registered = unsafe { ring.submitter().register_buffers(&iovecs) }.is_ok();
-        let writes = Vec::with_capacity(64);
-        Ok(Self { ring, buffers, registered, files: [None, None], writes, syncs: 0 })
+        Ok(Self {
+            ring,
+            buffers,
+            registered,
+            files: [None, None],
+            creations: [None, None],
+            writes: Vec::with_capacity(64),
+            held: Vec::new(),
+            syncs: 0,
+        })
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         // SAFETY: the entry points into a buffer that stays in place, and is not written to where the
         // entry covers it, until the write has ended.
         if unsafe { self.ring.submission().push(entry) }.is_err() {
-            self.ring.submit()?;
+            self.submit()?;
             // SAFETY: as above.
             unsafe { self.ring.submission().push(entry) }.map_err(io::Error::other)?;
         }
-        self.ring.submit().map(drop)
+        self.submit()
+    }
+
+    /// Hands the kernel what was pushed. What it cannot take now stays in the queue: it would write it
+    /// later, too, if that were called a failure.
+    fn submit(&mut self) -> io::Result<()> {
+        match self.ring.submit() {
+            Err(error) if LATER.iter().any(|errno| error.raw_os_error() == Some(*errno)) => Ok(()),
+            submitted => submitted.map(drop),
+        }
+    }
+
+    fn under_way(&self) -> usize {
+        self.syncs + self.writes.len() + self.creations.iter().flatten().count()
     }
 
     fn fd(&self, slot: usize) -> io::Result<Fd> {
         let file = self.files[slot].as_ref();
         file.map(|file| Fd(file.as_raw_fd())).ok_or_else(|| io::Error::other("no segment is open"))
+    }
+
+    /// Goes on with a slot's creation, whose last step ended with `result`; `None`: it is not done yet.
+    fn stepped(&mut self, slot: usize, result: i32) -> Option<io::Result<()>> {
+        let creation = self.creations[slot].as_mut()?;
+        if result < 0 {
+            return Some(Err(io::Error::from_raw_os_error(-result)));
+        }
+        if creation.dir_file.is_some() {
+            self.files[slot] = creation.file.take();
+            return Some(Ok(()));
+        }
+        // SAFETY: the kernel has just opened it for this creation, and nobody else knows of it.
+        let opened = unsafe { File::from_raw_fd(result) };
+        let place =
+            if creation.file.is_none() { &mut creation.file } else { &mut creation.dir_file };
+        *place = Some(opened);
+        let entry = creation.entry();
+        self.push(&entry.user_data(STEP | slot as u64)).err().map(Err)
+    }
+
+    /// A slot's creation has ended: what was held for it begins, or fails with it.
+    fn created(&mut self, slot: usize, result: io::Result<()>, done: &mut Vec<Done>) {
+        self.creations[slot] = None;
+        done.push(Done::Created(slot, result));
+        for write in std::mem::take(&mut self.held) {
+            if write.slot != slot {
+                self.held.push(write);
+            } else if let Err(error) = self.start(write) {
+                self.writes.retain(|other| other.number != write.number);
+                done.push(Done::Write(write.number, Err(error)));
+            }
+        }
     }
 
     fn start(&mut self, write: Write) -> io::Result<()> {
@@ -114,12 +224,24 @@ impl Disk for Uring {
     }
 
     fn create(&mut self, slot: usize, path: &Path) -> io::Result<()> {
-        self.files[slot] = Some(create_durably(path)?);
-        Ok(())
+        self.files[slot] = None;
+        let creation = Creation::of(path)?;
+        let entry = creation.entry();
+        // Its paths stay where they are for as long as the kernel may read them.
+        self.creations[slot] = Some(creation);
+        let begun = self.push(&entry.user_data(STEP | slot as u64));
+        if begun.is_err() {
+            self.creations[slot] = None;
+        }
+        begun
     }
 
     fn write(&mut self, write: Write) -> io::Result<()> {
-        self.start(write)?;
+        if self.creations[write.slot].is_some() {
+            self.held.push(write);
+        } else {
+            self.start(write)?;
+        }
         self.writes.push(write);
         Ok(())
     }
@@ -132,21 +254,28 @@ impl Disk for Uring {
     }
 
     fn reap(&mut self, wait: bool, done: &mut Vec<Done>) -> io::Result<()> {
-        let under_way = self.syncs + self.writes.len();
-        if wait && under_way > 0 && self.ring.completion().is_empty() {
+        if wait && self.under_way() > 0 && self.ring.completion().is_empty() {
             match self.ring.submit_and_wait(1) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 waited => drop(waited?),
             }
+        } else if !self.ring.submission().is_empty() {
+            self.submit()?;
         }
         while let Some(cqe) = { self.ring.completion().next() } {
             let (number, result) = (cqe.user_data(), cqe.result());
-            if number & SYNC == 0 {
+            if number & (SYNC | STEP) == 0 {
                 done.extend(self.ended(number, result));
                 continue;
             }
+            let slot = usize::try_from(number & !(SYNC | STEP)).unwrap_or(0);
+            if number & STEP != 0 {
+                if let Some(result) = self.stepped(slot, result) {
+                    self.created(slot, result, done);
+                }
+                continue;
+            }
             self.syncs -= 1;
-            let slot = usize::try_from(number & !SYNC).unwrap_or(0);
             let synced = match (result, &self.files[slot]) {
                 (..0, _) => Err(io::Error::from_raw_os_error(-result)),
                 (_, Some(file)) => still_there(file),
@@ -156,17 +285,30 @@ impl Disk for Uring {
         }
         Ok(())
     }
+}
 
-    fn truncate(&mut self, slot: usize, bytes: u64) -> io::Result<()> {
-        let file = self.files[slot].as_ref();
-        file.map_or(Ok(()), |file| file.set_len(bytes))
+/// Errors of io_uring_enter(2) that pass: the entries stay in the queue.
+const LATER: [i32; 3] = [libc::EINTR, libc::EAGAIN, libc::EBUSY];
+
+/// Whether the kernel does all that is asked of it, and lets a sandbox do so: each of the three calls
+/// can be refused by itself.
+fn works(ring: &mut IoUring) -> bool {
+    let mut probe = Probe::new();
+    let needed = [opcode::OpenAt::CODE, opcode::Write::CODE, opcode::Fsync::CODE];
+    if ring.submitter().register_probe(&mut probe).is_err()
+        || !needed.iter().all(|code| probe.is_supported(*code))
+    {
+        return false;
     }
+    // SAFETY: it does nothing.
+    let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+    pushed.is_ok() && ring.submit_and_wait(1).is_ok() && ring.completion().next().is_some()
 }
 
 impl Drop for Uring {
     /// What is under way reads from the buffers: it is awaited before they go.
     fn drop(&mut self) {
         let mut done = Vec::new();
-        while self.syncs + self.writes.len() > 0 && self.reap(true, &mut done).is_ok() {}
+        while self.under_way() > 0 && self.reap(true, &mut done).is_ok() {}
     }
 }

@@ -34,7 +34,7 @@ fn from_env(key: &str) -> i64 {
     std::env::var(key).unwrap().parse().unwrap()
 }
 
-fn refuse(call: i64, errno: u32) {
+pub(crate) fn refuse(call: i64, errno: u32) {
     let filter = SeccompFilter::new(
         BTreeMap::from([(call, vec![])]),
         SeccompAction::Allow,

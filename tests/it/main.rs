@@ -95,4 +95,10 @@ mod sockets_mended;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod journal_rig;
+#[cfg(test)]
 mod journal;
+#[cfg(test)]
+mod loop_disk;
+#[cfg(test)]
+mod journal_disks;

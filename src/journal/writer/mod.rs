@@ -7,10 +7,11 @@
 //! Counts are of datagrams, cumulative: appended ≥ committed. When a write or a sync fails, everything
 //! that is not committed is given up, the segment is cut at its last commit, and a new one is tried a
 //! little later: what arrives until then is given up too. Nothing is ever waited for but room in the
-//! buffers.
+//! buffers: a disk that stalls for seconds is not noticed as long as they have some. So no call here
+//! touches the disk itself; files are made, cut and removed elsewhere.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,14 @@ use super::format::{HEADER_BYTES, Header, Record, record_bytes};
 use super::progress::{Committed, Event, Run, WriterCounts};
 use super::segment::path_of;
 
+mod failing;
+
 /// Bytes of one buffer. Must hold the largest record; a write is at most as long.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
+
+/// Writes under way, beyond which only full buffers are written: while a disk stalls, a commit an
+/// interval would add one each.
+const WRITES_UNDER_WAY: usize = 128;
 
 /// How long to leave a disk alone that has failed.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
@@ -32,7 +39,8 @@ pub struct WriterSpec {
     pub commit_interval: Duration,
     /// And whenever so much has gathered.
     pub commit_bytes: u64,
-    /// Begin a new segment before one gets larger than this.
+    /// Begin a new segment before one gets larger than this. A disk that falls a whole segment behind
+    /// gets a larger one: the worker does not wait for it.
     pub segment_bytes: u64,
     /// And when one gets older than this.
     pub segment_age: Duration,
@@ -57,6 +65,8 @@ struct Open {
     records: u64,
     /// Up to where it is committed.
     committed: u64,
+    /// Its file is being made.
+    creating: bool,
     begun: Instant,
     /// Nothing more is appended.
     closing: bool,
@@ -110,6 +120,10 @@ pub(super) struct Writer<D> {
     records: u64,
     refused: Option<Refused>,
     failed_at: Option<Instant>,
+    /// The disk failed, and something that was begun before has not ended: it reads from the buffers.
+    clearing: bool,
+    /// A sync is under way.
+    syncing: bool,
     /// Nothing was committed since the disk failed.
     ailing: bool,
     events: Vec<Event>,
@@ -147,6 +161,8 @@ impl<D: Disk> Writer<D> {
             records: 0,
             refused: None,
             failed_at: None,
+            clearing: false,
+            syncing: false,
             ailing: false,
             events: Vec::new(),
             runs: VecDeque::new(),
@@ -217,7 +233,7 @@ impl<D: Disk> Writer<D> {
     }
 
     fn append_record(&mut self, record: &Record<'_>, now: Instant) -> Result<(), Refused> {
-        if self.failed_at.is_some_and(|at| now.duration_since(at) < RETRY_AFTER) {
+        if self.clearing || self.failed_at.is_some_and(|at| now.duration_since(at) < RETRY_AFTER) {
             return Err(Refused::Resting);
         }
         let bytes = record_bytes(record.payload.len());
@@ -253,10 +269,9 @@ impl<D: Disk> Writer<D> {
             created_unix_ns: (self.outside.now_unix_ns)(),
         };
         let path = path_of(&self.dir, self.worker, self.sequence);
-        let created = self.disk.create(self.slot, &path);
-        let exists = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
-        self.sequence += u64::from(created.as_ref().err().is_none_or(exists));
-        created.map_err(Refused::Failed)?;
+        // A number is never used twice, whatever becomes of its file.
+        self.sequence += 1;
+        self.disk.create(self.slot, &path).map_err(Refused::Failed)?;
         self.segments[self.slot] = Some(Open {
             path,
             header,
@@ -264,6 +279,7 @@ impl<D: Disk> Writer<D> {
             datagrams: 0,
             records: 0,
             committed: 0,
+            creating: true,
             begun: now,
             closing: false,
         });
@@ -276,16 +292,20 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Ends the segment records go to. The other slot must be free: its last commit is awaited.
+    /// Ends the segment records go to, unless the one before it still waits for its last commit.
     fn rotate(&mut self) -> Result<(), Refused> {
+        let next = (self.slot + 1) % SLOTS;
+        if self.segments[next].is_some() {
+            self.progress(false)?;
+        }
+        if self.segments[next].is_some() {
+            return Ok(());
+        }
         if let Some(open) = &mut self.segments[self.slot] {
             open.closing = true;
         }
         self.close_group()?;
-        self.slot = (self.slot + 1) % SLOTS;
-        while self.segments[self.slot].is_some() {
-            self.progress(true)?;
-        }
+        self.slot = next;
         Ok(())
     }
 
@@ -347,10 +367,16 @@ impl<D: Disk> Writer<D> {
 
     /// Commits what is due, and takes note of what has ended.
     pub(super) fn pump(&mut self, now: Instant) {
-        let due = self.since.is_some_and(|(since, from)| {
-            now.duration_since(since) >= self.spec.commit_interval
-                || self.offset().saturating_sub(from) >= self.spec.commit_bytes
-        });
+        if self.clearing {
+            self.clear();
+            return;
+        }
+        let room = self.writes.len() < WRITES_UNDER_WAY;
+        let due = room
+            && self.since.is_some_and(|(since, from)| {
+                now.duration_since(since) >= self.spec.commit_interval
+                    || self.offset().saturating_sub(from) >= self.spec.commit_bytes
+            });
         let closed = if due { self.close_group() } else { Ok(()) };
         if let Err(Refused::Failed(error)) = closed.and_then(|()| self.progress(false)) {
             self.fail(error, now);
@@ -367,6 +393,7 @@ impl<D: Disk> Writer<D> {
 
     /// Commits everything there is, and waits for it.
     pub(super) fn commit(&mut self, now: Instant) {
+        self.await_clear();
         let mut finish = || -> Result<(), Refused> {
             self.close_group()?;
             while !self.groups.is_empty() {
@@ -376,6 +403,7 @@ impl<D: Disk> Writer<D> {
         };
         if let Err(Refused::Failed(error)) = finish() {
             self.fail(error, now);
+            self.await_clear();
         }
     }
 
@@ -386,15 +414,11 @@ impl<D: Disk> Writer<D> {
         let reaped = self.disk.reap(wait, &mut done);
         let mut failure = None;
         for one in done.drain(..) {
+            self.note(&one);
             match one {
-                Done::Write(number, result) => {
-                    self.write_ended(number);
-                    failure = failure.or_else(|| result.err());
-                }
                 Done::Sync(slot, Ok(())) => self.synced(slot),
-                Done::Sync(_, Err(error)) => {
-                    self.groups.iter_mut().for_each(|group| group.syncing = false);
-                    failure = failure.or(Some(error));
+                Done::Created(_, result) | Done::Write(_, result) | Done::Sync(_, result) => {
+                    failure = failure.or_else(|| result.err());
                 }
             }
         }
@@ -402,6 +426,23 @@ impl<D: Disk> Writer<D> {
         match failure.or_else(|| reaped.err()) {
             Some(error) => Err(Refused::Failed(error)),
             None => self.sync_ready(),
+        }
+    }
+
+    /// Something is no longer under way.
+    fn note(&mut self, done: &Done) {
+        match *done {
+            // A file that was there before is not this writer's to cut.
+            Done::Created(slot, Err(ref error)) if error.kind() == ErrorKind::AlreadyExists => {
+                self.segments[slot] = None;
+            }
+            Done::Created(slot, _) => {
+                if let Some(open) = &mut self.segments[slot] {
+                    open.creating = false;
+                }
+            }
+            Done::Write(number, _) => self.write_ended(number),
+            Done::Sync(..) => self.syncing = false,
         }
     }
 
@@ -421,12 +462,13 @@ impl<D: Disk> Writer<D> {
     /// later one covers all that gathered meanwhile.
     fn sync_ready(&mut self) -> Result<(), Refused> {
         let ended = self.writes.front().map_or(self.writes_begun, |(number, ..)| *number);
-        let Some(first) = self.groups.front().filter(|group| !group.syncing) else { return Ok(()) };
+        let Some(first) = self.groups.front().filter(|_| !self.syncing) else { return Ok(()) };
         let slot = first.slot;
         if first.writes > ended {
             return Ok(());
         }
         self.disk.sync(slot).map_err(Refused::Failed)?;
+        self.syncing = true;
         for group in &mut self.groups {
             group.syncing |= group.slot == slot && group.writes <= ended;
         }
@@ -454,51 +496,6 @@ impl<D: Disk> Writer<D> {
         {
             self.events.push(Event::Complete(open.header.sequence, open.path));
         }
-    }
-
-    /// Gives up what is not committed, and leaves the disk alone for a while.
-    fn fail(&mut self, error: io::Error, now: Instant) {
-        // What is under way reads from the buffers: they are free only when it has ended.
-        let mut done = std::mem::take(&mut self.done);
-        while !self.writes.is_empty() || self.groups.iter().any(|group| group.syncing) {
-            done.clear();
-            if self.disk.reap(true, &mut done).is_err() {
-                break;
-            }
-            for one in &done {
-                match one {
-                    Done::Write(number, _) => self.write_ended(*number),
-                    // Durable all the same, if it says so: but records of it may have been given up.
-                    Done::Sync(..) => {
-                        self.groups.iter_mut().for_each(|group| group.syncing = false);
-                    }
-                }
-            }
-        }
-        done.clear();
-        self.done = done;
-        let lost = self.appended - self.committed;
-        self.give_up(lost);
-        self.appended = self.committed;
-        self.groups.clear();
-        self.writes.clear();
-        self.since = None;
-        self.buffers.fill(Buffer::default());
-        self.current = 0;
-        for slot in 0..SLOTS {
-            let Some(open) = self.segments[slot].take() else { continue };
-            // What cannot be cut now is cut when the journal is opened again.
-            let cut = self.disk.truncate(slot, open.committed);
-            if cut.is_ok() && open.committed > 0 {
-                self.events.push(Event::Complete(open.header.sequence, open.path));
-            } else if cut.is_ok() {
-                // Nothing in it; if it stays, the next start removes it.
-                let _ = std::fs::remove_file(&open.path);
-            }
-        }
-        self.failed_at = Some(now);
-        self.ailing = true;
-        self.events.push(Event::Failed(error, lost));
     }
 
     #[cfg(test)]

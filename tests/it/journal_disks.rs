@@ -1,0 +1,321 @@
+//! The journal on disks that stall, fill up, break and lose their power: receiving goes on, what was told
+//! to be delivered is there, and the rest is counted.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use ringest::journal::open::Journal;
+use ringest::journal::seal::is_intact;
+use ringest::journal::segment;
+use ringest::load::spec::{LoadSpec, Rate, Sizes};
+use ringest::load::stamp::{self, Seen};
+use ringest::{BackendChoice, Engine, Ledger, Overload};
+
+use crate::child::Child;
+use crate::fallback;
+use crate::journal_rig::{
+    Sender, Writer, contents, numbers, open, payload, rounds, spec, start, start_with,
+};
+use crate::lab::Program;
+use crate::loop_disk::LoopDisk;
+use crate::network::run;
+use crate::support::{
+    ROOMY_RCVBUF_BYTES, all_handled, balance, consistent, load_spec, send_load, small, stop, until,
+};
+
+/// Five seconds of them, and less than fits the journal's buffer of 4 MiB.
+const RATE: f64 = 2000.0;
+const DURING_STALL: u64 = 10_000;
+
+fn load(target: SocketAddr, rate: f64, count: u64) -> LoadSpec {
+    let mut load = load_spec(target);
+    (load.rate, load.count, load.sizes) = (Rate::Pps(rate), Some(count), Sizes::Fixed(300));
+    load
+}
+
+/// The payloads of the journal are `count` different ones of the load, each as it was sent.
+fn holds(dir: &Path, count: u64) {
+    let contents = contents(dir);
+    assert!(contents.damaged.is_empty() && contents.torn_bytes == 0, "{:?}", contents.damaged);
+    let mut numbers = HashSet::new();
+    for payload in &contents.payloads {
+        assert!(stamp::is_intact(payload));
+        assert!(numbers.insert(Seen::read(payload).sequence.unwrap()), "none comes twice");
+    }
+    assert_eq!(numbers.len() as u64, count);
+}
+
+/// The disk takes nothing for five seconds; meanwhile the segments that are written to change a dozen
+/// times. Nobody notices, with io_uring or without.
+#[test]
+fn a_disk_that_stalls_holds_up_nobody() {
+    for io_uring in [true, false] {
+        Child::new("journal_disks::child_on_a_disk_that_stalls").env("IO_URING", &io_uring).pass();
+    }
+}
+
+#[test]
+#[ignore = "runs in a child process"]
+fn child_on_a_disk_that_stalls() {
+    if std::env::var("IO_URING").unwrap() == "false" {
+        fallback::refuse(libc::SYS_io_uring_setup, libc::EPERM.unsigned_abs());
+    }
+    let Some(disk) = LoopDisk::make("stalls", 64) else { return };
+    let dir = disk.path().join("journal");
+    let journal = open(&dir);
+    let engine = start_with(small(BackendChoice::Auto).rcvbuf_bytes(ROOMY_RCVBUF_BYTES), &journal);
+    let frozen = disk.freeze();
+    let sent = send_load(&load(engine.addresses()[0], RATE, DURING_STALL));
+    until("all of it to be handled", || engine.stats().ledger.handled == sent);
+    let stalled = engine.stats().ledger;
+    assert_eq!((stalled.delivered, stalled.pending), (0, sent), "the disk did stall");
+    drop(frozen);
+    until("all of it to be delivered", || engine.stats().ledger.delivered == sent);
+    let summary = stop(engine);
+    journal.close();
+    all_handled(&summary, sent);
+    assert_eq!((summary.ledger.dropped.kernel, summary.ledger.undelivered), (0, 0));
+    holds(&dir, sent);
+}
+
+/// What comes while the disk stalls is more than the journal's buffer holds, and then more than all the
+/// batches: what does not fit is dropped as was asked for, and counted.
+fn more_than_the_buffer(overload: Overload, rcvbuf_bytes: usize) -> Option<Ledger> {
+    let disk = LoopDisk::make("overload", 64)?;
+    let dir = disk.path().join("journal");
+    let mut spec = spec(&dir);
+    spec.buffer_bytes = 1 << 20;
+    let journal = Journal::open(spec).unwrap();
+    let builder = small(BackendChoice::Auto).overload(overload).rcvbuf_bytes(rcvbuf_bytes);
+    let engine = start_with(builder, &journal);
+    let frozen = disk.freeze();
+    let sent = send_load(&load(engine.addresses()[0], 20_000.0, 2 * DURING_STALL));
+    drop(frozen);
+    let summary = stop(engine);
+    journal.close();
+    balance(&summary, sent);
+    let ledger = summary.ledger;
+    assert_eq!((ledger.delivered, ledger.undelivered), (ledger.handled, 0), "{ledger:?}");
+    assert!(ledger.handled > 3000, "the buffer was full: {ledger:?}");
+    holds(&dir, ledger.delivered);
+    Some(ledger)
+}
+
+#[test]
+fn a_stall_longer_than_the_buffer_drops_as_was_asked_for() {
+    let Some(dropped) = more_than_the_buffer(Overload::Drop, ROOMY_RCVBUF_BYTES) else { return };
+    assert_eq!(dropped.dropped.kernel, 0, "receivers never wait: {dropped:?}");
+    assert!(dropped.dropped.after_receive() > 0, "{dropped:?}");
+    let Some(waited) = more_than_the_buffer(Overload::Wait, 64 << 10) else { return };
+    assert_eq!(waited.dropped.after_receive(), 0, "{waited:?}");
+    assert!(waited.dropped.kernel > 0, "{waited:?}");
+}
+
+/// The power goes while segments are written, changed and sealed, and goes again: all that was told is
+/// there, in order, and the next start needs no help.
+#[test]
+fn a_power_cut_takes_nothing_that_was_delivered() {
+    let Some(disk) = LoopDisk::make("power", 256) else { return };
+    let dir = disk.path().join("journal");
+    let mut sender = Sender::new();
+    let mut before: Vec<u64> = Vec::new();
+    for round in 0..rounds("RINGEST_POWER_CUTS", 20) {
+        // What earlier rounds left was read; new segments get names of their own all the same.
+        let writer = Writer::start(&dir);
+        let first = sender.begin();
+        let enough = 1 + round % 7 * 150;
+        until("the writer to commit", || {
+            sender.follow(writer.address, writer.delivered());
+            writer.delivered() >= enough
+        });
+        disk.cut_power();
+        let told = writer.kill();
+        disk.umount();
+        disk.mount().unwrap();
+        let found = contents(&dir).numbers();
+        assert!(found.starts_with(&before), "round {round}: what was there stays");
+        let new = &found[before.len()..];
+        let whole: Vec<u64> = (first..first + told).collect();
+        assert!(new.starts_with(&whole), "round {round}: {told} told, found {new:?}");
+        assert!(new.is_sorted() && new.iter().all(|number| *number < sender.next), "round {round}");
+        open(&dir).close();
+        before = contents(&dir).numbers();
+        assert_eq!(before, found, "round {round}: a repair changes nothing that can be read");
+        for one in segment::list(&dir).unwrap() {
+            assert_eq!(is_intact(&one.path).unwrap(), Some(true), "round {round}: {one:?}");
+        }
+    }
+}
+
+/// An engine with a sender that never runs ahead of it.
+struct Stream {
+    journal: Journal,
+    engine: Engine,
+    sender: Sender,
+}
+
+impl Stream {
+    fn start(dir: &Path) -> Self {
+        let journal = open(dir);
+        let engine = start(&journal);
+        Self { journal, engine, sender: Sender::new() }
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.engine.stats().ledger
+    }
+
+    /// Sends until the ledger satisfies `done`.
+    fn flow_until(&mut self, what: &str, done: impl Fn(&Ledger) -> bool) {
+        until(what, || {
+            let ledger = self.ledger();
+            self.sender.follow(self.engine.addresses()[0], ledger.received);
+            done(&ledger)
+        });
+    }
+
+    /// Waits for the one alarm that says that it cannot be written, and why.
+    fn alarm(&self, reasons: &[&str]) {
+        let alarms = self.journal.alarms().take();
+        let failures: Vec<_> = alarms.iter().filter(|text| text.contains("cannot be")).collect();
+        let known = |text: &str| reasons.iter().any(|reason| text.contains(reason));
+        assert!(failures.len() == 1 && known(failures[0]), "{alarms:?}");
+    }
+
+    fn resumption(&self) {
+        until("it to be said", || {
+            self.journal.alarms().take().iter().any(|text| text.contains("written again"))
+        });
+    }
+
+    /// Ends it: nothing was dropped, and all is accounted for.
+    fn stop(self) -> Ledger {
+        let summary = stop(self.engine);
+        self.journal.close();
+        consistent(&summary);
+        let dropped = &summary.ledger.dropped;
+        assert_eq!(
+            (dropped.kernel, dropped.after_receive()),
+            (0, 0),
+            "receiving went on: {summary:#?}"
+        );
+        assert_eq!(summary.ledger.received, self.sender.sent);
+        summary.ledger
+    }
+}
+
+/// A disk that is full: receiving goes on, what cannot be written is counted, one alarm says so, and when
+/// there is room again, so is what is written.
+#[test]
+fn a_full_disk_stops_nobody_and_heals() {
+    let Some(disk) = LoopDisk::make("full", 64) else { return };
+    let dir = disk.path().join("journal");
+    let mut stream = Stream::start(&dir);
+    stream.flow_until("the first commit", |ledger| ledger.delivered > 0);
+    let filler = disk.fill(1 << 20);
+    stream.flow_until("the disk to be full", |ledger| ledger.undelivered > 1000);
+    stream.alarm(&["No space left"]);
+    let delivered = stream.ledger().delivered;
+    fs::remove_file(filler).unwrap();
+    stream.flow_until("it to heal", |ledger| ledger.delivered > delivered + 100);
+    stream.resumption();
+    let ledger = stream.stop();
+    let found = numbers(&dir);
+    assert!(found.is_sorted());
+    assert!(found.len() as u64 >= ledger.delivered, "{} of {ledger:?}", found.len());
+}
+
+/// Every write fails with EIO from some moment on.
+#[test]
+fn a_disk_that_breaks_stops_nobody() {
+    let Some(disk) = LoopDisk::make("breaks", 64) else { return };
+    let dir = disk.path().join("journal");
+    let mut stream = Stream::start(&dir);
+    stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+    disk.cut_power();
+    stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 1000);
+    stream.alarm(&["Input/output error"]);
+    let ledger = stream.stop();
+    disk.umount();
+    disk.mount().unwrap();
+    let found = contents(&dir).numbers();
+    let whole: Vec<u64> = (0..ledger.delivered).collect();
+    assert!(found.starts_with(&whole), "{} of {ledger:?}", found.len());
+}
+
+/// The kernel makes a file system read only when it does not trust it any more.
+#[test]
+fn a_disk_that_becomes_read_only_stops_nobody() {
+    let Some(disk) = LoopDisk::make("readonly", 64) else { return };
+    let dir = disk.path().join("journal");
+    let mut stream = Stream::start(&dir);
+    stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+    disk.make_read_only();
+    stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 1000);
+    // A sync of what was open fails first, or a new segment does.
+    stream.alarm(&["Read-only file system", "Input/output error"]);
+    let ledger = stream.stop();
+    disk.umount();
+    disk.mount().unwrap();
+    let found = contents(&dir).numbers();
+    let whole: Vec<u64> = (0..ledger.delivered).collect();
+    assert!(found.starts_with(&whole), "{} of {ledger:?}", found.len());
+}
+
+/// A read-only mount over the journal: what is open goes on, and nothing new can be made until it goes.
+#[test]
+fn a_directory_that_is_read_only_for_a_while_heals() {
+    let Some(disk) = LoopDisk::make("covered", 64) else { return };
+    let dir = disk.path().join("journal");
+    let mut stream = Stream::start(&dir);
+    stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+    let cover = format!("{0} {0}", dir.display());
+    run("mount", &format!("--bind {cover}")).unwrap();
+    run("mount", &format!("-o remount,bind,ro {}", dir.display())).unwrap();
+    stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 1000);
+    stream.alarm(&["Read-only file system"]);
+    run("umount", &dir.display().to_string()).unwrap();
+    let delivered = stream.ledger().delivered;
+    stream.flow_until("it to heal", |ledger| ledger.delivered > delivered + 1000);
+    stream.resumption();
+    let ledger = stream.stop();
+    let found = numbers(&dir);
+    assert!(found.is_sorted() && found.len() as u64 >= ledger.delivered, "{ledger:?}");
+}
+
+/// The program on a full disk says so once, and says when it writes again; its exit tells the rest.
+#[test]
+fn the_program_says_that_its_disk_is_full_and_when_it_is_not() {
+    let Some(disk) = LoopDisk::make("program", 64) else { return };
+    let dir = disk.path().join("journal");
+    let sink = format!("--sink journal:{} --commit-interval 5ms", dir.display());
+    let filler = disk.fill(1 << 20);
+    let mut program = Program::ringest(None, &format!("listen 127.0.0.1:0 --json {sink}"));
+    let to = program.listening()[0];
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut number = 0;
+    let mut send = || {
+        socket.send_to(&payload(number), to).unwrap();
+        number += 1;
+    };
+    until("the alarm", || {
+        send();
+        program.stderr().contains("cannot be written: No space left on device")
+    });
+    fs::remove_file(filler).unwrap();
+    until("the resumption", || {
+        send();
+        program.stderr().contains("journal: the journal is written again")
+    });
+    let ended = program.stop();
+    assert_eq!(ended.stderr.matches("cannot be written").count(), 1, "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("written again").count(), 1, "{}", ended.stderr);
+    let summary: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let count = |name: &str| summary[name].as_u64().unwrap();
+    assert!(count("undelivered") > 0 && count("delivered") > 0, "{summary}");
+    assert_eq!(count("handled"), count("delivered") + count("undelivered"), "{summary}");
+    let found = numbers(&dir);
+    assert!(found.is_sorted() && found.len() as u64 >= count("delivered"), "{summary}");
+}
