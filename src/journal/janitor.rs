@@ -1,13 +1,14 @@
 //! The thread that seals complete segments and lets old ones go, beside the workers.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::alarm::Alarms;
+use super::compress::compress;
 use super::seal::seal;
 use super::segment::{self, SegmentFile};
 use super::shelf::Shelf;
@@ -23,6 +24,8 @@ pub struct Retention {
     pub only_unsent: bool,
     /// The oldest go although they were not sent, when those that were not are larger all together.
     pub spool_bytes: Option<u64>,
+    /// Sealed segments are compressed by zstd, at this level.
+    pub compress: Option<i32>,
 }
 
 /// How often to look whether something may go: too short and the directory is read for nothing, too long
@@ -58,17 +61,21 @@ impl Rounds {
         self.let_go();
     }
 
-    fn seal(&self, path: &PathBuf) {
+    fn seal(&self, path: &Path) {
         if let Err(error) = seal(path) {
             // It stays readable as it is; the next start tries again.
             self.alarms.say(&format!("cannot seal {}: {error}", path.display()));
+        } else if let Some(Err(error)) = self.retention.compress.map(|level| compress(path, level))
+        {
+            let name = path.display();
+            self.alarms.say(&format!("cannot compress {name}: {error}; it stays as it is"));
         }
     }
 
     /// Removes complete segments that retention does not keep, the oldest first. A worker's newest one is
     /// never removed: its number must be remembered.
     fn let_go(&self) {
-        let Retention { bytes, age, only_unsent, spool_bytes } = self.retention;
+        let Retention { bytes, age, only_unsent, spool_bytes, .. } = self.retention;
         if self.retention == Retention::default() {
             return;
         }

@@ -21,9 +21,14 @@ mod uring;
 pub mod alarm;
 // Sealed, let go.
 pub mod seal;
+pub mod compress;
 pub mod janitor;
 // Read.
+mod bytes;
+mod packed;
 pub mod reader;
 
+#[cfg(test)]
+mod packed_tests;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use ringest::journal::segment::SegmentFile;
 
 use super::failure::Failure;
 
@@ -44,7 +45,7 @@ pub(super) fn run(args: &JournalCommand) -> Result<(), Failure> {
 }
 
 /// The segments of a journal.
-fn segments(dir: &Path) -> Result<Vec<ringest::journal::segment::SegmentFile>, Failure> {
+fn segments(dir: &Path) -> Result<Vec<SegmentFile>, Failure> {
     let found = ringest::journal::segment::list(dir).map_err(|error| {
         Failure::Failed(format!(
             "cannot read {}: {error}; give the directory of `--sink journal:DIR`",
@@ -52,4 +53,9 @@ fn segments(dir: &Path) -> Result<Vec<ringest::journal::segment::SegmentFile>, F
         ))
     })?;
     Ok(found)
+}
+
+/// What a segment is called.
+fn name(segment: &SegmentFile) -> String {
+    segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
