@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::packed::{Packed, is_packed};
 
@@ -39,6 +39,14 @@ impl Bytes {
         match self {
             Self::Plain(file) => Ok(file.metadata()?.len()),
             Self::Packed(packed) => Ok(packed.len()),
+        }
+    }
+
+    /// Whether the file still has a name.
+    pub(super) fn is_linked(&self) -> bool {
+        match self {
+            Self::Plain(file) => file.metadata().is_ok_and(|facts| facts.nlink() > 0),
+            Self::Packed(_) => true,
         }
     }
 

@@ -27,6 +27,10 @@ pub mod janitor;
 mod bytes;
 mod packed;
 pub mod reader;
+pub mod select;
+pub mod merge;
+pub mod follow;
+pub mod export;
 
 #[cfg(test)]
 mod packed_tests;

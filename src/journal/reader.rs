@@ -284,6 +284,16 @@ impl Reader {
         Ok(head == [0; 8])
     }
 
+    /// Whether all up to the index of a sealed segment was to be read, and was.
+    pub(super) fn is_read_to_its_index(&self) -> bool {
+        self.footer.is_some_and(|footer| footer.data_end <= self.limit)
+    }
+
+    /// Whether the file still has a name; if that cannot be known, it has.
+    pub(super) fn is_linked(&self) -> bool {
+        self.bytes.is_linked()
+    }
+
     /// The next thing there is. After [`Next::End`] it may be called again: an open segment grows.
     ///
     /// # Errors

@@ -7,8 +7,10 @@ use ringest::journal::segment::SegmentFile;
 
 use super::failure::Failure;
 
-mod cat;
+mod select;
 mod ls;
+mod cat;
+mod tail;
 mod verify;
 
 const EXAMPLES: &str = "\
@@ -16,6 +18,7 @@ Examples:
   ringest listen '*:514' --sink journal:/var/lib/ringest    write one
   ringest journal ls /var/lib/ringest                       its segments
   ringest journal cat /var/lib/ringest --since 10m          what came in the last ten minutes
+  ringest journal tail /var/lib/ringest -f                  what comes
   ringest journal cat DIR --peer 192.0.2.7 --grep error --output json
   ringest journal verify DIR --json                         check every checksum and hash
 
@@ -33,6 +36,7 @@ pub(super) struct JournalCommand {
 enum Action {
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
+    Tail(tail::TailArgs),
     Verify(verify::VerifyArgs),
 }
 
@@ -40,6 +44,7 @@ pub(super) fn run(args: &JournalCommand) -> Result<(), Failure> {
     match &args.action {
         Action::Ls(args) => ls::run(args),
         Action::Cat(args) => cat::run(args),
+        Action::Tail(args) => tail::run(args),
         Action::Verify(args) => verify::run(args),
     }
 }
