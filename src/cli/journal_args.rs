@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use ringest::journal::compress::{LEVEL_DEFAULT, levels};
 use ringest::journal::janitor::Retention;
 use ringest::journal::open::{Journal, JournalSpec, Repaired};
 use ringest::journal::writer::WriterSpec;
@@ -45,12 +46,33 @@ pub(super) struct JournalArgs {
     /// Remove segments that are older [default: keep all]
     #[arg(long, value_name = "DURATION", value_parser = values::duration, help_heading = "Journal")]
     retain_age: Option<Duration>,
+    /// Compress segments once they are sealed, at a level from 1 (fast) to 22 (small) [default: they
+    /// stay as they are; level 3]
+    #[arg(long, value_name = "zstd[:LEVEL]", value_parser = compress, help_heading = "Journal")]
+    compress: Option<i32>,
     /// Memory for what the disk has not taken yet; when it is full, --overload says what follows
     #[arg(
         long, value_name = "BYTES", default_value = "32M", value_parser = values::size,
         help_heading = "Journal"
     )]
     journal_buffer: usize,
+}
+
+/// `zstd` or `zstd:LEVEL`.
+fn compress(text: &str) -> Result<i32, String> {
+    let levels = levels();
+    let level = match text.split_once(':') {
+        None if text == "zstd" => Some(LEVEL_DEFAULT),
+        Some(("zstd", level)) => level.parse().ok().filter(|level| levels.contains(level)),
+        _ => None,
+    };
+    level.ok_or_else(|| {
+        format!(
+            "expected zstd, or zstd:LEVEL with a level from {} to {}",
+            levels.start(),
+            levels.end()
+        )
+    })
 }
 
 /// A segment smaller than this would hold a handful of the largest datagrams.
@@ -82,6 +104,7 @@ impl JournalArgs {
             retention: Retention {
                 bytes: self.retain_bytes.map(|bytes| bytes as u64),
                 age: self.retain_age,
+                compress: self.compress,
                 ..Retention::default()
             },
             readers: Vec::new(),

@@ -59,6 +59,22 @@ pub(super) fn wait<const N: usize>(
     }
 }
 
+/// Waits until one of `fds` is readable, or nobody reads what is written to `output` any more: returns
+/// whether that is so.
+pub(super) fn wait_or_closed<const N: usize>(
+    fds: [BorrowedFd<'_>; N],
+    output: BorrowedFd<'_>,
+) -> Result<bool, Failure> {
+    let mut polled = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).to_vec();
+    // Asked for nothing, poll(2) still tells of errors and hang-ups.
+    polled.push(PollFd::new(output, PollFlags::empty()));
+    match poll(&mut polled, PollTimeout::NONE) {
+        Ok(_) => Ok(polled.last().is_some_and(|output| output.any().unwrap_or(false))),
+        Err(Errno::EINTR) => Ok(false),
+        Err(error) => Err(Failure::Failed(format!("poll(2): {}", io::Error::from(error)))),
+    }
+}
+
 /// Rounded up to a millisecond, so that a deadline has come when the poll ends and is not polled
 /// for again at once.
 fn timeout(deadline: Option<Instant>) -> PollTimeout {

@@ -309,6 +309,18 @@ impl Footer {
         bytes
     }
 
+    /// Bytes of the index before it.
+    #[must_use]
+    pub fn index_bytes(&self) -> u64 {
+        self.index_entries.saturating_mul(INDEX_ENTRY_BYTES as u64)
+    }
+
+    /// Bytes of the whole segment; `None` if it says something impossible.
+    #[must_use]
+    pub fn segment_bytes(&self) -> Option<u64> {
+        self.data_end.checked_add(self.index_bytes())?.checked_add(FOOTER_BYTES as u64)
+    }
+
     /// From the last bytes of a file; `None` if they are no footer, as those of an open segment.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {

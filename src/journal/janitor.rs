@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::alarm::Alarms;
+use super::compress::compress;
 use super::seal::seal;
 use super::segment::{self, SegmentFile};
 use super::shelf::Shelf;
@@ -25,6 +26,8 @@ pub struct Retention {
     pub only_unsent: bool,
     /// The oldest go although they were not sent, when those that were not are larger all together.
     pub spool_bytes: Option<u64>,
+    /// Sealed segments are compressed by zstd, at this level.
+    pub compress: Option<i32>,
 }
 
 /// What a writer leaves behind it.
@@ -78,13 +81,18 @@ impl Rounds {
         if let Err(error) = seal(path) {
             // It stays readable as it is; the next start tries again.
             self.alarms.repeated("seal", &format!("cannot seal {}: {error}", path.display()));
+        } else if let Some(Err(error)) = self.retention.compress.map(|level| compress(path, level))
+        {
+            let name = path.display();
+            let text = format!("cannot compress {name}: {error}; it stays as it is");
+            self.alarms.repeated("compress", &text);
         }
     }
 
     /// Removes complete segments that retention does not keep, the oldest first. A worker's newest one is
     /// never removed: its number must be remembered.
     fn let_go(&self) {
-        let Retention { bytes, age, only_unsent, spool_bytes } = self.retention;
+        let Retention { bytes, age, only_unsent, spool_bytes, .. } = self.retention;
         if self.retention == Retention::default() {
             return;
         }

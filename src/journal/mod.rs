@@ -22,9 +22,18 @@ mod plain;
 pub mod alarm;
 // Sealed, let go.
 pub mod seal;
+pub mod compress;
 pub mod janitor;
 // Read.
+mod bytes;
+mod packed;
 pub mod reader;
+pub mod select;
+pub mod merge;
+pub mod follow;
+pub mod export;
 
+#[cfg(test)]
+mod packed_tests;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use crossbeam_channel::{Sender, unbounded};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::alarm::Alarms;
+use super::compress;
 use super::format::Record;
 use super::janitor::{Retention, Rounds, Task};
 use super::plain::Plain;
@@ -111,6 +112,7 @@ impl Journal {
             }
             Err((_, errno)) => return Err(fail("flock(2)")(errno.into())),
         };
+        compress::tidy(&spec.dir).map_err(fail("tidy"))?;
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
         let repaired = repair(&found).map_err(fail("repair"))?;
         let shelf = Arc::new(Shelf::default());
@@ -202,7 +204,8 @@ fn repair(segments: &[SegmentFile]) -> io::Result<Vec<Repaired>> {
     let mut repaired = Vec::new();
     for one in segments {
         let sealed = matches!(Reader::open(&one.path), Ok(r) if r.footer().is_some());
-        if sealed {
+        // What is compressed was sealed, and is not written to, whatever became of it.
+        if sealed || segment::is_packed(&one.path) {
             continue;
         }
         let path = one.path.clone();

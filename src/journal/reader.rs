@@ -8,30 +8,48 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::bytes::Bytes;
 use super::format::{
-    FOOTER_BYTES, Footer, Found, HEADER_BYTES, Header, INDEX_ENTRY_BYTES, IndexEntry,
-    PAYLOAD_BYTES_MAX, Record, known_record, record_at, record_bytes,
+    FOOTER_BYTES, Footer, Found, HEADER_BYTES, Header, INDEX_ENTRY_BYTES, INDEX_EVERY_BYTES,
+    IndexEntry, PAYLOAD_BYTES_MAX, Record, known_record, record_at, record_bytes,
 };
+use super::segment;
 
 /// How much is read at once. Not less than two of the largest records.
 const WINDOW_BYTES: usize = 1 << 20;
+/// Index entries read at once: an index is as long as its footer says, so it is never read whole.
+const ENTRIES_AT_ONCE: usize = 4096;
 
-/// A segment that is read.
+/// A segment that is read, compressed or not.
 #[derive(Debug)]
 pub struct Reader {
-    file: File,
+    bytes: Bytes,
     header: Header,
     footer: Option<Footer>,
     window: Vec<u8>,
-    /// Where in the file the window begins.
+    /// Where in the segment the window begins.
     window_offset: u64,
     /// Where reading ends, whatever is behind.
     limit: u64,
+    /// The window was filled since the last call.
+    window_is_fresh: bool,
     /// Where the next record should be.
     offset: u64,
+    /// Up to where there is something, as far as is known: an open segment grows.
+    end: u64,
+    /// Where in the window the last record is.
+    last: Range<usize>,
+    tally: Option<Tally>,
+}
+
+/// The hash of what was read, so that nothing is read twice for it.
+#[derive(Debug)]
+struct Tally {
+    hasher: blake3::Hasher,
+    /// Up to where it goes.
+    upto: u64,
 }
 
 /// What came next.
@@ -74,12 +92,19 @@ pub enum ReadError {
 }
 
 impl Reader {
-    /// Opens a segment. What is behind its header is looked at only as it is read.
+    /// Opens a segment, the compressed one if the plain one is gone. What is behind its header is looked
+    /// at only as it is read.
     ///
     /// # Errors
     /// It cannot be read, or its header is not sound.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Self::of(File::open(path)?)
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let packed = segment::packed_path(path).ok_or(error)?;
+                Self::from_bytes(Bytes::open(File::open(packed)?, true)?)
+            }
+            file => Self::from_bytes(Bytes::open(file?, segment::is_packed(path))?),
+        }
     }
 
     /// The same of a file that is open.
@@ -87,33 +112,65 @@ impl Reader {
     /// # Errors
     /// It cannot be read, or its header is not sound.
     pub fn of(file: File) -> Result<Self, ReadError> {
-        let mut head = [0; HEADER_BYTES];
-        let got = read_at(&file, &mut head, 0)?;
-        let header = Header::decode(&head[..got]).map_err(ReadError::NoSegment)?;
+        Self::from_bytes(Bytes::open(file, false)?)
+    }
+
+    fn from_bytes(mut bytes: Bytes) -> Result<Self, ReadError> {
+        let copy = bytes.packed().and_then(super::packed::Packed::header);
+        let header = match copy {
+            Some(header) => header,
+            None => {
+                let mut head = [0; HEADER_BYTES];
+                let got = bytes.read_at(&mut head, 0)?;
+                Header::decode(&head[..got]).map_err(ReadError::NoSegment)?
+            }
+        };
         let mut this = Self {
-            file,
+            bytes,
             header,
             footer: None,
             window: Vec::new(),
             window_offset: 0,
             limit: u64::MAX,
+            window_is_fresh: false,
             offset: HEADER_BYTES as u64,
+            end: 0,
+            last: 0..0,
+            tally: None,
         };
-        this.footer = this.read_footer()?;
+        this.look_at_the_end()?;
         Ok(this)
     }
 
-    fn read_footer(&self) -> io::Result<Option<Footer>> {
-        let bytes = self.file.metadata()?.len();
+    /// Up to where records may be read.
+    fn end(&self) -> u64 {
+        self.end.min(self.limit)
+    }
+
+    /// Finds out where records end by now; returns whether that is another place than before.
+    fn look_at_the_end(&mut self) -> io::Result<bool> {
+        let before = self.end;
+        let bytes = self.bytes.len()?;
+        self.footer = self.read_footer(bytes)?;
+        self.end = self.footer.map_or(bytes, |footer| footer.data_end);
+        Ok(self.end != before)
+    }
+
+    fn read_footer(&mut self, bytes: u64) -> io::Result<Option<Footer>> {
+        let could_be = |footer: &Footer| {
+            footer.data_end >= HEADER_BYTES as u64
+                && footer.index_entries <= footer.data_end / INDEX_EVERY_BYTES + 1
+        };
+        let copy = self.bytes.packed().and_then(super::packed::Packed::footer);
+        if copy.as_ref().is_some_and(could_be) {
+            return Ok(copy);
+        }
         let mut tail = [0; FOOTER_BYTES];
         let Some(at) = bytes.checked_sub(FOOTER_BYTES as u64) else { return Ok(None) };
-        let got = read_at(&self.file, &mut tail, at)?;
-        let index_bytes =
-            |footer: &Footer| footer.index_entries.checked_mul(INDEX_ENTRY_BYTES as u64);
+        let got = self.bytes.read_at(&mut tail, at)?;
         // A record may end in bytes that look like a footer; its numbers must fit the file.
         let fits = |footer: &Footer| {
-            index_bytes(footer).and_then(|index| footer.data_end.checked_add(index)) == Some(at)
-                && footer.data_end >= HEADER_BYTES as u64
+            footer.data_end.checked_add(footer.index_bytes()) == Some(at) && could_be(footer)
         };
         Ok(Footer::decode(&tail[..got]).filter(fits))
     }
@@ -130,6 +187,19 @@ impl Reader {
         self.footer.as_ref()
     }
 
+    /// Whether it was compressed, as only sealed ones are.
+    #[must_use]
+    pub fn is_compressed(&self) -> bool {
+        self.bytes.packed().is_some()
+    }
+
+    /// Places where the compressed file is not as it was written, among what has been read so far. What
+    /// was read of the segment may be sound all the same.
+    #[must_use]
+    pub fn flaws(&self) -> u64 {
+        self.bytes.packed().map_or(0, super::packed::Packed::flaws)
+    }
+
     /// Where the next record is looked for.
     #[must_use]
     pub fn offset(&self) -> u64 {
@@ -138,12 +208,18 @@ impl Reader {
 
     /// Goes on at `offset`, where a record begins.
     pub(crate) fn seek(&mut self, offset: u64) {
-        self.offset = offset.max(HEADER_BYTES as u64);
+        (self.offset, self.last) = (offset.max(HEADER_BYTES as u64), 0..0);
     }
 
     /// Reads nothing from `offset` on: there is what is still being written.
     pub(crate) fn set_limit(&mut self, offset: u64) {
         self.limit = offset;
+    }
+
+    /// The record that was read last, until the next is looked for.
+    #[must_use]
+    pub fn last(&self) -> Option<Record<'_>> {
+        known_record(self.window.get(self.last.clone())?)
     }
 
     /// Goes on at the last record of the index that is not later than `unix_ns`; stays where there is no
@@ -152,27 +228,70 @@ impl Reader {
     /// # Errors
     /// The file cannot be read.
     pub fn seek_time(&mut self, unix_ns: u64) -> io::Result<()> {
+        self.seek_entry(|entry| entry.received_unix_ns < unix_ns)
+    }
+
+    /// Goes on at the last record of the index that has at most so many before it; stays where there is
+    /// no index.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn seek_record(&mut self, records: u64) -> io::Result<()> {
+        self.seek_entry(|entry| entry.records_before <= records)
+    }
+
+    /// Goes on at the last of the index's first entries that are `before` what is sought.
+    fn seek_entry(&mut self, before: impl Fn(&IndexEntry) -> bool) -> io::Result<()> {
         let Some(footer) = self.footer else { return Ok(()) };
-        let entries = usize::try_from(footer.index_entries).unwrap_or(0);
-        let mut index = vec![0; entries.saturating_mul(INDEX_ENTRY_BYTES)];
-        let got = read_at(&self.file, &mut index, footer.data_end)?;
-        let entries = index[..got].chunks_exact(INDEX_ENTRY_BYTES).filter_map(IndexEntry::decode);
-        let before = entries.take_while(|entry| entry.received_unix_ns < unix_ns).last();
-        if let Some(entry) = before
-            && entry.offset >= self.offset
-            && entry.offset < footer.data_end
-        {
+        let (mut place, mut left) = (footer.data_end, footer.index_bytes());
+        let mut some = vec![0; ENTRIES_AT_ONCE * INDEX_ENTRY_BYTES];
+        let mut found = None;
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(some.len());
+            let got = self.bytes.read_at(&mut some[..wanted], place)?;
+            let entries = some[..got].chunks_exact(INDEX_ENTRY_BYTES);
+            let entries: Vec<_> = entries.filter_map(IndexEntry::decode).collect();
+            let reached = entries.iter().take_while(|entry| before(entry)).count();
+            found = entries[..reached].last().copied().or(found);
+            if reached < entries.len() || got < wanted {
+                break;
+            }
+            (place, left) = (place + got as u64, left - got as u64);
+        }
+        let fits = |entry: &IndexEntry| {
+            (self.offset..footer.data_end).contains(&entry.offset) && entry.offset.is_multiple_of(8)
+        };
+        if let Some(entry) = found.filter(fits) {
             self.offset = entry.offset;
         }
         Ok(())
     }
 
-    /// Where records end: at the index of a sealed segment, else at the end of the file.
-    fn data_end(&self) -> io::Result<u64> {
-        match self.footer {
-            Some(footer) => Ok(footer.data_end),
-            None => Ok(self.file.metadata()?.len()),
-        }
+    /// Goes on at a place where something begins, as told by [`Next`].
+    pub fn go_back(&mut self, offset: u64) {
+        self.forget(offset);
+        (self.offset, self.last) = (offset, 0..0);
+    }
+
+    /// Whether nothing but zeros begins at a place: in a segment that is being written, what is behind it
+    /// was written ahead.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn is_blank(&mut self, offset: u64) -> io::Result<bool> {
+        let mut head = [0; 8];
+        self.bytes.read_at(&mut head, offset)?;
+        Ok(head == [0; 8])
+    }
+
+    /// Whether all up to the index of a sealed segment was to be read, and was.
+    pub(super) fn is_read_to_its_index(&self) -> bool {
+        self.footer.is_some_and(|footer| footer.data_end <= self.limit)
+    }
+
+    /// Whether the file still has a name; if that cannot be known, it has.
+    pub(super) fn is_linked(&self) -> bool {
+        self.bytes.is_linked()
     }
 
     /// The next thing there is. After [`Next::End`] it may be called again: an open segment grows.
@@ -180,62 +299,130 @@ impl Reader {
     /// # Errors
     /// The file cannot be read.
     pub fn read_next(&mut self) -> io::Result<Next<'_>> {
-        let (start, salt) = (self.offset, self.header.salt);
-        let end = self.data_end()?.min(self.limit);
-        let mut place = start;
-        while place < end {
-            let here = self.at(place, end, RECORD_ROOM)?;
-            let Found::Record(_, whole) = record_at(&self.window[here.clone()], salt, place) else {
-                place += 8;
-                continue;
-            };
-            if place > start {
-                self.offset = place;
-                return Ok(Next::Damaged { offset: start, bytes: place - start });
+        let start = self.offset;
+        self.window_is_fresh = false;
+        loop {
+            match self.search(start)? {
+                Some(place) if place == start => break,
+                // What was not there when the window was filled may be by now.
+                Some(_) if self.footer.is_none() && !self.window_is_fresh => self.forget(start),
+                Some(place) => {
+                    self.offset = place;
+                    return Ok(Next::Damaged { offset: start, bytes: place - start });
+                }
+                None if self.footer.is_none() && self.look_at_the_end()? => self.forget(start),
+                None => {
+                    let torn_bytes = self.end().saturating_sub(start);
+                    return Ok(Next::End { offset: start, torn_bytes });
+                }
             }
-            self.offset = place + whole as u64;
-            let record = known_record(&self.window[here]);
-            let record =
-                record.ok_or_else(|| io::Error::other("a record that was there is gone"))?;
-            return Ok(Next::Record { offset: place, record });
         }
-        Ok(Next::End { offset: start, torn_bytes: end.saturating_sub(start) })
+        self.offset += self.last.len() as u64;
+        let record = known_record(&self.window[self.last.clone()]);
+        let record = record.ok_or_else(|| io::Error::other("a record that was there is gone"))?;
+        Ok(Next::Record { offset: start, record })
     }
 
-    /// Where in the window the bytes from `place` on are: `wanted` of them, or as many as there are up to
-    /// `end`.
-    fn at(&mut self, place: u64, end: u64, wanted: usize) -> io::Result<Range<usize>> {
-        let left = usize::try_from(end - place).unwrap_or(usize::MAX);
-        let wanted = wanted.min(left);
+    /// Reads again what is behind `place`.
+    fn forget(&mut self, place: u64) {
+        self.count_up_to(place);
+        self.window.clear();
+    }
+
+    /// Where the first record from `place` on is.
+    fn search(&mut self, mut place: u64) -> io::Result<Option<u64>> {
+        while place < self.end() {
+            let here = self.at(place)?;
+            if here.is_empty() {
+                // The file ends before its footer, or a copy of it, says so.
+                break;
+            }
+            if let Found::Record(_, whole) =
+                record_at(&self.window[here.clone()], self.header.salt, place)
+            {
+                self.last = here.start..here.start + whole;
+                return Ok(Some(place));
+            }
+            place += 8;
+        }
+        self.last = 0..0;
+        Ok(None)
+    }
+
+    /// Where in the window the bytes from `place` on are: as many as the largest record takes, or as
+    /// there are.
+    fn at(&mut self, place: u64) -> io::Result<Range<usize>> {
+        let left = usize::try_from(self.end() - place).unwrap_or(usize::MAX);
+        let wanted = RECORD_ROOM.min(left);
         let begin =
             place.checked_sub(self.window_offset).and_then(|skip| usize::try_from(skip).ok());
         let begin = match begin.filter(|begin| begin + wanted <= self.window.len()) {
             Some(begin) => begin,
             None => {
+                self.count_up_to(place);
                 self.window.resize(WINDOW_BYTES.min(left), 0);
-                let got = read_at(&self.file, &mut self.window, place)?;
+                let got = self.bytes.read_at(&mut self.window, place)?;
                 self.window.truncate(got);
-                self.window_offset = place;
+                (self.window_offset, self.window_is_fresh) = (place, true);
                 0
             }
         };
         Ok(begin..(begin + wanted).min(self.window.len()))
     }
+
+    /// From here on, what is read is hashed. To be asked for before anything is read.
+    pub(super) fn count(&mut self) -> io::Result<()> {
+        let mut hasher = blake3::Hasher::new();
+        let mut head = [0; HEADER_BYTES];
+        let got = self.bytes.read_at(&mut head, 0)?;
+        hasher.update(&head[..got]);
+        self.tally = Some(Tally { hasher, upto: HEADER_BYTES as u64 });
+        Ok(())
+    }
+
+    /// Hashes what the window has of the bytes before `place`.
+    fn count_up_to(&mut self, place: u64) {
+        let Some(tally) = &mut self.tally else { return };
+        let range = |place: u64| {
+            let skip = place.saturating_sub(self.window_offset);
+            usize::try_from(skip).unwrap_or(usize::MAX).min(self.window.len())
+        };
+        let part = range(tally.upto)..range(place);
+        if tally.upto >= self.window_offset && !part.is_empty() {
+            tally.upto += part.len() as u64;
+            tally.hasher.update(&self.window[part]);
+        }
+    }
+
+    /// The hash of the first `bytes`, to go on with.
+    pub(super) fn hasher(&mut self, bytes: u64) -> io::Result<blake3::Hasher> {
+        self.count_up_to(bytes);
+        let fresh = || (blake3::Hasher::new(), 0);
+        // A torn end that is longer than a window has been hashed before it was known to be one.
+        let known = self.tally.take().filter(|tally| tally.upto <= bytes);
+        let (mut hasher, mut upto) = known.map_or_else(fresh, |tally| (tally.hasher, tally.upto));
+        let mut buffer = vec![0; WINDOW_BYTES];
+        while upto < bytes {
+            let wanted = usize::try_from(bytes - upto).unwrap_or(usize::MAX).min(buffer.len());
+            let got = self.bytes.read_at(&mut buffer[..wanted], upto)?;
+            if got == 0 {
+                break;
+            }
+            hasher.update(&buffer[..got]);
+            upto += got as u64;
+        }
+        Ok(hasher)
+    }
+
+    /// Whether a sealed segment is to the byte what was sealed; `None` if it is not sealed.
+    pub(super) fn is_intact(&mut self) -> io::Result<Option<bool>> {
+        let Some(footer) = self.footer else {
+            return Ok(self.is_compressed().then_some(false));
+        };
+        let hasher = self.hasher(footer.data_end + footer.index_bytes())?;
+        Ok(Some(*hasher.finalize().as_bytes() == footer.hash && self.flaws() == 0))
+    }
 }
 
 /// The most a record takes.
 const RECORD_ROOM: usize = record_bytes(PAYLOAD_BYTES_MAX);
-
-/// As much of `buffer` as the file has from `offset` on.
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(bytes) => filled += bytes,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}

@@ -1,7 +1,7 @@
 //! The end of a segment: what a crash tore is cut off, then index and footer are written behind the
 //! records.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -18,6 +18,9 @@ pub struct Survey {
     pub payload_bytes: u64,
     /// Places in the middle that are no record.
     pub damaged: u64,
+    /// Of those, places that hold nothing yet: in a segment that is being written, what is behind one was
+    /// written ahead, and is not committed.
+    pub blank: u64,
     /// Where the first of them begins.
     pub first_damage: Option<u64>,
     /// Bytes behind the last record that are none.
@@ -28,13 +31,23 @@ pub struct Survey {
     pub first_unix_ns: u64,
     /// When the latest was received.
     pub last_unix_ns: u64,
+    /// Whether it is to the byte what was sealed; `None`: it is not sealed.
+    pub intact: Option<bool>,
 }
 
-/// Reads a segment to its end.
+/// Reads a segment to its end, and its hash with it: nothing is read twice. To be given a reader that
+/// has read nothing yet.
 ///
 /// # Errors
 /// It cannot be read.
-pub fn survey(reader: &mut Reader, mut each: impl FnMut(&IndexEntry)) -> io::Result<Survey> {
+pub fn survey(reader: &mut Reader, each: impl FnMut(&IndexEntry)) -> io::Result<Survey> {
+    reader.count()?;
+    let mut found = read_records(reader, each)?;
+    found.intact = reader.is_intact()?;
+    Ok(found)
+}
+
+fn read_records(reader: &mut Reader, mut each: impl FnMut(&IndexEntry)) -> io::Result<Survey> {
     let mut found = Survey { data_end: HEADER_BYTES as u64, ..Survey::default() };
     loop {
         match reader.read_next()? {
@@ -53,6 +66,7 @@ pub fn survey(reader: &mut Reader, mut each: impl FnMut(&IndexEntry)) -> io::Res
             }
             Next::Damaged { offset, .. } => {
                 found.damaged += 1;
+                found.blank += u64::from(reader.is_blank(offset)?);
                 found.first_damage.get_or_insert(offset);
             }
             Next::End { offset, torn_bytes } => {
@@ -71,22 +85,22 @@ pub fn survey(reader: &mut Reader, mut each: impl FnMut(&IndexEntry)) -> io::Res
 pub fn seal(path: &Path) -> Result<Survey, ReadError> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut reader = Reader::of(file.try_clone()?)?;
-    let sealed = reader.footer().is_some();
+    // Only what was sealed is ever compressed, and nothing may be written into it.
+    if reader.footer().is_some() || reader.is_compressed() {
+        return Ok(survey(&mut reader, |_| {})?);
+    }
+    reader.count()?;
     let mut index: Vec<IndexEntry> = Vec::new();
     let mut next_mark = 0;
-    let found = survey(&mut reader, |entry| {
+    let found = read_records(&mut reader, |entry| {
         if entry.offset >= next_mark {
             index.push(*entry);
             next_mark = entry.offset + INDEX_EVERY_BYTES;
         }
     })?;
-    if sealed {
-        return Ok(found);
-    }
     file.set_len(found.data_end)?;
     let index_bytes: Vec<u8> = index.iter().flat_map(IndexEntry::encode).collect();
-    let mut hasher = blake3::Hasher::new();
-    hash_file(&file, found.data_end, &mut hasher)?;
+    let mut hasher = reader.hasher(found.data_end)?;
     hasher.update(&index_bytes);
     let footer = Footer {
         data_end: found.data_end,
@@ -104,35 +118,10 @@ pub fn seal(path: &Path) -> Result<Survey, ReadError> {
     Ok(found)
 }
 
-/// Feeds the first `bytes` of a file to a hash.
-fn hash_file(file: &File, bytes: u64, hasher: &mut blake3::Hasher) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 20];
-    let mut offset = 0;
-    while offset < bytes {
-        let wanted = usize::try_from(bytes - offset).unwrap_or(usize::MAX).min(buffer.len());
-        match file.read_at(&mut buffer[..wanted], offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(got) => {
-                hasher.update(&buffer[..got]);
-                offset += got as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 /// Whether a sealed segment is to the byte what was sealed; `None` if it is not sealed.
 ///
 /// # Errors
 /// It cannot be read, or is none.
 pub fn is_intact(path: &Path) -> Result<Option<bool>, ReadError> {
-    let file = File::open(path)?;
-    let reader = Reader::of(file.try_clone()?)?;
-    let Some(footer) = reader.footer() else { return Ok(None) };
-    let index_bytes = footer.index_entries * super::format::INDEX_ENTRY_BYTES as u64;
-    let mut hasher = blake3::Hasher::new();
-    hash_file(&file, footer.data_end + index_bytes, &mut hasher)?;
-    Ok(Some(*hasher.finalize().as_bytes() == footer.hash))
+    Ok(Reader::open(path)?.is_intact()?)
 }

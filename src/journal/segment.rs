@@ -1,8 +1,10 @@
-//! The segments of a journal as files.
+//! The segments of a journal as files. One that was compressed has `.zst` behind its name.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use super::reader::{ReadError, Reader};
 
 /// A segment by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,12 +25,34 @@ pub fn path_of(dir: &Path, worker: u16, sequence: u64) -> PathBuf {
     dir.join(format!("{worker:03}-{sequence:010}.seg"))
 }
 
+/// Behind the name of a segment that was compressed.
+const PACKED: &str = "zst";
+
+/// The name a segment has when it is compressed; `None` of one that is.
+#[must_use]
+pub fn packed_path(path: &Path) -> Option<PathBuf> {
+    (!is_packed(path)).then(|| path.with_added_extension(PACKED))
+}
+
+/// Whether a segment is compressed, by its name.
+#[must_use]
+pub fn is_packed(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == PACKED)
+}
+
+/// Whether a segment may be called so.
+pub(super) fn is_segment(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).and_then(parse).is_some()
+}
+
 fn parse(name: &str) -> Option<(u16, u64)> {
-    let (worker, sequence) = name.strip_suffix(".seg")?.split_once('-')?;
+    let plain = name.strip_suffix(".zst").unwrap_or(name);
+    let (worker, sequence) = plain.strip_suffix(".seg")?.split_once('-')?;
     Some((worker.parse().ok()?, sequence.parse().ok()?))
 }
 
-/// The segments of a journal, each worker's in their order. Other files are left alone.
+/// The segments of a journal, each worker's in their order. One that is there plain and compressed, as
+/// while it is being compressed, counts once, plain. Other files are left alone.
 ///
 /// # Errors
 /// The directory cannot be read.
@@ -53,8 +77,23 @@ pub fn list(dir: &Path) -> io::Result<Vec<SegmentFile>> {
             Err(error) => return Err(error),
         }
     }
-    found.sort_by_key(|segment| (segment.worker, segment.sequence));
+    found.sort_by_key(|one| (one.worker, one.sequence, is_packed(&one.path)));
+    found.dedup_by_key(|one| (one.worker, one.sequence));
     Ok(found)
+}
+
+/// Opens a segment for reading, compressed or not.
+///
+/// # Errors
+/// It is not there, or cannot be read.
+pub fn open(dir: &Path, worker: u16, sequence: u64) -> Result<Reader, ReadError> {
+    let path = path_of(dir, worker, sequence);
+    match (Reader::open(&path), packed_path(&path)) {
+        (Err(ReadError::Io(error)), Some(packed)) if error.kind() == io::ErrorKind::NotFound => {
+            Reader::open(&packed)
+        }
+        (opened, _) => opened,
+    }
 }
 
 #[cfg(test)]
@@ -66,7 +105,13 @@ mod tests {
         let path = path_of(Path::new("/j"), 3, 17);
         assert_eq!(path, Path::new("/j/003-0000000017.seg"));
         assert_eq!(parse("003-0000000017.seg"), Some((3, 17)));
-        for name in ["", "lock", "003-17", "x-1.seg", "003.seg", "-1-2.seg"] {
+        assert_eq!(parse("003-0000000017.seg.zst"), Some((3, 17)));
+        let packed = packed_path(&path).unwrap();
+        assert_eq!(packed, Path::new("/j/003-0000000017.seg.zst"));
+        assert_eq!((packed_path(&packed), is_packed(&path)), (None, false));
+        for name in
+            ["", "lock", "003-17", "x-1.seg", "003.seg", "-1-2.seg", "1-2.seg.zst.tmp", "1-2.zst"]
+        {
             assert_eq!(parse(name), None, "{name}");
         }
     }

@@ -174,8 +174,7 @@ impl Lane {
         if self.reader.is_some() {
             return Ok(true);
         }
-        let path = segment::path_of(dir, self.worker, self.position.sequence);
-        match Reader::open(&path) {
+        match segment::open(dir, self.worker, self.position.sequence) {
             Ok(mut reader) => {
                 reader.seek(self.position.offset);
                 self.reader = Some(reader);

@@ -23,7 +23,7 @@ use super::letters::Letters;
 use crate::journal::alarm::Alarms;
 use crate::journal::format::Record;
 use crate::journal::progress::Run;
-use crate::journal::reader::{Next, Reader};
+use crate::journal::reader::Next;
 use crate::journal::segment;
 use crate::journal::shelf::{Position, Shelf};
 use crate::sink::tally::Tally;
@@ -386,8 +386,8 @@ fn bury((post, letters): (&Post, &mut Letters), message: &Message<'_>, reason: &
 
 /// The same of a record that was read long ago.
 fn rebury((post, letters): (&Post, &mut Letters), id: MessageId, reason: &str) -> Fate {
-    let path = segment::path_of(&post.dir, id.worker, id.sequence);
-    let Ok(mut reader) = Reader::open(&path) else { return Fate::Missing };
+    let opened = segment::open(&post.dir, id.worker, id.sequence);
+    let Ok(mut reader) = opened else { return Fate::Missing };
     reader.seek(id.offset);
     match reader.read_next() {
         Ok(Next::Record { offset, record }) if offset == id.offset => {

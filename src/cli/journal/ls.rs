@@ -1,10 +1,10 @@
 //! `ringest journal ls`: one line a segment.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use ringest::journal::reader::Reader;
+use ringest::journal::reader::{ReadError, Reader};
 use ringest::sink::rfc3339::Rfc3339;
 
 use super::Failure;
@@ -25,27 +25,29 @@ pub(super) struct LsArgs {
 
 pub(super) fn run(args: &LsArgs) -> Result<(), Failure> {
     let mut text = format!(
-        "{:<20} {:>10} {:>12}  {:<30}  {}\n",
+        "{:<23} {:>10} {:>12}  {:<30}  {}\n",
         "segment", "size", "records", "first", "last"
     );
     for segment in super::segments(&args.dir)? {
-        let name = segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = super::name(&segment);
         let size = paint::bytes(segment.bytes);
         text += &match Reader::open(&segment.path) {
             Ok(reader) => match reader.footer() {
                 Some(footer) => format!(
-                    "{name:<20} {size:>10} {:>12}  {:<30}  {}\n",
+                    "{name:<23} {size:>10} {:>12}  {:<30}  {}\n",
                     count(footer.records),
                     Rfc3339(footer.first_unix_ns).to_string(),
                     Rfc3339(footer.last_unix_ns)
                 ),
                 None => format!(
-                    "{name:<20} {size:>10} {:>12}  {:<30}  not sealed\n",
+                    "{name:<23} {size:>10} {:>12}  {:<30}  not sealed\n",
                     "-",
                     Rfc3339(reader.header().created_unix_ns).to_string()
                 ),
             },
-            Err(error) => format!("{name:<20} {size:>10} {:>12}  {error}\n", "-"),
+            // Retention took it meanwhile.
+            Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => format!("{name:<23} {size:>10} {:>12}  {error}\n", "-"),
         };
     }
     let mut stdout = io::stdout().lock();

@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use ringest::journal::segment::SegmentFile;
 
 use super::failure::Failure;
 
-mod cat;
+mod select;
 mod ls;
+mod cat;
+mod tail;
 mod verify;
 
 const EXAMPLES: &str = "\
@@ -15,6 +18,7 @@ Examples:
   ringest listen '*:514' --sink journal:/var/lib/ringest    write one
   ringest journal ls /var/lib/ringest                       its segments
   ringest journal cat /var/lib/ringest --since 10m          what came in the last ten minutes
+  ringest journal tail /var/lib/ringest -f                  what comes
   ringest journal cat DIR --peer 192.0.2.7 --grep error --output json
   ringest journal verify DIR --json                         check every checksum and hash
 
@@ -32,6 +36,7 @@ pub(super) struct JournalCommand {
 enum Action {
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
+    Tail(tail::TailArgs),
     Verify(verify::VerifyArgs),
 }
 
@@ -39,12 +44,13 @@ pub(super) fn run(args: &JournalCommand) -> Result<(), Failure> {
     match &args.action {
         Action::Ls(args) => ls::run(args),
         Action::Cat(args) => cat::run(args),
+        Action::Tail(args) => tail::run(args),
         Action::Verify(args) => verify::run(args),
     }
 }
 
 /// The segments of a journal.
-fn segments(dir: &Path) -> Result<Vec<ringest::journal::segment::SegmentFile>, Failure> {
+fn segments(dir: &Path) -> Result<Vec<SegmentFile>, Failure> {
     let found = ringest::journal::segment::list(dir).map_err(|error| {
         Failure::Failed(format!(
             "cannot read {}: {error}; give the directory of `--sink journal:DIR`",
@@ -52,4 +58,9 @@ fn segments(dir: &Path) -> Result<Vec<ringest::journal::segment::SegmentFile>, F
         ))
     })?;
     Ok(found)
+}
+
+/// What a segment is called.
+fn name(segment: &SegmentFile) -> String {
+    segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -1,10 +1,11 @@
 //! `ringest journal verify`: every record's checksum, every sealed segment's hash.
 
+use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use ringest::journal::reader::Reader;
-use ringest::journal::seal::{is_intact, survey};
+use ringest::journal::reader::{ReadError, Reader};
+use ringest::journal::seal::survey;
 use serde::Serialize;
 
 use super::Failure;
@@ -44,44 +45,16 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let mut sum = Document { version: 1, ..Document::default() };
     let mut troubles = Vec::new();
     for segment in super::segments(&args.dir)? {
-        sum.segments += 1;
-        let name = segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut reader = match Reader::open(&segment.path) {
-            Ok(reader) => reader,
+        let name = super::name(&segment);
+        match Reader::open(&segment.path) {
+            Ok(reader) => check(reader, &name, &mut sum, &mut troubles)?,
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
                 sum.damaged += 1;
                 troubles.push(format!("{name}: {error}"));
-                continue;
             }
-        };
-        let failed = |error| Failure::Failed(format!("cannot read {name}: {error}"));
-        let found = survey(&mut reader, |_| {}).map_err(failed)?;
-        let sealed = reader.footer().is_some();
-        sum.records += found.records;
-        sum.bytes += found.payload_bytes;
-        let mut damaged = found.damaged;
-        if let Some(offset) = found.first_damage {
-            troubles.push(format!(
-                "{name}: {} places are no record, the first at byte {offset}",
-                count(found.damaged)
-            ));
         }
-        if sealed && found.torn_bytes > 0 {
-            damaged += 1;
-            troubles.push(format!(
-                "{name}: the last {} bytes before its index are no record",
-                count(found.torn_bytes)
-            ));
-        } else {
-            sum.torn_bytes += found.torn_bytes;
-        }
-        let intact = is_intact(&segment.path)
-            .map_err(|error| Failure::Failed(format!("cannot read {name}: {error}")))?;
-        if intact == Some(false) {
-            troubles.push(format!("{name}: it is not what was sealed (its hash differs)"));
-            damaged = damaged.max(1);
-        }
-        sum.damaged += damaged;
+        sum.segments += 1;
     }
     for trouble in &troubles {
         paint::say(&format!("{trouble}\n"));
@@ -105,4 +78,44 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
                 .to_owned(),
         )),
     }
+}
+
+/// Reads one segment, and adds up what is found.
+fn check(
+    mut reader: Reader,
+    name: &str,
+    sum: &mut Document,
+    troubles: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let mut tell = |what: String| troubles.push(format!("{name}: {what}"));
+    let found = survey(&mut reader, |_| {})
+        .map_err(|error| Failure::Failed(format!("cannot read {name}: {error}")))?;
+    sum.records += found.records;
+    sum.bytes += found.payload_bytes;
+    if found.intact.is_none() {
+        // It is being written, or was when its writer ended: what is not there yet is no damage.
+        sum.torn_bytes += found.torn_bytes;
+        sum.damaged += found.damaged - found.blank;
+        if found.damaged > found.blank {
+            tell(format!("{} places are no record", count(found.damaged - found.blank)));
+        }
+        return Ok(());
+    }
+    let mut damaged = found.damaged;
+    if let Some(offset) = found.first_damage {
+        let places = count(found.damaged);
+        tell(format!("{places} places are no record, the first at byte {offset}"));
+    }
+    if found.torn_bytes > 0 {
+        damaged += 1;
+        let bytes = count(found.torn_bytes);
+        tell(format!("the last {bytes} bytes before its index are no record"));
+    }
+    if reader.flaws() > 0 {
+        tell(format!("{} places of the compressed file are damaged", count(reader.flaws())));
+    } else if found.intact == Some(false) {
+        tell("it is not what was sealed (its hash differs)".to_owned());
+    }
+    sum.damaged += damaged.max(u64::from(found.intact == Some(false)));
+    Ok(())
 }
