@@ -9,6 +9,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use ringest::ship::fleet::Fleet;
 use ringest::{Engine, Summary};
 
 use super::failure::Failure;
@@ -16,7 +17,7 @@ use super::options::EngineArgs;
 use super::paint::{self, Paint};
 use super::signals::{self, Signals};
 use super::status::Status;
-use super::{json, table};
+use super::{json, shipments, table};
 
 /// Why an engine is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,13 +122,29 @@ pub(super) fn stop(engine: Engine, signals: &Signals, quiet: bool) -> Result<Sum
     Ok(engine.stop()?)
 }
 
-/// Runs a started engine to its end and prints what it came to. `other` stops it when readable.
+/// What goes on beside an engine.
+#[derive(Debug)]
+pub(super) struct Beside<'a> {
+    /// Stops the engine when readable.
+    pub(super) other: Option<BorrowedFd<'a>>,
+    pub(super) status: Status,
+    /// Shippers: they end when the engine has.
+    pub(super) fleet: Option<Fleet>,
+}
+
+impl Beside<'_> {
+    pub(super) fn with(status: Status) -> Self {
+        Self { other: None, status, fleet: None }
+    }
+}
+
+/// Runs a started engine to its end and prints what it came to.
 pub(super) fn attend(
     title: &str,
     args: &EngineArgs,
     engine: Engine,
     signals: &Signals,
-    (other, mut status): (Option<BorrowedFd<'_>>, Status),
+    Beside { other, mut status, fleet }: Beside<'_>,
 ) -> Result<(), Failure> {
     if !args.quiet {
         introduce(&engine);
@@ -143,12 +160,18 @@ pub(super) fn attend(
         paint::say(&format!("{signal}: stopping; once more abandons what is on the way\n"));
     }
     let summary = stop(engine, signals, args.quiet)?;
+    let watch = fleet.as_ref().map(|fleet| fleet.watch().clone());
+    // The last acknowledgements are taken, and the cursors kept.
+    drop(fleet);
+    let shipped = watch.map(|watch| watch.stats()).unwrap_or_default();
     if !args.quiet {
         let reason = reason(why, args);
-        paint::say(&table::render(title, &summary, &reason, Paint::stderr()));
+        let paint = Paint::stderr();
+        let sheet = table::render(title, &summary, &reason, paint);
+        paint::say(&(sheet + &shipments::render(&shipped, paint)));
     }
     if args.json {
-        json::print(&summary)?;
+        json::print(&summary, &shipped)?;
     }
     judge(&summary)?;
     match (why, args.idle_timeout) {

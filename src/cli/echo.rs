@@ -3,7 +3,7 @@
 use clap::Args;
 use ringest::{Batch, Replies};
 
-use super::attend;
+use super::attend::{self, Beside};
 use super::failure::Failure;
 use super::options::EngineArgs;
 use super::plan;
@@ -41,5 +41,5 @@ pub(super) fn run(args: &EchoArgs) -> Result<(), Failure> {
         }
     })?;
     let status = Status::on_stderr(args.engine.quiet);
-    attend::attend("echo", &args.engine, engine, &signals, (None, status))
+    attend::attend("echo", &args.engine, engine, &signals, Beside::with(status))
 }

@@ -1,5 +1,6 @@
 //! The flags of `--sink journal:DIR`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use clap::Args;
 use ringest::journal::compress::{LEVEL_DEFAULT, levels};
 use ringest::journal::janitor::Retention;
 use ringest::journal::open::{Journal, JournalSpec, Repaired};
+use ringest::journal::shelf::Position;
 use ringest::journal::writer::WriterSpec;
 
 use super::failure::Failure;
@@ -84,11 +86,36 @@ impl JournalArgs {
         self.commit_interval
     }
 
+    /// How long segments are kept, and how.
+    pub(super) fn retention(&self) -> Retention {
+        Retention {
+            bytes: self.retain_bytes.map(|bytes| bytes as u64),
+            age: self.retain_age,
+            compress: self.compress,
+            ..Retention::default()
+        }
+    }
+
     /// Opens the journal, and says what had to be repaired.
-    pub(super) fn open(&self, dir: &Path, quiet: bool) -> Result<Journal, Failure> {
+    pub(super) fn open(
+        &self,
+        dir: &Path,
+        retention: Retention,
+        readers: Vec<BTreeMap<u16, Position>>,
+        quiet: bool,
+    ) -> Result<Journal, Failure> {
         if self.segment_bytes < SEGMENT_BYTES_MIN {
             return Err(Failure::Usage(format!(
                 "--segment-bytes {}: must be at least 1M",
+                self.segment_bytes
+            )));
+        }
+        if let Some(spool) = retention.spool_bytes
+            && spool < 2 * self.segment_bytes as u64
+        {
+            return Err(Failure::Usage(format!(
+                "--spool-bytes {spool}: must be at least twice --segment-bytes ({}), as whole segments \
+                 go; make segments smaller",
                 self.segment_bytes
             )));
         }
@@ -101,13 +128,8 @@ impl JournalArgs {
                 segment_age: self.segment_age,
             },
             buffer_bytes: self.journal_buffer,
-            retention: Retention {
-                bytes: self.retain_bytes.map(|bytes| bytes as u64),
-                age: self.retain_age,
-                compress: self.compress,
-                ..Retention::default()
-            },
-            readers: Vec::new(),
+            retention,
+            readers,
         })
         .map_err(|error| Failure::Failed(error.to_string()))?;
         if !quiet {

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 
 use ringest::Summary;
+use ringest::ship::fleet::ShipStats;
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -38,6 +39,44 @@ struct Document<'a> {
     /// Only where datagrams were decoded.
     #[serde(skip_serializing_if = "Option::is_none")]
     records: Option<Records>,
+    /// In the sinks when it ended; only where something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<u64>,
+    /// Only where there are brokers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    destinations: Vec<Destination<'a>>,
+}
+
+/// One broker's stream or topic. Counts are of records.
+#[derive(Serialize)]
+struct Destination<'a> {
+    name: &'a str,
+    acknowledged: u64,
+    dead_lettered: u64,
+    undelivered: u64,
+    resends: u64,
+    in_flight: u64,
+    backlog_records: u64,
+    backlog_bytes: u64,
+    /// `null` without a backlog.
+    oldest_age_s: Option<f64>,
+    trouble: Option<&'a str>,
+}
+
+fn destination(stats: &ShipStats) -> Destination<'_> {
+    let ShipStats { name, counts, backlog } = stats;
+    Destination {
+        name,
+        acknowledged: counts.acknowledged,
+        dead_lettered: counts.dead_lettered,
+        undelivered: counts.undelivered,
+        resends: counts.resends,
+        in_flight: counts.in_flight,
+        backlog_records: backlog.records,
+        backlog_bytes: backlog.bytes,
+        oldest_age_s: stats.oldest_age().map(|age| rounded(age.as_secs_f64(), 3)),
+        trouble: counts.trouble.as_deref(),
+    }
 }
 
 #[derive(Serialize)]
@@ -99,7 +138,7 @@ fn rounded(value: f64, decimals: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-fn document(summary: &Summary) -> Document<'_> {
+fn document<'a>(summary: &'a Summary, shipped: &'a [ShipStats]) -> Document<'a> {
     let ledger = &summary.ledger;
     let latency = &summary.queue_latency_ns;
     let (dropped, records) = (&ledger.dropped, &summary.records);
@@ -155,6 +194,8 @@ fn document(summary: &Summary) -> Document<'_> {
             .collect(),
         records: (records.found + records.rejected > 0)
             .then_some(Records { found: records.found, rejected: records.rejected }),
+        pending: (ledger.pending > 0).then_some(ledger.pending),
+        destinations: shipped.iter().map(destination).collect(),
     }
 }
 
@@ -168,8 +209,8 @@ fn receiver(receiver: &ringest::control::summary::ReceiverSummary) -> Receiver {
 }
 
 /// Prints the object and a line end on stdout.
-pub(super) fn print(summary: &Summary) -> Result<(), Failure> {
-    print_line(&document(summary))
+pub(super) fn print(summary: &Summary, shipped: &[ShipStats]) -> Result<(), Failure> {
+    print_line(&document(summary, shipped))
 }
 
 /// Prints `value` as one line of JSON on stdout.
@@ -188,7 +229,7 @@ mod tests {
     /// The contract, word for word, with this summary's values.
     #[test]
     fn keys_and_their_order_are_the_contract() {
-        let text = serde_json::to_string(&document(&summary())).unwrap();
+        let text = serde_json::to_string(&document(&summary(), &[])).unwrap();
         assert_eq!(
             text,
             concat!(
@@ -214,7 +255,7 @@ mod tests {
         summary.ledger.arrived = None;
         summary.ledger.received = 0;
         summary.ledger.handled = 0;
-        let value = serde_json::to_value(document(&summary)).unwrap();
+        let value = serde_json::to_value(document(&summary, &[])).unwrap();
         assert!(value["arrived"].is_null());
         assert!(value["cpu_ns_per_datagram"]["receivers"].is_null());
         assert!(value["cpu_ns_per_datagram"]["workers"].is_null());

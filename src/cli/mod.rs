@@ -12,6 +12,10 @@ mod socket_args;
 mod options;
 mod decode_args;
 mod journal_args;
+mod kafka_args;
+mod nats_args;
+mod ship_args;
+mod sinks;
 // One file per subcommand.
 mod listen;
 mod echo;
@@ -39,6 +43,7 @@ mod status;
 mod table;
 mod advice;
 mod json;
+mod shipments;
 mod plan;
 mod verdict;
 
@@ -67,7 +72,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Listen(listen::ListenArgs),
+    Listen(Box<listen::ListenArgs>),
     Echo(echo::EchoArgs),
     Send(Box<send::SendArgs>),
     Demo(demo::DemoArgs),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringest::journal::alarm::Alarms;
+use ringest::ship::fleet::Watch;
 use ringest::{Dropped, Summary, Unit};
 
-use super::paint;
+use super::{paint, shipments};
 
 /// The line and what its rates are measured from.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Status {
     shown: bool,
     /// What is said above the line, also where the line itself is off.
     alarms: Option<Arc<Alarms>>,
+    /// Brokers, whose backlogs are shown.
+    watch: Option<Watch>,
 }
 
 /// The figures of one moment.
@@ -47,7 +50,7 @@ impl Status {
     /// On if stderr is a terminal and nobody asked for quiet.
     pub(super) fn on_stderr(quiet: bool) -> Self {
         let on = !quiet && paint::is_terminal(&io::stderr());
-        Self { on, indent: 0, last: Sample::default(), shown: false, alarms: None }
+        Self { on, indent: 0, last: Sample::default(), shown: false, alarms: None, watch: None }
     }
 
     /// The same, shown further to the right.
@@ -56,8 +59,13 @@ impl Status {
     }
 
     /// The same, with what a sink has to say.
-    pub(super) fn with_alarms(self, alarms: &Arc<Alarms>) -> Self {
-        Self { alarms: Some(Arc::clone(alarms)), ..self }
+    pub(super) fn with_alarms(self, alarms: Option<&Arc<Alarms>>) -> Self {
+        Self { alarms: alarms.map(Arc::clone), ..self }
+    }
+
+    /// The same, with what waits for brokers.
+    pub(super) fn with_watch(self, watch: Option<&Watch>) -> Self {
+        Self { watch: watch.cloned(), ..self }
     }
 
     /// Whether there is anything to show now and then.
@@ -70,13 +78,15 @@ impl Status {
         let said = self.alarms.as_ref().map(|alarms| alarms.take()).unwrap_or_default();
         for text in said {
             self.clear();
-            paint::say(&format!("journal: {text}\n"));
+            paint::say(&format!("{text}\n"));
         }
         if !self.on {
             return;
         }
         let now = Sample::of(summary);
-        let line = format!("{:1$}{2}", "", self.indent, line(&self.last, &now, summary));
+        let mut line = format!("{:1$}{2}", "", self.indent, line(&self.last, &now, summary));
+        let shipped = self.watch.as_ref().map(Watch::stats).unwrap_or_default();
+        line.extend(shipped.iter().map(|one| format!("  {}", shipments::brief(one))));
         self.last = now;
         self.shown = true;
         // Back to the margin and clear what the last line left; a line that wrapped could not be

@@ -147,6 +147,13 @@ pub(super) fn device(text: &str) -> Result<String, String> {
     }
 }
 
+/// Records under way: too few and every one waits for the one before it, too many and memory is without
+/// a bound.
+pub(super) fn window(text: &str) -> Result<usize, String> {
+    let window = text.parse().ok().filter(|window| (1..=1 << 20).contains(window));
+    window.ok_or_else(|| "expected a number from 1 to 1048576".to_owned())
+}
+
 /// A number in decimal, or in hexadecimal with 0x.
 pub(super) fn number(text: &str) -> Result<u32, String> {
     let parsed = match text.strip_prefix("0x") {

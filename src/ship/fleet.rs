@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::account::{Account, ShipCounts};
 use super::carrier::Carrier;
 use super::cursor::Cursor;
 use super::shipper::{Post, Shipper};
 use crate::control::engine::hire;
+use crate::datapath::clock;
 use crate::error::Error;
 use crate::journal::open::Journal;
 use crate::journal::shelf::{Backlog, Position, Shelf};
@@ -35,6 +37,17 @@ pub struct ShipStats {
     pub counts: ShipCounts,
     /// What waits for it in the journal, records under way included.
     pub backlog: Backlog,
+}
+
+impl ShipStats {
+    /// How long the oldest record that waits has waited; `None` where none does.
+    #[must_use]
+    pub fn oldest_age(&self) -> Option<Duration> {
+        let now = clock::monotonic_ns() + clock::unix_offset_ns();
+        let since = self.counts.oldest_unix_ns;
+        (self.backlog.records > 0 && since > 0)
+            .then(|| Duration::from_nanos(now.saturating_sub(since)))
+    }
 }
 
 /// How far destinations had come in the journal `dir`, for [`JournalSpec::readers`](crate::journal::open::JournalSpec).

@@ -1,0 +1,50 @@
+//! What became of the records of each broker, for a person.
+
+use ringest::ship::fleet::ShipStats;
+
+use super::paint::{self, Paint, count};
+
+/// One destination on the status line.
+pub(super) fn brief(stats: &ShipStats) -> String {
+    let kind = stats.name.split(':').next().unwrap_or_default();
+    format!("{kind} {}", waiting(stats))
+}
+
+fn waiting(stats: &ShipStats) -> String {
+    if stats.backlog.records == 0 {
+        return "nothing waits".to_owned();
+    }
+    let age = stats.oldest_age().unwrap_or_default();
+    format!(
+        "{} records wait ({}, the oldest for {:.1} s)",
+        count(stats.backlog.records),
+        paint::bytes(stats.backlog.bytes),
+        age.as_secs_f64()
+    )
+}
+
+/// The part of the summary that is about brokers; nothing without any.
+pub(super) fn render(shipped: &[ShipStats], paint: Paint) -> String {
+    if shipped.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("\n  {}\n", paint.bold("Brokers, in records"));
+    for one in shipped {
+        let counts = &one.counts;
+        text += &format!("  {}\n", one.name);
+        text += &format!("    {:<26}{:>16}\n", "acknowledged", count(counts.acknowledged));
+        let losses = [("dead letters", counts.dead_lettered), ("undelivered", counts.undelivered)];
+        for (name, figure) in losses.into_iter().filter(|(_, figure)| *figure > 0) {
+            let line = format!("    {name:<26}{:>16}", count(figure));
+            text += &format!("{}\n", paint.yellow(&line));
+        }
+        if one.backlog.records > 0 {
+            let line = format!("    {}; they are sent at the next start", waiting(one));
+            text += &format!("{}\n", paint.yellow(&line));
+        }
+        if let Some(trouble) = &counts.trouble {
+            text += &paint::paragraph(trouble, 4);
+        }
+    }
+    text
+}

@@ -1,0 +1,278 @@
+//! What `--sink` says, and the places that datagrams go to by it.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use ringest::Builder;
+use ringest::decode::intake::Formats;
+use ringest::journal::janitor::Retention;
+use ringest::journal::open::Journal;
+use ringest::ship::carrier::Carrier;
+use ringest::ship::fleet::{self, Destination, Fleet};
+use ringest::sink::landing::{Landing, Sink};
+use ringest::sink::stdout::{Format, Stdout};
+
+use super::attend::{self, Beside};
+use super::failure::Failure;
+use super::journal_args::JournalArgs;
+use super::kafka_args::{KafkaArgs, KafkaTarget};
+use super::nats_args::{NatsArgs, NatsTarget};
+use super::options::EngineArgs;
+use super::paint;
+use super::ship_args::ShipArgs;
+use super::signals::Signals;
+use super::status::Status;
+
+/// Where datagrams go.
+#[derive(Args, Debug)]
+pub(super) struct SinkArgs {
+    /// Where datagrams go: discard counts them, stdout prints them, journal:DIR puts them on disk,
+    /// kafka:BROKERS/TOPIC and nats:URL/STREAM/SUBJECT carry them on from there; repeat it for several
+    #[arg(
+        long = "sink", value_name = "SINK", default_value = "discard", value_parser = sink,
+        help_heading = "Output"
+    )]
+    sinks: Vec<SinkArg>,
+    /// How --sink stdout prints a datagram: text (escaped where it does not print), hex, or json
+    /// (peer, time, length, payload) [default: text]
+    #[arg(long, value_enum, help_heading = "Output")]
+    output: Option<OutputArg>,
+    #[command(flatten)]
+    journal: JournalArgs,
+    #[command(flatten)]
+    ship: ShipArgs,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    #[command(flatten)]
+    nats: NatsArgs,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum SinkArg {
+    Discard,
+    Stdout,
+    Journal(PathBuf),
+    Broker(Target),
+}
+
+/// A broker's stream or topic.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Target {
+    Kafka(KafkaTarget),
+    Nats(NatsTarget),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kafka(target) => write!(out, "kafka:{target}"),
+            Self::Nats(target) => write!(out, "nats:{target}"),
+        }
+    }
+}
+
+fn sink(text: &str) -> Result<SinkArg, String> {
+    let (kind, place) = text.split_once(':').unwrap_or((text, ""));
+    match (kind, place) {
+        ("discard", "") => Ok(SinkArg::Discard),
+        ("stdout", "") => Ok(SinkArg::Stdout),
+        ("journal", dir) if !dir.is_empty() => Ok(SinkArg::Journal(dir.into())),
+        ("kafka", place) => Ok(SinkArg::Broker(Target::Kafka(place.parse()?))),
+        ("nats", place) => Ok(SinkArg::Broker(Target::Nats(place.parse()?))),
+        _ => Err("expected discard, stdout, journal:DIR, kafka:BROKERS/TOPIC or \
+                  nats:URL/STREAM/SUBJECT"
+            .to_owned()),
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OutputArg {
+    Text,
+    Hex,
+    Json,
+}
+
+impl SinkArgs {
+    /// Whether datagrams are only counted.
+    pub(super) fn is_discard(&self) -> bool {
+        self.sinks == [SinkArg::Discard]
+    }
+
+    fn prints(&self) -> bool {
+        self.sinks.contains(&SinkArg::Stdout)
+    }
+
+    fn journal_dir(&self) -> Option<&Path> {
+        self.sinks.iter().find_map(|sink| match sink {
+            SinkArg::Journal(dir) => Some(dir.as_path()),
+            _ => None,
+        })
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        let target = |sink: &SinkArg| match sink {
+            SinkArg::Broker(target) => Some(target.clone()),
+            _ => None,
+        };
+        self.sinks.iter().filter_map(target).collect()
+    }
+
+    /// What cannot go together.
+    pub(super) fn check(&self, json: bool) -> Result<(), Failure> {
+        let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
+        let count =
+            |wanted: fn(&SinkArg) -> bool| self.sinks.iter().filter(|sink| wanted(sink)).count();
+        if self.prints() && json {
+            return usage(
+                "--sink stdout and --json would both write to stdout, and no reader could tell one \
+                 from the other; leave one out (--output json prints datagrams as JSON)",
+            );
+        }
+        if !self.prints() && self.output.is_some() {
+            return usage(
+                "--output says how datagrams are printed, and none are; add --sink stdout",
+            );
+        }
+        if self.sinks.len() > 1 && self.sinks.contains(&SinkArg::Discard) {
+            return usage("--sink discard throws away what other sinks keep; leave it out");
+        }
+        if count(|sink| *sink == SinkArg::Stdout) > 1
+            || count(|sink| matches!(sink, SinkArg::Journal(_))) > 1
+        {
+            return usage("one --sink stdout and one --sink journal:DIR are enough");
+        }
+        self.ship.check(&self.targets(), self.journal_dir().is_some())
+    }
+
+    fn format(&self) -> Format {
+        match self.output {
+            None | Some(OutputArg::Text) => Format::Text,
+            Some(OutputArg::Hex) => Format::Hex,
+            Some(OutputArg::Json) => Format::Json,
+        }
+    }
+
+    fn carrier(&self, target: &Target) -> Result<Box<dyn Carrier>, String> {
+        match target {
+            Target::Kafka(target) => self.kafka.carrier(target),
+            Target::Nats(target) => self.nats.carrier(target),
+        }
+    }
+
+    fn destinations(&self) -> Result<Vec<Destination>, Failure> {
+        let mut destinations: Vec<Destination> = Vec::new();
+        for target in self.targets() {
+            let name = target.to_string();
+            if destinations.iter().any(|other| other.name == name) {
+                return Err(Failure::Usage(format!("--sink {name} was given twice")));
+            }
+            let carrier = self.carrier(&target).map_err(Failure::Usage)?;
+            destinations.push(Destination { name, carrier });
+        }
+        Ok(destinations)
+    }
+
+    /// How long what was not sent is kept.
+    fn retention(&self) -> Retention {
+        Retention {
+            only_unsent: self.ship.spool.is_some(),
+            spool_bytes: self.ship.spool_bytes.map(|bytes| bytes as u64),
+            ..self.journal.retention()
+        }
+    }
+}
+
+/// Receives into the sinks that were asked for, until it is to stop.
+pub(super) fn receive(
+    engine_args: &EngineArgs,
+    args: &SinkArgs,
+    (mut builder, formats): (Builder, &Formats),
+    signals: &Signals,
+) -> Result<(), Failure> {
+    let quiet = engine_args.quiet;
+    let stdout = args.prints().then(|| open_stdout(args.format())).transpose()?;
+    let destinations = args.destinations()?;
+    let dir = args.journal_dir().or(args.ship.spool.as_deref());
+    let positions = match dir {
+        Some(dir) => fleet::positions(dir, &destinations)
+            .map_err(|error| Failure::Failed(error.to_string()))?,
+        None => Vec::new(),
+    };
+    let readers = positions.clone();
+    let journal =
+        dir.map(|dir| args.journal.open(dir, args.retention(), readers, quiet)).transpose()?;
+    if journal.is_some() {
+        // Its workers commit also when nothing comes.
+        builder = builder.idle_tick(args.journal.commit_interval());
+    }
+    let (workers, carriers) = (builder.plan()?.handlers(), destinations.len());
+    let mut tallies = Vec::new();
+    let engine = builder.start(|worker| {
+        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+        sinks.extend(stdout.iter().map(|stdout| Box::new(stdout.printer()) as Box<dyn Sink>));
+        let pen = journal.as_ref().map(|journal| Box::new(journal.pen(worker, workers)));
+        let landing = match pen {
+            Some(pen) if carriers > 0 => Landing::new(formats.intake(), sinks).carried(
+                pen,
+                carriers,
+                args.ship.flush_timeout,
+            ),
+            pen => {
+                sinks.extend(pen.map(|pen| pen as Box<dyn Sink>));
+                Landing::new(formats.intake(), sinks)
+            }
+        };
+        tallies.push(Arc::clone(landing.tally()));
+        landing
+    })?;
+    let first_lane = usize::from(stdout.is_some());
+    let fleet = match &journal {
+        Some(journal) if carriers > 0 => Some(Fleet::start(
+            journal,
+            destinations,
+            positions,
+            (&tallies, first_lane),
+            args.ship.ship_window,
+        )?),
+        _ => None,
+    };
+    // Datagrams and a status line on one terminal would overwrite each other.
+    let quiet = quiet || stdout.is_some() && io::stdout().is_terminal();
+    let status = Status::on_stderr(quiet)
+        .with_alarms(journal.as_ref().map(Journal::alarms))
+        .with_watch(fleet.as_ref().map(Fleet::watch));
+    let beside = Beside { other: stdout.as_ref().map(AsFd::as_fd), status, fleet };
+    let ended = attend::attend("listen", engine_args, engine, signals, beside);
+    if let Some(journal) = journal {
+        let alarms = Arc::clone(journal.alarms());
+        journal.close();
+        alarms.take().iter().for_each(|text| paint::say(&format!("{text}\n")));
+    }
+    match stdout.and_then(|stdout| stdout.failure()) {
+        Some(error) => Err(closed(&error)),
+        None => ended,
+    }
+}
+
+/// Standard output without std's buffer: a batch's lines are one write, and what was written is
+/// known to the byte.
+fn open_stdout(format: Format) -> Result<Stdout<File>, Failure> {
+    let fd = io::stdout().as_fd().try_clone_to_owned().map_err(|error| Failure::stdout(&error))?;
+    Stdout::new(File::from(fd), format).map_err(|error| Failure::stdout(&error))
+}
+
+fn closed(error: &io::Error) -> Failure {
+    let what = match error.kind() {
+        io::ErrorKind::BrokenPipe => "stdout was closed by its reader".to_owned(),
+        _ => format!("cannot write to stdout: {error}"),
+    };
+    Failure::Failed(format!(
+        "{what}; datagrams received after that are counted as undelivered. To read only the first \
+         N, use --count N"
+    ))
+}
