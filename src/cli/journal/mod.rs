@@ -12,6 +12,7 @@ mod ls;
 mod cat;
 mod tail;
 mod verify;
+mod export;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,6 +22,7 @@ Examples:
   ringest journal tail /var/lib/ringest -f                  what comes
   ringest journal cat DIR --peer 192.0.2.7 --grep error --output json
   ringest journal verify DIR --json                         check every checksum and hash
+  ringest journal export DIR --format pcapng --out day.pcapng
 
 Reading needs no lock: a journal that is being written is read up to what is on disk by now.";
 
@@ -38,6 +40,7 @@ enum Action {
     Cat(cat::CatArgs),
     Tail(tail::TailArgs),
     Verify(verify::VerifyArgs),
+    Export(export::ExportArgs),
 }
 
 pub(super) fn run(args: &JournalCommand) -> Result<(), Failure> {
@@ -46,6 +49,7 @@ pub(super) fn run(args: &JournalCommand) -> Result<(), Failure> {
         Action::Cat(args) => cat::run(args),
         Action::Tail(args) => tail::run(args),
         Action::Verify(args) => verify::run(args),
+        Action::Export(args) => export::run(args),
     }
 }
 
