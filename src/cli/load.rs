@@ -10,7 +10,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 use ringest::load::generator::{Generator, SoFar};
-use ringest::load::replay::{Capture, ReplayError, Survey};
+use ringest::load::replay::{Recording, ReplayError, Survey};
 use ringest::load::report::LoadReport;
 use ringest::load::spec::{
     Gso, LoadSpec, PAYLOAD_BYTES_MAX, Pattern, Payload, Rate, Replay, Sizes,
@@ -138,20 +138,33 @@ const DEFAULT_LENGTH: Duration = Duration::from_secs(10);
 const DEFAULT_RATE: Rate = Rate::Pps(10_000.0);
 /// Sockets for a capture unless told otherwise. Too low and many of its senders share one; higher, and
 /// a capture of forged addresses takes all source ports of this host.
-const REPLAY_FLOWS: usize = 1024;
+pub(super) const REPLAY_FLOWS: usize = 1024;
 
 pub(super) fn run(args: &LoadArgs) -> Result<(), Failure> {
     if let Some(parent) = args.parent {
         die_with(parent)?;
     }
-    let spec = args.spec()?;
+    let output = Output { json: args.json, csv: args.csv, quiet: args.quiet };
+    perform(&args.spec()?, output)
+}
+
+/// What is told of a load.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    pub(super) json: bool,
+    pub(super) csv: bool,
+    pub(super) quiet: bool,
+}
+
+/// Sends it, and tells how it went.
+pub(super) fn perform(spec: &LoadSpec, output: Output) -> Result<(), Failure> {
     spec.check()?;
     let signals = Signals::block()?;
-    if !args.quiet {
-        introduce(&spec);
+    if !output.quiet {
+        introduce(spec);
     }
-    let mut ticker = Ticker::new(args)?;
-    let generator = Generator::start(&spec)?;
+    let mut ticker = Ticker::new(output)?;
+    let generator = Generator::start(spec)?;
     let mut stopped_by = None;
     while !generator.wait(ticker.left()) {
         if let Some(signal) = signals.take() {
@@ -162,11 +175,11 @@ pub(super) fn run(args: &LoadArgs) -> Result<(), Failure> {
     }
     ticker.clear();
     let report = generator.finish()?;
-    if !args.quiet {
-        paint::say(&load_report::render(&spec, &report, stopped_by, paint::Paint::stderr()));
+    if !output.quiet {
+        paint::say(&load_report::render(spec, &report, stopped_by, paint::Paint::stderr()));
     }
-    if args.json {
-        load_report::print_json(&spec, &report)?;
+    if output.json {
+        load_report::print_json(spec, &report)?;
     }
     ticker.end(&report)?;
     judge(&report)
@@ -233,12 +246,13 @@ impl LoadArgs {
         if !self.quiet && about.is_ok_and(|about| about.len() > LARGE_BYTES) {
             paint::say(&format!("looking through {} …\n", path.display()));
         }
-        let survey = Survey::of(Capture::open(path).map_err(failed)?).map_err(failed)?;
+        let recording = Recording::Capture(path.to_owned());
+        let survey = recording.open().and_then(Survey::of).map_err(failed)?;
         let speed = match self.rate {
             Some(_) => None,
             None => Some(self.speed.unwrap_or(1.0)),
         };
-        Ok(Replay { path: path.to_owned(), speed, survey })
+        Ok(Replay { recording, speed, survey })
     }
 }
 
@@ -323,14 +337,14 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn new(args: &LoadArgs) -> Result<Self, Failure> {
+    fn new(output: Output) -> Result<Self, Failure> {
         let now = Instant::now();
-        if args.csv {
+        if output.csv {
             print("elapsed_s,sent,failed,echoed,sent_pps,behind_ns\n")?;
         }
         Ok(Self {
-            live: !args.quiet && !args.csv && paint::is_terminal(&io::stderr()),
-            csv: args.csv,
+            live: !output.quiet && !output.csv && paint::is_terminal(&io::stderr()),
+            csv: output.csv,
             next: now + Duration::from_secs(1),
             started: now,
             last: (now, SoFar::default()),

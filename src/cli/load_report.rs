@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use ringest::load::replay::Skipped;
+use ringest::load::replay::{Recording, Skipped};
 use ringest::load::report::{EchoReport, LoadReport, percentiles};
 use ringest::load::spec::{LoadSpec, Pattern, Replay, Sizes};
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,7 @@ struct SkippedFacts {
     malformed: u64,
     oversize: u64,
     link_unsupported: u64,
+    damaged: u64,
 }
 
 impl From<Skipped> for SkippedFacts {
@@ -86,14 +87,24 @@ impl From<Skipped> for SkippedFacts {
             malformed,
             oversize,
             link_unsupported,
+            damaged,
         } = skipped;
-        Self { not_ip, not_udp, fragments, truncated, malformed, oversize, link_unsupported }
+        Self {
+            not_ip,
+            not_udp,
+            fragments,
+            truncated,
+            malformed,
+            oversize,
+            link_unsupported,
+            damaged,
+        }
     }
 }
 
 fn capture_facts(spec: &LoadSpec, replay: &Replay) -> CaptureFacts {
     CaptureFacts {
-        file: replay.path.display().to_string(),
+        file: replay.recording.to_string(),
         datagrams: replay.survey.datagrams,
         flows: replay.survey.flows,
         sent_from: spec.flows,
@@ -221,7 +232,7 @@ fn describe_replay(spec: &LoadSpec, replay: &Replay, rate: &str) -> String {
         }
     };
     let datagrams = count(survey.datagrams);
-    let name = replay.path.display();
+    let name = &replay.recording;
     let mut text = format!("the {datagrams} datagrams of {name}, {pace}");
     text += &format!(", {} flows", count(survey.flows as u64));
     if spec.flows < survey.flows {
@@ -292,7 +303,11 @@ pub(super) fn render(
 ) -> String {
     let seconds = report.elapsed_ns as f64 / 1e9;
     let reason = stopped_by.map(|by| format!(", stopped by {by}")).unwrap_or_default();
-    let mut text = format!("\n{}  {seconds:.2} s{reason}\n\n", paint.bold("ringest load"));
+    let title = match &spec.replay {
+        Some(Replay { recording: Recording::Journal(_), .. }) => "ringest journal replay",
+        _ => "ringest load",
+    };
+    let mut text = format!("\n{}  {seconds:.2} s{reason}\n\n", paint.bold(title));
     if let Some(warning) = warning(spec, report) {
         text += &paint.red(&paint::paragraph(&warning, 2));
         text += "\n";
@@ -342,7 +357,11 @@ fn capture(spec: &LoadSpec, replay: &Replay) -> String {
     let survey = &replay.survey;
     let skipped = survey.skipped;
     let packets = survey.datagrams + skipped.total();
-    let mut text = format!("\n{}", row("packets captured", packets, 0, ""));
+    let what = match replay.recording {
+        Recording::Capture(_) => "packets captured",
+        Recording::Journal(_) => "records and damage",
+    };
+    let mut text = format!("\n{}", row(what, packets, 0, ""));
     for (reason, figure) in skipped.reasons().into_iter().filter(|(_, figure)| *figure > 0) {
         text += &row("  not replayed", figure, packets, reason);
     }

@@ -1,4 +1,4 @@
-//! Datagrams out of a capture: unchanged, in order, each flow of it from a source port of its own.
+//! Datagrams out of a capture, or a journal: unchanged, in order, each flow of it from a source port of its own.
 //!
 //! ```text
 //!  capture ─► datagram n ─► flow ─► whose socket? ─┬─ this thread's: due at its time
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::SocketAddr;
 
-use super::replay::Capture;
+use super::replay::Tape;
 use super::report::LoadError;
 use super::round::Round;
 use super::sender::Share;
@@ -95,7 +95,7 @@ struct Next {
 /// A thread's share of a capture, in order.
 #[derive(Debug)]
 pub(super) struct Played {
-    capture: Capture,
+    tape: Tape,
     name: String,
     target: SocketAddr,
     pace: Pace,
@@ -130,8 +130,8 @@ impl Played {
             bytes_max: u32::try_from(PAYLOAD_BYTES_MAX).unwrap_or(u32::MAX),
         };
         let mut played = Self {
-            capture: Capture::open(&replay.path)?,
-            name: replay.path.display().to_string(),
+            tape: replay.recording.open()?,
+            name: replay.recording.to_string(),
             target: spec.target,
             pace: Pace::of(spec, replay),
             limits,
@@ -217,7 +217,7 @@ impl Played {
         self.next = None;
         for _ in 0..STRIDE {
             let over = self.count.is_some_and(|count| self.read >= count);
-            let captured = if over || self.ended { None } else { self.capture.next_datagram()? };
+            let captured = if over || self.ended { None } else { self.tape.next_datagram()? };
             let Some(captured) = captured else {
                 self.ended = true;
                 return Ok(());

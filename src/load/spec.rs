@@ -1,11 +1,10 @@
 //! What to send. Nothing here opens a socket; `LoadSpec::check` says what cannot be.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::replay::Survey;
+use super::replay::{Recording, Survey};
 use super::stamp::STAMP_BYTES;
 
 /// The largest payload of one UDP datagram over IPv4: 65535 less 20 (IP) less 8 (UDP); over IPv6 it
@@ -134,11 +133,11 @@ pub enum Payload {
     Bytes(Arc<[u8]>),
 }
 
-/// A capture to send instead of datagrams made for the purpose.
+/// A recording to send instead of datagrams made for the purpose.
 #[derive(Clone, Debug)]
 pub struct Replay {
-    /// The file; each thread reads it for itself.
-    pub path: PathBuf,
+    /// Where they come from.
+    pub recording: Recording,
     /// As captured, this many times as fast; `None`: at the load's rate.
     pub speed: Option<f64>,
     /// What it holds.

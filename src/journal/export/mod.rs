@@ -1,6 +1,6 @@
 //! Records for other programs: one file per format.
 //!
-//! Each format takes records one after the other and is told when that was all; memory is bounded
+//! Each format takes records one after the other and is told when that was all. Memory is bounded
 //! whatever the journal holds.
 
 use std::io;
@@ -8,15 +8,26 @@ use std::io;
 use super::format::Record;
 
 mod ndjson;
+mod csv;
+mod pcapng;
+#[cfg(feature = "parquet")]
+mod parquet;
+#[cfg(test)]
+mod tests;
+
+pub use csv::Csv;
 pub use ndjson::{Line, Ndjson};
+#[cfg(feature = "parquet")]
+pub use parquet::Parquet;
+pub use pcapng::{PLACE_V4, PLACE_V6, PORT_FIRST, Pcapng};
 
 /// A format being written.
 pub trait Sheet {
-    /// Adds a record.
+    /// Adds a record; `false`: the format cannot hold it, and it was left out.
     ///
     /// # Errors
     /// What it is written to failed.
-    fn add(&mut self, record: &Record<'_>) -> io::Result<()>;
+    fn add(&mut self, record: &Record<'_>) -> io::Result<bool>;
 
     /// That was all.
     ///

@@ -45,9 +45,10 @@ impl<W: Write> Ndjson<W> {
 }
 
 impl<W: Write> Sheet for Ndjson<W> {
-    fn add(&mut self, record: &Record<'_>) -> io::Result<()> {
+    fn add(&mut self, record: &Record<'_>) -> io::Result<bool> {
         json::write(&mut self.out, &Line::from(record))?;
-        self.out.write_all(b"\n")
+        self.out.write_all(b"\n")?;
+        Ok(true)
     }
 
     fn finish(&mut self) -> io::Result<()> {

@@ -72,6 +72,26 @@ pub enum ReplayError {
         /// What is wrong with it.
         what: String,
     },
+    /// Part of a journal went while it was replayed.
+    #[error(
+        "{name}: retention took a segment that was to be replayed; begin with a later --since, or replay \
+         a copy"
+    )]
+    Gone {
+        /// The journal.
+        name: String,
+    },
+    /// Nothing in the journal can be sent.
+    #[error(
+        "{name} holds no record to replay{}; `ringest journal ls` tells of what times it has some",
+        nothing_but(.skipped)
+    )]
+    NoRecord {
+        /// The journal.
+        name: String,
+        /// What it holds instead.
+        skipped: Skipped,
+    },
     /// Nothing in it can be sent.
     #[error(
         "{name} holds no whole UDP datagram ({skipped}); capture some with `tcpdump -w FILE udp`"
@@ -82,6 +102,10 @@ pub enum ReplayError {
         /// What it holds instead.
         skipped: Skipped,
     },
+}
+
+fn nothing_but(skipped: &Skipped) -> String {
+    if skipped.total() > 0 { format!(" ({skipped})") } else { " that is asked for".to_owned() }
 }
 
 /// Packets of a capture that are not replayed, by reason.
@@ -101,6 +125,8 @@ pub struct Skipped {
     pub oversize: u64,
     /// From an interface (pcapng) whose link type is not read here, or that was never described.
     pub link_unsupported: u64,
+    /// Places of a journal that are no record.
+    pub damaged: u64,
 }
 
 impl Skipped {
@@ -112,7 +138,7 @@ impl Skipped {
 
     /// Each reason, as a person would say it, with its count.
     #[must_use]
-    pub fn reasons(&self) -> [(&'static str, u64); 7] {
+    pub fn reasons(&self) -> [(&'static str, u64); 8] {
         [
             ("not IP", self.not_ip),
             ("not UDP", self.not_udp),
@@ -121,6 +147,7 @@ impl Skipped {
             ("malformed", self.malformed),
             ("too large", self.oversize),
             ("of an unsupported link type", self.link_unsupported),
+            ("damaged", self.damaged),
         ]
     }
 

@@ -1,4 +1,5 @@
-//! The UDP payloads of a capture file (pcap or pcapng), in order and with their pace.
+//! The UDP payloads of a capture file (pcap or pcapng), or the records of a journal, in order and with
+//! their pace.
 //!
 //! ```text
 //!   file ─► capture: records, times ─► packet: link, VLAN, IP, UDP ─► payload, offset, flow
@@ -11,10 +12,12 @@
 mod error;
 mod packet;
 mod capture;
+mod recording;
 mod survey;
 #[cfg(test)]
 mod tests;
 
 pub use capture::{BUFFER_MAX_BYTES, Capture, Captured};
 pub use error::{ReplayError, Skipped};
+pub use recording::{Playback, Recording, Records, Tape};
 pub use survey::Survey;

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::capture::Capture;
 use super::error::{ReplayError, Skipped};
+use super::recording::Tape;
 use crate::load::tracker::FLOWS_MAX;
 
-/// What a whole capture holds: how many sockets, how much memory and how long a replay takes.
+/// What a whole recording holds: how many sockets, how much memory and how long a replay takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// Datagrams that can be replayed.
@@ -27,14 +27,14 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Reads a capture to its end. Memory is bounded by [`FLOWS_MAX`] addresses.
+    /// Reads a recording to its end. Memory is bounded by [`FLOWS_MAX`] addresses.
     ///
     /// # Errors
-    /// Those of [`Capture::next_datagram`].
-    pub fn of(mut capture: Capture) -> Result<Self, ReplayError> {
+    /// Those of [`Tape::next_datagram`].
+    pub fn of(mut tape: Tape) -> Result<Self, ReplayError> {
         let mut survey = Self::default();
         let mut sources = HashSet::new();
-        while let Some(datagram) = capture.next_datagram()? {
+        while let Some(datagram) = tape.next_datagram()? {
             survey.bytes += datagram.payload.len() as u64;
             survey.payload_max = survey.payload_max.max(datagram.payload.len());
             survey.span_ns = datagram.offset_ns;
@@ -42,10 +42,10 @@ impl Survey {
                 sources.insert(datagram.source);
             }
         }
-        survey.datagrams = capture.datagrams();
+        survey.datagrams = tape.datagrams();
         survey.flows = sources.len();
-        survey.backwards = capture.backwards();
-        survey.skipped = capture.skipped();
+        survey.backwards = tape.backwards();
+        survey.skipped = tape.skipped();
         Ok(survey)
     }
 }

@@ -79,6 +79,10 @@ fn packet(payload: &[u8]) -> Vec<u8> {
     ethernet(&[], 0x0800, &ipv4(payload, &[], 0))
 }
 
+fn survey(capture: Capture) -> Survey {
+    Survey::of(Tape::Capture(Box::new(capture))).unwrap()
+}
+
 fn open(file: &[u8]) -> Result<Capture, ReplayError> {
     Capture::read("test.pcap".to_owned(), Cursor::new(file.to_vec()))
 }
@@ -146,7 +150,7 @@ fn pcapng_of_several_sections_and_interfaces() {
     assert_eq!(seen, wanted);
     let capture = end.unwrap();
     assert_eq!((capture.skipped().link_unsupported, capture.backwards()), (4, 1));
-    let survey = Survey::of(open(&file).unwrap()).unwrap();
+    let survey = survey(open(&file).unwrap());
     assert_eq!((survey.datagrams, survey.payload_max, survey.flows), (6, 12, 1));
     assert_eq!((survey.span_ns, survey.bytes), (1_000_000_000, 50));
 }
@@ -201,7 +205,7 @@ fn a_stream_that_comes_in_drops_is_read() {
     let records: Vec<_> = (0..3000).map(|n| (n, 0, packet(&u32::to_be_bytes(n)))).collect();
     let file = ORDERS[0].pcap(0xa1b2_c3d4, 1, &records);
     let capture = Capture::read("pipe".to_owned(), Drops(Cursor::new(file))).unwrap();
-    let survey = Survey::of(capture).unwrap();
+    let survey = survey(capture);
     assert_eq!((survey.datagrams, survey.span_ns), (3000, 2_999_000_000_000));
 }
 

@@ -1,0 +1,289 @@
+//! `ringest journal export`: records for other programs.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use ringest::journal::export::{Csv, Ndjson, Pcapng, Sheet};
+use ringest::journal::merge::{Merge, Step};
+
+use super::Failure;
+use super::select::{SelectArgs, Troubles};
+use crate::cli::paint::{self, count};
+use crate::cli::signals::Signals;
+
+/// Write the records for other programs
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ringest journal export DIR --format ndjson | jq .peer
+  ringest journal export DIR --format csv --since 1h --out last-hour.csv
+  ringest journal export DIR --format parquet --out day.parquet    for DuckDB, pandas, Spark
+  ringest journal export DIR --format pcapng --out day.pcapng      for Wireshark and tshark
+  ringest journal export DIR --format pcapng --listener 192.0.2.80:514 --out day.pcapng
+
+Records come in the order they were received, over all workers. A file is there when it is complete: until
+then it has another name beside it.
+
+csv: payloads as text, escaped as `cat` prints them; =, +, - and @ at the beginning too, which a
+spreadsheet would take for a formula.
+parquet: columns received (UTC, ns), peer_ip, peer_port, listener, length, payload (binary).
+pcapng: IP and UDP headers are made up around each record, with the peer as the source. The journal knows
+a listener's number, not its address: --listener tells it; without, the destination is 192.0.2.1 or
+2001:db8::1, port 60000 for the first listener, 60001 for the second and so on.")]
+pub(super) struct ExportArgs {
+    /// The journal's directory
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// What to write
+    #[arg(long, value_enum)]
+    format: FormatArg,
+    /// Where to: a file, or - for stdout
+    #[arg(long, value_name = "FILE|-", default_value = "-")]
+    out: PathBuf,
+    /// The address of a listener, for pcapng; again for each, in the order they were given to `listen`
+    #[arg(long, value_name = "IP:PORT")]
+    listener: Vec<SocketAddr>,
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Say nothing on stderr but errors
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    Ndjson,
+    Csv,
+    Parquet,
+    Pcapng,
+}
+
+pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
+    if !args.listener.is_empty() && args.format != FormatArg::Pcapng {
+        let text = "--listener: only a capture has destinations; add --format pcapng";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let mut merge = Merge::of(super::segments(&args.dir)?, args.select.selection());
+    let target = Target::open(args)?;
+    let failed = |error: io::Error| target.failed(&error);
+    let out = target.file.try_clone().map_err(failed)?;
+    let mut sheet = args.sheet(BufWriter::with_capacity(1 << 20, out), failed)?;
+    // A file that is not finished goes; what was written to a pipe is its reader's.
+    let signals = target.place.is_some().then(Signals::block).transpose()?;
+    let mut progress = Progress::new(args.quiet);
+    let mut troubles = Troubles::default();
+    while let Some(step) = merge.next_step() {
+        match step {
+            Step::Record(record) => {
+                let fits = sheet.add(&record).map_err(failed)?;
+                progress.count(record.payload.len(), fits);
+            }
+            Step::Trouble(trouble) => {
+                progress.clear();
+                troubles.tell(&trouble);
+            }
+        }
+        if progress.is_due()
+            && let Some(signal) = signals.as_ref().and_then(Signals::take)
+        {
+            progress.clear();
+            return Err(Failure::Failed(format!(
+                "{signal}: stopped before the end; {} was not written",
+                args.out.display()
+            )));
+        }
+    }
+    sheet.finish().map_err(failed)?;
+    drop(sheet);
+    progress.end();
+    target.keep()?;
+    troubles.judge()
+}
+
+impl ExportArgs {
+    fn sheet(
+        &self,
+        out: BufWriter<File>,
+        failed: impl Fn(io::Error) -> Failure,
+    ) -> Result<Box<dyn Sheet>, Failure> {
+        Ok(match self.format {
+            FormatArg::Ndjson => Box::new(Ndjson::new(out)),
+            FormatArg::Csv => Box::new(Csv::new(out).map_err(failed)?),
+            FormatArg::Pcapng => Box::new(Pcapng::new(out, self.listener.clone()).map_err(failed)?),
+            FormatArg::Parquet => return parquet(out, failed),
+        })
+    }
+}
+
+#[cfg(feature = "parquet")]
+fn parquet(
+    out: BufWriter<File>,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<Box<dyn Sheet>, Failure> {
+    Ok(Box::new(ringest::journal::export::Parquet::new(out).map_err(failed)?))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(
+    _: BufWriter<File>,
+    _: impl Fn(io::Error) -> Failure,
+) -> Result<Box<dyn Sheet>, Failure> {
+    Err(Failure::Failed(
+        "--format parquet: this ringest was built without it; build one with `cargo build --release \
+         --features parquet`, or export ndjson, which DuckDB and pandas read too"
+            .to_owned(),
+    ))
+}
+
+/// Where it goes.
+struct Target {
+    file: File,
+    name: String,
+    /// Of a file that is not there under its own name yet.
+    place: Option<Unfinished>,
+}
+
+/// A file under another name; removed unless it is kept.
+struct Unfinished {
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // After it was kept there is none of that name.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Target {
+    fn open(args: &ExportArgs) -> Result<Self, Failure> {
+        if args.out == Path::new("-") {
+            return Self::stdout(args.format);
+        }
+        let name = args.out.display().to_string();
+        let failed = |error: io::Error| {
+            Failure::Failed(format!("cannot write {name}: {error}; is its directory there?"))
+        };
+        // A device or a pipe is written to as it is; the name of a link stays one.
+        let target = fs::canonicalize(&args.out).unwrap_or_else(|_| args.out.clone());
+        if fs::metadata(&target).is_ok_and(|facts| !facts.is_file()) {
+            let file = OpenOptions::new().write(true).open(&target).map_err(failed)?;
+            return Ok(Self { file, name, place: None });
+        }
+        let mut unfinished = std::ffi::OsString::from(".");
+        unfinished.push(target.file_name().unwrap_or_default());
+        unfinished.push(format!(".{}.partial", std::process::id()));
+        let path = target.with_file_name(unfinished);
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
+        Ok(Self { file, name, place: Some(Unfinished { path, target }) })
+    }
+
+    fn stdout(format: FormatArg) -> Result<Self, Failure> {
+        let binary = matches!(format, FormatArg::Parquet | FormatArg::Pcapng);
+        if binary && io::stdout().is_terminal() {
+            let text = "this format is not for a terminal; give --out FILE, or a pipe";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let fd = io::stdout().as_fd().try_clone_to_owned();
+        let file = File::from(fd.map_err(|error| Failure::stdout(&error))?);
+        Ok(Self { file, name: "-".to_owned(), place: None })
+    }
+
+    fn failed(&self, error: &io::Error) -> Failure {
+        match &self.name[..] {
+            "-" => Failure::stdout(error),
+            name => Failure::Failed(format!("cannot write {name}: {error}; nothing of it is kept")),
+        }
+    }
+
+    /// It is complete: gives it its name.
+    fn keep(self) -> Result<(), Failure> {
+        let Some(place) = &self.place else { return Ok(()) };
+        let kept = self.file.sync_all().and_then(|()| fs::rename(&place.path, &place.target));
+        kept.map_err(|error| self.failed(&error))
+    }
+}
+
+/// How far it is, on a terminal.
+struct Progress {
+    quiet: bool,
+    live: bool,
+    records: u64,
+    bytes: u64,
+    left_out: u64,
+    steps: u64,
+    next: Instant,
+    shown: bool,
+}
+
+/// How often the line on the terminal changes.
+const EVERY: Duration = Duration::from_millis(200);
+/// Records between two looks at the clock.
+const STRIDE: u64 = 1024;
+
+impl Progress {
+    fn new(quiet: bool) -> Self {
+        Self {
+            quiet,
+            live: !quiet && paint::is_terminal(&io::stderr()),
+            records: 0,
+            bytes: 0,
+            left_out: 0,
+            steps: 0,
+            next: Instant::now() + EVERY,
+            shown: false,
+        }
+    }
+
+    fn count(&mut self, bytes: usize, fits: bool) {
+        if !fits {
+            self.left_out += 1;
+            return;
+        }
+        self.records += 1;
+        self.bytes += bytes as u64;
+    }
+
+    fn text(&self) -> String {
+        format!("{} records, {} of payload", count(self.records), paint::bytes(self.bytes))
+    }
+
+    /// Whether it is time to look at what else there is; shows how far it is then.
+    fn is_due(&mut self) -> bool {
+        self.steps += 1;
+        if !self.steps.is_multiple_of(STRIDE) {
+            return false;
+        }
+        if self.live && Instant::now() >= self.next {
+            self.next = Instant::now() + EVERY;
+            self.shown = true;
+            paint::say(&format!("\r{}\x1b[K", self.text()));
+        }
+        true
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            paint::say("\r\x1b[K");
+        }
+    }
+
+    fn end(&mut self) {
+        self.clear();
+        if self.left_out > 0 {
+            let left_out = count(self.left_out);
+            paint::say(&format!(
+                "{left_out} records are longer than a datagram can be: left out\n"
+            ));
+        }
+        if !self.quiet {
+            paint::say(&format!("{}\n", self.text()));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What is replayed: a capture file, or records of a journal.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::capture::{Capture, Captured};
+use super::error::{ReplayError, Skipped};
+use crate::journal::merge::{Merge, Step, What};
+use crate::journal::segment::{self, SegmentFile};
+use crate::journal::select::Selection;
+use crate::load::spec::PAYLOAD_BYTES_MAX;
+
+/// Something to replay. Each thread reads it for itself, and all come to the same.
+#[derive(Clone, Debug)]
+pub enum Recording {
+    /// A capture file.
+    Capture(PathBuf),
+    /// Records of a journal.
+    Journal(Box<Records>),
+}
+
+/// Records of a journal, as it was at some moment.
+#[derive(Clone, Debug)]
+pub struct Records {
+    dir: PathBuf,
+    segments: Vec<SegmentFile>,
+    selection: Selection,
+}
+
+impl Records {
+    /// Those that are wanted, and there now: what is written meanwhile is not replayed.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn of(dir: &Path, selection: Selection) -> std::io::Result<Self> {
+        Ok(Self { dir: dir.to_owned(), segments: segment::list(dir)?, selection })
+    }
+}
+
+impl fmt::Display for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capture(path) => path.display().fmt(f),
+            Self::Journal(records) => records.dir.display().fmt(f),
+        }
+    }
+}
+
+impl Recording {
+    /// Opens it at its beginning.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open(&self) -> Result<Tape, ReplayError> {
+        Ok(match self {
+            Self::Capture(path) => Tape::Capture(Box::new(Capture::open(path)?)),
+            Self::Journal(records) => Tape::Journal(Box::new(Playback {
+                name: self.to_string(),
+                merge: Merge::of(records.segments.clone(), records.selection.clone()),
+                datagrams: 0,
+                first_unix_ns: None,
+                offset_ns: 0,
+                backwards: 0,
+                skipped: Skipped::default(),
+                payload: Vec::new(),
+            })),
+        })
+    }
+}
+
+/// A recording being read.
+#[derive(Debug)]
+pub enum Tape {
+    /// A capture file.
+    Capture(Box<Capture>),
+    /// Records of a journal.
+    Journal(Box<Playback>),
+}
+
+impl Tape {
+    /// The next datagram; `None` at the end.
+    ///
+    /// # Errors
+    /// Those of [`Capture::next_datagram`]; of a journal, that part of it was taken away meanwhile, or
+    /// that it holds nothing to replay.
+    pub fn next_datagram(&mut self) -> Result<Option<Captured<'_>>, ReplayError> {
+        match self {
+            Self::Capture(capture) => capture.next_datagram(),
+            Self::Journal(playback) => playback.next_datagram(),
+        }
+    }
+
+    /// Datagrams returned so far.
+    #[must_use]
+    pub fn datagrams(&self) -> u64 {
+        match self {
+            Self::Capture(capture) => capture.datagrams(),
+            Self::Journal(playback) => playback.datagrams,
+        }
+    }
+
+    /// Datagrams stamped earlier than one before them.
+    #[must_use]
+    pub fn backwards(&self) -> u64 {
+        match self {
+            Self::Capture(capture) => capture.backwards(),
+            Self::Journal(playback) => playback.backwards,
+        }
+    }
+
+    /// What was passed over so far.
+    #[must_use]
+    pub fn skipped(&self) -> Skipped {
+        match self {
+            Self::Capture(capture) => capture.skipped(),
+            Self::Journal(playback) => playback.skipped,
+        }
+    }
+}
+
+/// Records of a journal being read.
+#[derive(Debug)]
+pub struct Playback {
+    name: String,
+    merge: Merge,
+    datagrams: u64,
+    first_unix_ns: Option<u64>,
+    offset_ns: u64,
+    backwards: u64,
+    skipped: Skipped,
+    payload: Vec<u8>,
+}
+
+impl Playback {
+    fn next_datagram(&mut self) -> Result<Option<Captured<'_>>, ReplayError> {
+        let source = loop {
+            let record = match self.merge.next_step() {
+                Some(Step::Record(record)) => record,
+                Some(Step::Trouble(trouble)) => {
+                    if let What::Gone = trouble.what {
+                        return Err(ReplayError::Gone { name: self.name.clone() });
+                    }
+                    self.skipped.damaged += 1;
+                    continue;
+                }
+                None if self.datagrams == 0 => {
+                    let (name, skipped) = (self.name.clone(), self.skipped);
+                    return Err(ReplayError::NoRecord { name, skipped });
+                }
+                None => return Ok(None),
+            };
+            if record.payload.len() > PAYLOAD_BYTES_MAX {
+                self.skipped.oversize += 1;
+                continue;
+            }
+            let first = *self.first_unix_ns.get_or_insert(record.received_unix_ns);
+            let offset_ns = record.received_unix_ns.saturating_sub(first);
+            self.backwards += u64::from(offset_ns < self.offset_ns);
+            self.offset_ns = self.offset_ns.max(offset_ns);
+            self.payload.clear();
+            self.payload.extend_from_slice(record.payload);
+            break record.peer;
+        };
+        self.datagrams += 1;
+        Ok(Some(Captured {
+            offset_ns: self.offset_ns,
+            source,
+            // The journal knows the number of a listener, and not its address.
+            destination: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            payload: &self.payload,
+        }))
+    }
+}
