@@ -55,9 +55,11 @@ pub(super) trait Disk {
 /// Creates a segment that must not exist, and makes its name durable.
 pub(super) fn create_durably(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
+    step!("segment-made");
     if let Some(dir) = path.parent() {
         File::open(dir)?.sync_all()?;
     }
+    step!("directory-synced");
     Ok(file)
 }
 

@@ -129,6 +129,7 @@ impl Rounds {
     }
 
     fn remove(&self, one: &SegmentFile, unsent: bool) -> bool {
+        step!("retention");
         if let Err(error) = fs::remove_file(&one.path) {
             self.alarms
                 .repeated("remove", &format!("cannot remove {}: {error}", one.path.display()));
@@ -148,6 +149,7 @@ impl Rounds {
 
 /// Takes away what is behind the committed bytes of a segment; the file, if that is all of it.
 fn cut(path: &Path, kept: u64) -> io::Result<()> {
+    step!("given-up");
     if kept == 0 {
         return fs::remove_file(path);
     }

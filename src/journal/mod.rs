@@ -8,6 +8,14 @@
 //! datagrams as delivered when fdatasync(2) has returned for them. What a crash tore is cut off when
 //! the journal is opened again; nothing has to be done by hand.
 
+/// Names a step at which the tests end the process; nothing at all without the feature `fail-points`.
+macro_rules! step {
+    ($name:literal) => {
+        #[cfg(feature = "fail-points")]
+        fail::fail_point!($name);
+    };
+}
+
 // What is on disk.
 pub mod format;
 pub mod segment;

@@ -208,6 +208,7 @@ fn repair(segments: &[SegmentFile]) -> io::Result<Vec<Repaired>> {
         if sealed || segment::is_packed(&one.path) {
             continue;
         }
+        step!("repair");
         let path = one.path.clone();
         let found = match seal(&path) {
             Ok(found) if found.records == 0 && found.damaged == 0 => {

@@ -99,6 +99,7 @@ pub fn seal(path: &Path) -> Result<Survey, ReadError> {
         }
     })?;
     file.set_len(found.data_end)?;
+    step!("seal-cut");
     let index_bytes: Vec<u8> = index.iter().flat_map(IndexEntry::encode).collect();
     let mut hasher = reader.hasher(found.data_end)?;
     hasher.update(&index_bytes);
@@ -114,7 +115,9 @@ pub fn seal(path: &Path) -> Result<Survey, ReadError> {
     // One write: a crash in it leaves something torn, which the next start cuts off again.
     let tail = [&index_bytes[..], &footer.encode()].concat();
     file.write_all_at(&tail, found.data_end)?;
+    step!("seal-written");
     file.sync_data()?;
+    step!("seal-synced");
     Ok(found)
 }
 

@@ -152,14 +152,18 @@ impl Uring {
             return Some(Err(io::Error::from_raw_os_error(-result)));
         }
         if creation.dir_file.is_some() {
+            step!("directory-synced");
             self.files[slot] = creation.file.take();
             return Some(Ok(()));
         }
         // SAFETY: the kernel has just opened it for this creation, and nobody else knows of it.
-        let opened = unsafe { File::from_raw_fd(result) };
-        let place =
-            if creation.file.is_none() { &mut creation.file } else { &mut creation.dir_file };
-        *place = Some(opened);
+        let opened = Some(unsafe { File::from_raw_fd(result) });
+        if creation.file.is_some() {
+            creation.dir_file = opened;
+        } else {
+            creation.file = opened;
+            step!("segment-made");
+        }
         let entry = creation.entry();
         self.push(&entry.user_data(STEP | slot as u64)).err().map(Err)
     }

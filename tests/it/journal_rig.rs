@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child as Process, Command, Stdio};
 use std::sync::Arc;
@@ -15,11 +16,12 @@ use ringest::decode::intake::Formats;
 use ringest::journal::janitor::Retention;
 use ringest::journal::open::{Journal, JournalSpec};
 use ringest::journal::reader::{Next, Reader};
-use ringest::journal::segment;
+use ringest::journal::segment::{self, SegmentFile};
 use ringest::journal::writer::WriterSpec;
 use ringest::sink::landing::Landing;
 use ringest::{BackendChoice, Builder, Engine};
 
+use crate::fallback;
 use crate::support::small;
 
 /// A directory that goes with the test.
@@ -95,15 +97,16 @@ pub(crate) struct Contents {
     /// Places that are no record, with records behind them.
     pub(crate) damaged: Vec<(PathBuf, u64)>,
     pub(crate) torn_bytes: u64,
+    /// Files that are no segment, or not yet.
+    pub(crate) headless: Vec<SegmentFile>,
 }
 
 /// Reads all of a journal.
 pub(crate) fn contents(dir: &Path) -> Contents {
     let mut contents = Contents::default();
     for one in segment::list(dir).unwrap() {
-        // One that was begun a moment ago may have no header yet.
         let Ok(mut reader) = Reader::open(&one.path) else {
-            assert_eq!(one.bytes, 0, "{one:?} is no segment");
+            contents.headless.push(one);
             continue;
         };
         loop {
@@ -136,6 +139,9 @@ impl Contents {
 pub(crate) fn numbers(dir: &Path) -> Vec<u64> {
     let contents = contents(dir);
     assert!(contents.damaged.is_empty(), "{:?}", contents.damaged);
+    // One that was begun a moment ago may have no header yet.
+    let headless = &contents.headless;
+    assert!(headless.iter().all(|one| one.bytes == 0), "{headless:?} are no segments");
     contents.numbers()
 }
 
@@ -143,7 +149,17 @@ pub(crate) fn numbers(dir: &Path) -> Vec<u64> {
 #[test]
 #[ignore = "runs in a child process"]
 fn child_that_writes_until_it_is_killed() {
-    let journal = open(Path::new(&std::env::var("JOURNAL").unwrap()));
+    let told = |name| std::env::var(name).ok();
+    if told("IO_URING").as_deref() == Some("false") {
+        fallback::refuse(libc::SYS_io_uring_setup, libc::EPERM.unsigned_abs());
+    }
+    #[cfg(feature = "fail-points")]
+    if let (Some(step), Some(nth)) = (told("STEP"), told("NTH")) {
+        die_at(&step, nth.parse().unwrap());
+    }
+    let mut spec = spec(Path::new(&told("JOURNAL").unwrap()));
+    spec.retention.bytes = told("RETAIN_BYTES").map(|text| text.parse().unwrap());
+    let journal = Journal::open(spec).unwrap();
     let engine = start(&journal);
     println!("listening {}", engine.addresses()[0]);
     let mut told = 0;
@@ -154,6 +170,63 @@ fn child_that_writes_until_it_is_killed() {
             told = delivered;
         }
         std::thread::yield_now();
+    }
+}
+
+/// Ends this process without any farewell when it comes to a step for the n-th time.
+#[cfg(feature = "fail-points")]
+fn die_at(step: &str, nth: u64) {
+    let left = AtomicU64::new(nth);
+    let die = move || {
+        if left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::SIGKILL).unwrap();
+        }
+    };
+    fail::cfg_callback(step, die).unwrap();
+}
+
+/// How a writer in a process of its own is to live.
+#[derive(Clone, Debug)]
+pub(crate) struct Life {
+    pub(crate) dir: PathBuf,
+    pub(crate) io_uring: bool,
+    /// It dies when it comes to this step for the n-th time.
+    pub(crate) step: Option<(&'static str, u64)>,
+    pub(crate) retain_bytes: Option<u64>,
+    /// No file may get larger: writes fail then.
+    pub(crate) file_bytes: Option<u64>,
+}
+
+impl Life {
+    pub(crate) fn at(dir: &Path) -> Self {
+        let dir = dir.to_owned();
+        Self { dir, io_uring: true, step: None, retain_bytes: None, file_bytes: None }
+    }
+
+    /// `None`: it died before it listened.
+    pub(crate) fn start(&self) -> Option<Writer> {
+        let me = std::env::current_exe().unwrap();
+        let mut command = match self.file_bytes {
+            None => Command::new(me),
+            Some(bytes) => {
+                let mut command = Command::new("env");
+                command.arg("--ignore-signal=XFSZ").arg("prlimit").arg(format!("--fsize={bytes}"));
+                command.arg(me);
+                command
+            }
+        };
+        command
+            .args(["--exact", "journal_rig::child_that_writes_until_it_is_killed"])
+            .args(["--ignored", "--nocapture", "--test-threads=1"])
+            .env("JOURNAL", &self.dir)
+            .env("IO_URING", self.io_uring.to_string());
+        if let Some((step, nth)) = self.step {
+            command.env("STEP", step).env("NTH", nth.to_string());
+        }
+        if let Some(bytes) = self.retain_bytes {
+            command.env("RETAIN_BYTES", bytes.to_string());
+        }
+        Writer::of(command.stdout(Stdio::piped()).spawn().unwrap())
     }
 }
 
@@ -168,17 +241,17 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn start(dir: &Path) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "journal_rig::child_that_writes_until_it_is_killed"])
-            .args(["--ignored", "--nocapture", "--test-threads=1"])
-            .env("JOURNAL", dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Life::at(dir).start().expect("it listens")
+    }
+
+    fn of(mut process: Process) -> Option<Self> {
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let address = lines
-            .find_map(|line| line.ok()?.split_once("listening ")?.1.parse().ok())
-            .expect("it listens");
+        let address = lines.find_map(|line| line.ok()?.split_once("listening ")?.1.parse().ok());
+        let Some(address) = address else {
+            let status = process.wait().unwrap();
+            assert_eq!(status.signal(), Some(libc::SIGKILL), "it ended by itself");
+            return None;
+        };
         let delivered = Arc::new(AtomicU64::new(0));
         let told = Arc::clone(&delivered);
         let tell = move || {
@@ -188,11 +261,18 @@ impl Writer {
             }
         };
         let listener = Some(std::thread::Builder::new().spawn(tell).unwrap());
-        Self { process, address, delivered, listener }
+        Some(Self { process, address, delivered, listener })
     }
 
     pub(crate) fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::SeqCst)
+    }
+
+    /// Whether it is dead. It ends by SIGKILL only.
+    pub(crate) fn is_dead(&mut self) -> bool {
+        let status = self.process.try_wait().unwrap();
+        assert!(status.is_none_or(|status| status.signal() == Some(libc::SIGKILL)), "{status:?}");
+        status.is_some()
     }
 
     /// Kills it, and returns all it had told by then.

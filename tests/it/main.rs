@@ -99,6 +99,9 @@ mod journal_rig;
 #[cfg(test)]
 mod journal;
 #[cfg(test)]
+#[cfg(feature = "fail-points")]
+mod journal_crash;
+#[cfg(test)]
 mod loop_disk;
 #[cfg(test)]
 mod journal_disks;

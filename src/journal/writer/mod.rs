@@ -21,6 +21,9 @@ use super::progress::{Committed, Event, Run, WriterCounts};
 use super::segment::path_of;
 
 mod failing;
+mod parts;
+
+use parts::{Buffer, Group, Open};
 
 /// Bytes of one buffer. Must hold the largest record; a write is at most as long.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
@@ -44,45 +47,6 @@ pub struct WriterSpec {
     pub segment_bytes: u64,
     /// And when one gets older than this.
     pub segment_age: Duration,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Buffer {
-    fill: usize,
-    submitted: usize,
-    under_way: u32,
-}
-
-/// A segment that is written to, or was until just now.
-#[derive(Debug)]
-struct Open {
-    path: PathBuf,
-    header: Header,
-    /// Where the next record goes.
-    offset: u64,
-    /// Of datagrams that are whole: how many, and their records.
-    datagrams: u64,
-    records: u64,
-    /// Up to where it is committed.
-    committed: u64,
-    /// Its file is being made.
-    creating: bool,
-    begun: Instant,
-    /// Nothing more is appended.
-    closing: bool,
-}
-
-/// Datagrams that become durable together.
-#[derive(Clone, Copy, Debug)]
-struct Group {
-    slot: usize,
-    /// `appended` when it was closed.
-    appended: u64,
-    /// Writes that had been begun by then.
-    writes: u64,
-    /// What its segment holds by then.
-    holds: Committed,
-    syncing: bool,
 }
 
 /// What a writer takes from outside, and a test sets.
@@ -255,6 +219,7 @@ impl<D: Disk> Writer<D> {
         let room = &mut self.disk.buffer(self.current)[buffer.fill..buffer.fill + bytes];
         let record = Record { continued: self.records > 0, ..*record };
         record.encode(room, open.header.salt, open.offset);
+        step!("record-encoded");
         buffer.fill += bytes;
         open.offset += bytes as u64;
         Ok(())
@@ -288,6 +253,7 @@ impl<D: Disk> Writer<D> {
         let room = &mut self.disk.buffer(self.current)[buffer.fill..buffer.fill + HEADER_BYTES];
         room.copy_from_slice(&header.encode());
         buffer.fill += HEADER_BYTES;
+        step!("header-encoded");
         self.failed_at = None;
         Ok(())
     }
@@ -304,6 +270,7 @@ impl<D: Disk> Writer<D> {
         if let Some(open) = &mut self.segments[self.slot] {
             open.closing = true;
         }
+        step!("rotation-begun");
         self.close_group()?;
         self.slot = next;
         Ok(())
@@ -338,6 +305,7 @@ impl<D: Disk> Writer<D> {
         let number = self.writes_begun;
         let write = Write { number, slot, buffer: index, from: submitted, to: fill, offset };
         self.disk.write(write).map_err(Refused::Failed)?;
+        step!("write-begun");
         self.writes_begun += 1;
         self.writes.push_back((number, index, false));
         self.buffers[index].submitted = fill;
@@ -447,6 +415,7 @@ impl<D: Disk> Writer<D> {
     }
 
     fn write_ended(&mut self, number: u64) {
+        step!("write-ended");
         let place = self.writes.front().and_then(|(first, ..)| number.checked_sub(*first));
         let place = place.and_then(|place| usize::try_from(place).ok());
         if let Some((_, buffer, ended)) = place.and_then(|place| self.writes.get_mut(place)) {
@@ -468,6 +437,7 @@ impl<D: Disk> Writer<D> {
             return Ok(());
         }
         self.disk.sync(slot).map_err(Refused::Failed)?;
+        step!("sync-begun");
         self.syncing = true;
         for group in &mut self.groups {
             group.syncing |= group.slot == slot && group.writes <= ended;
@@ -476,6 +446,7 @@ impl<D: Disk> Writer<D> {
     }
 
     fn synced(&mut self, slot: usize) {
+        step!("sync-ended");
         if std::mem::take(&mut self.ailing) {
             self.events.push(Event::Resumed);
         }
@@ -488,12 +459,14 @@ impl<D: Disk> Writer<D> {
             }
             self.events.push(Event::Committed(group.holds));
         }
+        step!("committed");
         // A group still queued would be taken for one of the segment that gets the slot next.
         let queued = self.groups.iter().any(|group| group.slot == slot);
         let complete = |open: &Open| open.closing && open.committed == open.offset && !queued;
         if self.segments[slot].as_ref().is_some_and(complete)
             && let Some(open) = self.segments[slot].take()
         {
+            step!("segment-complete");
             self.events.push(Event::Complete(open.header.sequence, open.path));
         }
     }
