@@ -13,7 +13,7 @@ use ringest::decode::intake::Formats;
 use ringest::journal::janitor::Retention;
 use ringest::journal::open::Journal;
 use ringest::ship::carrier::Carrier;
-use ringest::ship::fleet::{self, Destination, Fleet};
+use ringest::ship::fleet::{Bearings, Destination, Fleet};
 use ringest::sink::landing::{Landing, Sink};
 use ringest::sink::stdout::{Format, Stdout};
 
@@ -198,12 +198,13 @@ pub(super) fn receive(
     let stdout = args.prints().then(|| open_stdout(args.format())).transpose()?;
     let destinations = args.destinations()?;
     let dir = args.journal_dir().or(args.ship.spool.as_deref());
-    let positions = match dir {
-        Some(dir) => fleet::positions(dir, &destinations)
-            .map_err(|error| Failure::Failed(error.to_string()))?,
-        None => Vec::new(),
+    let bearings = match dir {
+        Some(dir) => Bearings::take(dir, &destinations)
+            .map_err(|error| Failure::Failed(format!("{}: {error}", dir.display())))?,
+        None => Bearings::default(),
     };
-    let readers = positions.clone();
+    bearings.damaged.iter().for_each(|text| paint::say(&format!("{text}\n")));
+    let readers = bearings.positions.clone();
     let journal =
         dir.map(|dir| args.journal.open(dir, args.retention(), readers, quiet)).transpose()?;
     if journal.is_some() {
@@ -235,7 +236,7 @@ pub(super) fn receive(
         Some(journal) if carriers > 0 => Some(Fleet::start(
             journal,
             destinations,
-            positions,
+            bearings.positions,
             (&tallies, first_lane),
             args.ship.ship_window,
         )?),

@@ -117,8 +117,8 @@ impl Journal {
         let repaired = repair(&found).map_err(fail("repair"))?;
         let shelf = Arc::new(Shelf::default());
         spec.readers.iter().for_each(|positions| shelf.register(positions.clone()));
-        put_up(&shelf, &segment::list(&spec.dir).map_err(fail("readdir"))?);
         let alarms = Arc::new(Alarms::default());
+        put_up(&segment::list(&spec.dir).map_err(fail("readdir"))?, &shelf, &alarms);
         let (complete, inbox) = unbounded();
         let rounds = Rounds {
             dir: spec.dir.clone(),
@@ -233,11 +233,19 @@ fn repair(segments: &[SegmentFile]) -> io::Result<Vec<Repaired>> {
     Ok(repaired)
 }
 
-/// Puts up what earlier processes left. What cannot be read now is nobody's to carry on.
-fn put_up(shelf: &Shelf, segments: &[SegmentFile]) {
+/// Puts up what earlier processes left.
+fn put_up(segments: &[SegmentFile], shelf: &Shelf, alarms: &Alarms) {
     for one in segments {
-        let Ok(reader) = Reader::open(&one.path) else { continue };
-        let Some(footer) = reader.footer() else { continue };
+        let footer = match Reader::open(&one.path) {
+            Ok(reader) => reader.footer().copied(),
+            Err(error) => {
+                let name = one.path.display();
+                let text = format!("cannot read {name}: {error}; its records are not carried on");
+                alarms.repeated(&name.to_string(), &text);
+                continue;
+            }
+        };
+        let Some(footer) = footer else { continue };
         let (offset, records) = (footer.data_end, footer.records);
         let holds = Committed { sequence: one.sequence, offset, records, datagrams: 0 };
         shelf.put(one.worker, holds);

@@ -46,7 +46,7 @@ impl Cursor {
     /// How far it had come. One that was never kept is at the beginning of everything.
     ///
     /// # Errors
-    /// It cannot be read, or is damaged.
+    /// It cannot be read, or is damaged ([`io::ErrorKind::InvalidData`]).
     pub fn read(&self) -> io::Result<BTreeMap<u16, Position>> {
         let facts = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -54,8 +54,9 @@ impl Cursor {
         };
         let damaged = |what: &str| {
             let why = format!(
-                "{}: {what}; remove it to send everything in the journal again",
-                self.path.display()
+                "{}: {what}: everything in the journal is sent to {} again",
+                self.path.display(),
+                self.destination
             );
             io::Error::new(io::ErrorKind::InvalidData, why)
         };
@@ -129,8 +130,12 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         for cut in [0, 1, bytes.len() - 1] {
             fs::write(&path, &bytes[..cut]).unwrap();
-            let error = cursor.read().unwrap_err().to_string();
-            assert!(error.contains("remove it to send everything"), "{error}");
+            let error = cursor.read().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(
+                error.to_string().contains("is sent to nats:127.0.0.1/../S/s again"),
+                "{error}"
+            );
         }
         fs::remove_dir_all(&dir).unwrap();
     }

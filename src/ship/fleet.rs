@@ -50,15 +50,34 @@ impl ShipStats {
     }
 }
 
-/// How far destinations had come in the journal `dir`, for [`JournalSpec::readers`](crate::journal::open::JournalSpec).
-///
-/// # Errors
-/// A cursor cannot be read.
-pub fn positions(
-    dir: &Path,
-    destinations: &[Destination],
-) -> io::Result<Vec<BTreeMap<u16, Position>>> {
-    destinations.iter().map(|one| Cursor::new(dir, &one.name).read()).collect()
+/// How far each destination had come in a journal.
+#[derive(Clone, Debug, Default)]
+pub struct Bearings {
+    /// By destination, by worker: for [`JournalSpec::readers`](crate::journal::open::JournalSpec).
+    pub positions: Vec<BTreeMap<u16, Position>>,
+    /// Cursors that are damaged, and why: their destinations begin at the oldest record again.
+    pub damaged: Vec<String>,
+}
+
+impl Bearings {
+    /// Reads the cursors of destinations in the journal `dir`.
+    ///
+    /// # Errors
+    /// A cursor cannot be read.
+    pub fn take(dir: &Path, destinations: &[Destination]) -> io::Result<Self> {
+        let mut bearings = Self::default();
+        for one in destinations {
+            let positions = match Cursor::new(dir, &one.name).read() {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    bearings.damaged.push(error.to_string());
+                    BTreeMap::new()
+                }
+                positions => positions?,
+            };
+            bearings.positions.push(positions);
+        }
+        Ok(bearings)
+    }
 }
 
 /// Shippers at work. Stopped when dropped: what is under way is left, and sent again at the next start.

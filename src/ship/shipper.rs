@@ -266,6 +266,7 @@ impl Shipper {
 
     /// Settles what stands in front.
     fn settle(&mut self) {
+        let mut runs: BTreeMap<u16, VecDeque<Run>> = BTreeMap::new();
         while let Some(flight) = self.window.pop_front_if(|flight| flight.fate.is_some()) {
             self.first_ticket += 1;
             self.window_bytes -= flight.bytes;
@@ -280,12 +281,15 @@ impl Shipper {
             *losing |= lost;
             if flight.step.ends {
                 let lost = std::mem::take(losing);
-                let tally = self.post.tallies.get(usize::from(flight.worker));
-                if let (true, Some((tally, lane))) = (flight.step.own, tally) {
-                    let datagrams = if flight.id.is_some() { 1 } else { flight.datagrams };
-                    tally.carried(*lane, Run { datagrams, lost });
+                if flight.step.own {
+                    let run = Run { datagrams: flight.datagrams, lost };
+                    Run::note(runs.entry(flight.worker).or_default(), run);
                 }
             }
+        }
+        for (worker, runs) in runs {
+            let Some((tally, lane)) = self.post.tallies.get(usize::from(worker)) else { continue };
+            runs.into_iter().for_each(|run| tally.carried(*lane, run));
         }
         let due = self.kept_at.is_none_or(|at| at.elapsed() >= KEEP_EVERY);
         if self.unkept > 0 && (due || self.unkept >= self.post.window) {

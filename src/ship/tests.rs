@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
-use super::fleet::{Destination, Fleet, positions};
+use super::fleet::{Bearings, Destination, Fleet};
 use crate::journal::format::Record;
 use crate::journal::janitor::Retention;
 use crate::journal::open::{Journal, JournalSpec, Pen};
@@ -171,7 +171,9 @@ impl Run {
             carrier: Box::new(broker),
         };
         let destinations: Vec<_> = brokers.into_iter().zip(NAMES).map(named).collect();
-        let readers = positions(&place.0, &destinations).unwrap();
+        let bearings = Bearings::take(&place.0, &destinations).unwrap();
+        assert_eq!(bearings.damaged, Vec::<String>::new());
+        let readers = bearings.positions;
         let journal = Journal::open(JournalSpec {
             dir: place.0.clone(),
             writer: WriterSpec {
