@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::time::Duration;
 
 use ringest::journal::open::Journal;
 use ringest::journal::seal::is_intact;
@@ -76,4 +77,31 @@ fn two_writers_do_not_share_a_journal() {
     assert!(refused.contains("another process writes it"), "{refused}");
     journal.close();
     Journal::open(spec).unwrap().close();
+}
+
+/// Segments that are full before their first commit: retention, which keeps next to nothing, waits until
+/// they have had it.
+#[test]
+fn retention_leaves_alone_what_is_not_committed() {
+    let place = Place::new("retention");
+    let mut spec = spec(&place.0);
+    spec.retention.bytes = Some(1);
+    spec.writer.commit_interval = Duration::from_secs(1);
+    spec.writer.commit_bytes = 1 << 30;
+    let journal = Journal::open(spec).unwrap();
+    let engine = start(&journal);
+    let mut sender = Sender::new();
+    until("forty segments", || {
+        let ledger = engine.stats().ledger;
+        sender.follow(engine.addresses()[0], ledger.received);
+        assert_eq!(ledger.undelivered, 0, "it took what was on its way: {ledger:?}");
+        ledger.delivered > 20_000
+    });
+    let summary = stop(engine);
+    journal.close();
+    consistent(&summary);
+    assert_eq!(summary.ledger.undelivered, 0, "{summary:#?}");
+    let found = numbers(&place.0);
+    assert_eq!(found.last(), Some(&(sender.next - 1)), "the newest stays");
+    assert!(found.len() < 2000, "and the others went: {}", found.len());
 }
