@@ -143,6 +143,11 @@ impl JournalArgs {
 
 fn describe(one: &Repaired) -> String {
     let name = one.path.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(reason) = &one.left {
+        return format!(
+            "{name} could not be repaired ({reason}): it is read as it is, and the next start tries again"
+        );
+    }
     let Some(found) = &one.found else {
         return format!("{name} was begun and holds nothing that was committed");
     };

@@ -18,7 +18,7 @@ use super::janitor::{Retention, Rounds, Task};
 use super::plain::Plain;
 use super::progress::{Committed, Event, Run, WriterCounts};
 use super::reader::{ReadError, Reader};
-use super::seal::{Survey, seal};
+use super::seal::{Survey, seal, survey};
 use super::segment::{self, SegmentFile};
 use super::shelf::{Position, Shelf};
 use super::uring::Uring;
@@ -78,6 +78,9 @@ pub struct Repaired {
     /// What was found; `None`: it held nothing, and was removed, or nothing of it can be read, and it
     /// was set aside under the name `….bad`.
     pub found: Option<Survey>,
+    /// Why it was left as it is: a disk that is full does not take a segment's end. It can be read all the
+    /// same, and the next start tries again.
+    pub left: Option<String>,
 }
 
 /// See the module's description.
@@ -114,7 +117,7 @@ impl Journal {
         };
         compress::tidy(&spec.dir).map_err(fail("tidy"))?;
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
-        let repaired = repair(&found).map_err(fail("repair"))?;
+        let repaired = repair(&found);
         let shelf = Arc::new(Shelf::default());
         spec.readers.iter().for_each(|positions| shelf.register(positions.clone()));
         let alarms = Arc::new(Alarms::default());
@@ -199,8 +202,8 @@ impl Journal {
     }
 }
 
-/// Seals what is not; removes what is empty.
-fn repair(segments: &[SegmentFile]) -> io::Result<Vec<Repaired>> {
+/// Seals what is not; removes what is empty. What the disk does not let it do is no reason not to start.
+fn repair(segments: &[SegmentFile]) -> Vec<Repaired> {
     let mut repaired = Vec::new();
     for one in segments {
         let sealed = matches!(Reader::open(&one.path), Ok(r) if r.footer().is_some());
@@ -209,47 +212,53 @@ fn repair(segments: &[SegmentFile]) -> io::Result<Vec<Repaired>> {
             continue;
         }
         step!("repair");
-        let path = one.path.clone();
-        let found = match seal(&path) {
-            Ok(found) if found.records == 0 && found.damaged == 0 => {
-                fs::remove_file(&path)?;
-                None
-            }
-            Ok(found) => Some(found),
-            // The header itself is torn: it was the first thing written, so nothing was committed, or
-            // damaged: then nothing can be read, and somebody may want to look at it.
-            Err(ReadError::NoSegment(_)) if one.bytes <= super::format::HEADER_BYTES as u64 => {
-                fs::remove_file(&path)?;
-                None
-            }
-            Err(ReadError::NoSegment(_)) => {
-                fs::rename(&path, path.with_extension("seg.bad"))?;
-                None
-            }
-            Err(ReadError::Io(error)) => return Err(error),
-        };
-        repaired.push(Repaired { path, found });
+        let repair = repair_one(one);
+        let left = repair.as_ref().err().map(ToString::to_string);
+        repaired.push(Repaired { path: one.path.clone(), found: repair.unwrap_or_default(), left });
     }
-    Ok(repaired)
+    repaired
 }
 
-/// Puts up what earlier processes left.
+/// `None`: it held nothing.
+fn repair_one(one: &SegmentFile) -> io::Result<Option<Survey>> {
+    let path = &one.path;
+    match seal(path) {
+        Ok(found) if found.records == 0 && found.damaged == 0 => fs::remove_file(path)?,
+        Ok(found) => return Ok(Some(found)),
+        // The header itself is torn: it was the first thing written, so nothing was committed, or damaged:
+        // then nothing can be read, and somebody may want to look at it.
+        Err(ReadError::NoSegment(_)) if one.bytes <= super::format::HEADER_BYTES as u64 => {
+            fs::remove_file(path)?;
+        }
+        Err(ReadError::NoSegment(_)) => fs::rename(path, path.with_extension("seg.bad"))?,
+        Err(ReadError::Io(error)) => return Err(error),
+    }
+    Ok(None)
+}
+
+/// Puts up what earlier processes left. What cannot be read now is nobody's to carry on, but its number is
+/// not used again.
 fn put_up(segments: &[SegmentFile], shelf: &Shelf, alarms: &Alarms) {
     for one in segments {
-        let footer = match Reader::open(&one.path) {
-            Ok(reader) => reader.footer().copied(),
-            Err(error) => {
-                let name = one.path.display();
-                let text = format!("cannot read {name}: {error}; its records are not carried on");
-                alarms.repeated(&name.to_string(), &text);
-                continue;
-            }
-        };
-        let Some(footer) = footer else { continue };
-        let (offset, records) = (footer.data_end, footer.records);
+        let extent = extent(&one.path);
+        if extent.is_none() {
+            let name = one.path.display().to_string();
+            alarms.repeated(&name, &format!("{name} cannot be read; its records are not carried on"));
+        }
+        let (offset, records) = extent.unwrap_or_default();
         let holds = Committed { sequence: one.sequence, offset, records, datagrams: 0 };
         shelf.put(one.worker, holds);
     }
+}
+
+/// Where the records of a segment end, and how many they are.
+fn extent(path: &Path) -> Result<(u64, u64), ReadError> {
+    let mut reader = Reader::open(path)?;
+    if let Some(footer) = reader.footer() {
+        return Ok((footer.data_end, footer.records));
+    }
+    let found = survey(&mut reader, |_| {})?;
+    Ok((found.data_end, found.records))
 }
 
 /// What nobody outside can know: std's hasher keys come from the kernel's random source.

@@ -111,7 +111,8 @@ impl Shelf {
     /// Whether a segment is complete, and whether a reader still needs it.
     pub(super) fn is_free(&self, worker: u16, sequence: u64) -> (bool, bool) {
         let mut state = self.state();
-        let complete = state.volume(worker, sequence).is_none_or(|volume| volume.complete);
+        // One that nobody has put up is on its way: its first commit has not ended.
+        let complete = state.volume(worker, sequence).is_some_and(|volume| volume.complete);
         (complete, state.is_unread(worker, sequence))
     }
 
@@ -245,6 +246,7 @@ mod tests {
         let reader = 0;
         assert_eq!(shelf.backlog(reader), Backlog { records: 18, bytes: 3 * 64 + 1800 });
         assert_eq!(shelf.is_free(0, 1), (true, true));
+        assert_eq!(shelf.is_free(0, 3), (false, false), "nothing of it is committed yet");
         let at = |sequence, records: u64| Position {
             sequence,
             offset: 64 + 100 * records,

@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::time::Duration;
 
 use ringest::journal::open::Journal;
 use ringest::journal::seal::is_intact;
 use ringest::journal::segment;
 
-use crate::journal_rig::{Place, Sender, Writer, numbers, open, payload, spec, start};
+use crate::journal_rig::{Life, Place, Sender, Writer, numbers, open, payload, spec, start};
 use crate::support::{consistent, stop, until};
 
 /// kill -9 at moments of all sorts, on one journal: after each, all that was told is there.
@@ -76,4 +77,65 @@ fn two_writers_do_not_share_a_journal() {
     assert!(refused.contains("another process writes it"), "{refused}");
     journal.close();
     Journal::open(spec).unwrap().close();
+}
+
+/// Segments that are full before their first commit: retention, which keeps next to nothing, waits until
+/// they have had it.
+#[test]
+fn retention_leaves_alone_what_is_not_committed() {
+    let place = Place::new("retention");
+    let mut spec = spec(&place.0);
+    spec.retention.bytes = Some(1);
+    spec.writer.commit_interval = Duration::from_secs(1);
+    spec.writer.commit_bytes = 1 << 30;
+    let journal = Journal::open(spec).unwrap();
+    let engine = start(&journal);
+    let mut sender = Sender::new();
+    until("forty segments", || {
+        let ledger = engine.stats().ledger;
+        sender.follow(engine.addresses()[0], ledger.received);
+        assert_eq!(ledger.undelivered, 0, "it took what was on its way: {ledger:?}");
+        ledger.delivered > 20_000
+    });
+    let summary = stop(engine);
+    journal.close();
+    consistent(&summary);
+    assert_eq!(summary.ledger.undelivered, 0, "{summary:#?}");
+    let found = numbers(&place.0);
+    assert_eq!(found.last(), Some(&(sender.next - 1)), "the newest stays");
+    assert!(found.len() < 2000, "and the others went: {}", found.len());
+}
+
+/// Segments cannot get any larger, as on a full disk, when a start wants to seal what a crash left: it
+/// starts all the same, and the next one that can does.
+#[test]
+fn a_start_that_cannot_repair_starts_all_the_same() {
+    let place = Place::new("unsealed");
+    let mut sender = Sender::new();
+    let writer = Writer::start(&place.0);
+    until("the writer to commit", || {
+        sender.follow(writer.address, writer.delivered());
+        writer.delivered() > 200
+    });
+    writer.kill();
+    let before = numbers(&place.0);
+    let segments = segment::list(&place.0).unwrap();
+    let life = Life { file_bytes: Some(segments[0].bytes), ..Life::at(&place.0) };
+    let writer = life.start().expect("it starts");
+    let first = sender.begin();
+    until("the writer to commit", || {
+        sender.follow(writer.address, writer.delivered());
+        writer.delivered() > 50
+    });
+    let told = writer.kill();
+    let whole: Vec<u64> = before.iter().copied().chain(first..first + told).collect();
+    assert!(numbers(&place.0).starts_with(&whole));
+    assert_eq!(is_intact(&segments[0].path).unwrap(), None, "it could not be sealed");
+    let journal = open(&place.0);
+    assert!(journal.repaired().iter().all(|one| one.left.is_none()), "{:?}", journal.repaired());
+    journal.close();
+    assert!(numbers(&place.0).starts_with(&whole));
+    for one in segment::list(&place.0).unwrap() {
+        assert_eq!(is_intact(&one.path).unwrap(), Some(true), "{one:?}");
+    }
 }
