@@ -102,3 +102,7 @@ mod journal;
 mod loop_disk;
 #[cfg(test)]
 mod journal_disks;
+#[cfg(all(test, feature = "kafka"))]
+mod kafka_rig;
+#[cfg(all(test, feature = "kafka"))]
+mod kafka;
