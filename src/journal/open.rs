@@ -240,12 +240,12 @@ fn repair_one(one: &SegmentFile) -> io::Result<Option<Survey>> {
 /// not used again.
 fn put_up(segments: &[SegmentFile], shelf: &Shelf, alarms: &Alarms) {
     for one in segments {
-        let extent = extent(&one.path);
-        if extent.is_none() {
+        let (offset, records) = extent(&one.path).unwrap_or_else(|error| {
             let name = one.path.display().to_string();
-            alarms.repeated(&name, &format!("{name} cannot be read; its records are not carried on"));
-        }
-        let (offset, records) = extent.unwrap_or_default();
+            let text = format!("cannot read {name}: {error}; its records are not carried on");
+            alarms.repeated(&name, &text);
+            (0, 0)
+        });
         let holds = Committed { sequence: one.sequence, offset, records, datagrams: 0 };
         shelf.put(one.worker, holds);
     }

@@ -106,3 +106,7 @@ mod journal_crash;
 mod loop_disk;
 #[cfg(test)]
 mod journal_disks;
+#[cfg(all(test, feature = "kafka"))]
+mod kafka_rig;
+#[cfg(all(test, feature = "kafka"))]
+mod kafka;

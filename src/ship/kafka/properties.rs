@@ -1,0 +1,288 @@
+//! What a producer is told before it starts: our defaults, then the user's properties, then ours to decide.
+
+use std::fmt::{self, Debug};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
+
+/// Where records go, and how.
+#[derive(Clone, Debug)]
+pub struct KafkaSpec {
+    /// `HOST:PORT`, several with commas between: any of the cluster's brokers will do.
+    pub brokers: String,
+    /// The topic; it is never created.
+    pub topic: String,
+    /// Properties of librdkafka, as its CONFIGURATION.md describes them.
+    pub properties: Vec<Property>,
+    /// Who to log in as (SASL).
+    pub login: Option<Login>,
+}
+
+/// One property of librdkafka. Its value may be a secret, and is never shown.
+#[derive(Clone)]
+pub struct Property {
+    /// Such as `compression.codec`.
+    pub key: String,
+    /// Its value, as text.
+    pub value: String,
+}
+
+impl Debug for Property {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}=…", self.key)
+    }
+}
+
+/// A name and its password, which is never shown.
+#[derive(Clone)]
+pub struct Login {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl Debug for Login {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:…", self.user)
+    }
+}
+
+/// Why no producer can be had from a [`KafkaSpec`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refused {
+    /// Which of the [properties](KafkaSpec::properties) is at fault, where it is one alone.
+    pub property: Option<usize>,
+    /// What is wrong, without any value that may be a secret.
+    pub reason: String,
+}
+
+impl Refused {
+    pub(super) fn because(reason: String) -> Self {
+        Self { property: None, reason }
+    }
+}
+
+/// Two names of one property, of which librdkafka would take the one that comes last: theirs, and ours.
+const ALIASES: [(&str, &str); 8] = [
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("request.required.acks", "acks"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("message.send.max.retries", "retries"),
+    ("max.in.flight.requests.per.connection", "max.in.flight"),
+    ("compression.type", "compression.codec"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+];
+
+/// What may be set otherwise. The rest is as librdkafka has it.
+const DEFAULTS: [(&str, &str); 11] = [
+    ("client.id", "ringest"),
+    ("enable.idempotence", "true"),
+    ("compression.codec", "lz4"),
+    ("linger.ms", "5"),
+    // As the clients in Java choose, so that whoever joins by key finds a peer where they expect it.
+    ("partitioner", "murmur2_random"),
+    // Above a shipper's window, which so is what bounds memory: librdkafka's own default is a GiB.
+    ("queue.buffering.max.messages", "100000"),
+    ("queue.buffering.max.kbytes", "131072"),
+    // Back soon after the broker is; librdkafka's default is 10 s.
+    ("reconnect.backoff.max.ms", "1000"),
+    ("socket.keepalive.enable", "true"),
+    // How long a topic that is not there may still appear before its records are handed back. They are
+    // sent again then, so it only says when the operator is told; librdkafka's default is 30 s.
+    ("topic.metadata.propagation.max.ms", "2000"),
+    // librdkafka's own default is GSSAPI, which is not built in.
+    ("sasl.mechanism", "PLAIN"),
+];
+
+/// What must be as it is, and why.
+const OURS: [(&str, &str, &str); 10] = [
+    ("acks", "all", "a record counts as delivered once every replica in sync has it"),
+    ("message.timeout.ms", "0", "records wait in the journal for as long as it takes"),
+    ("retries", "2147483647", "records wait in the journal for as long as it takes"),
+    ("allow.auto.create.topics", "false", "a wrong name must not become a topic"),
+    (
+        "delivery.report.only.error",
+        "false",
+        "each record's acknowledgement moves the journal's cursor",
+    ),
+    ("log.queue", "true", "librdkafka must not print"),
+    ("bootstrap.servers", "", "the brokers are named in --sink kafka:BROKERS/TOPIC"),
+    ("transactional.id", "", "records are sent outside of transactions"),
+    ("enable.gapless.guarantee", "", "it follows enable.idempotence"),
+    ("plugin.library.paths", "", "no foreign code is loaded"),
+];
+
+/// Partitioners that keep all records of one key, and so of one peer, together.
+const PARTITIONERS: [&str; 6] =
+    ["consistent", "consistent_random", "murmur2", "murmur2_random", "fnv1a", "fnv1a_random"];
+
+/// Properties whose values librdkafka must not quote to us, nor we to anyone.
+fn is_secret(key: &str) -> bool {
+    ["password", "secret", "pem", "oauthbearer"].iter().any(|part| key.contains(part))
+}
+
+fn canonical(key: &str) -> &str {
+    ALIASES.iter().find(|(theirs, _)| *theirs == key).map_or(key, |(_, ours)| ours)
+}
+
+/// The producer's configuration.
+pub(super) fn config(spec: &KafkaSpec) -> Result<ClientConfig, Refused> {
+    let mut config = ClientConfig::new();
+    for (key, value) in DEFAULTS {
+        config.set(key, value);
+    }
+    let mut given = Vec::new();
+    for (place, property) in spec.properties.iter().enumerate() {
+        let key = canonical(&property.key);
+        allowed(key, property).map_err(|reason| Refused { property: Some(place), reason })?;
+        config.set(key, &property.value);
+        given.push(key);
+    }
+    if let Some(Login { user, password }) = &spec.login {
+        config.set("sasl.username", user).set("sasl.password", password);
+        if !given.contains(&"security.protocol") {
+            // A password does not cross a network in the clear by default.
+            config.set("security.protocol", "sasl_ssl");
+        }
+    }
+    for (key, value, _) in OURS {
+        if !value.is_empty() {
+            config.set(key, value);
+        }
+    }
+    config.set("bootstrap.servers", &spec.brokers);
+    if is_on(&config, "enable.idempotence") {
+        // A record that fails for good stops the producer, so that none behind it overtakes it before it
+        // was sent again.
+        config.set("enable.gapless.guarantee", "true");
+    } else if !given.contains(&"max.in.flight") {
+        // A batch that is sent again must not come behind the next one.
+        config.set("max.in.flight", "1");
+    }
+    Ok(config)
+}
+
+/// Whether the user may set it so, by us and by librdkafka.
+fn allowed(key: &str, property: &Property) -> Result<(), String> {
+    let name = &property.key;
+    if let Some((_, _, why)) = OURS.iter().find(|(ours, _, _)| *ours == key) {
+        return Err(format!("{name} cannot be set: {why}"));
+    }
+    if key == "partitioner" && !PARTITIONERS.contains(&property.value.as_str()) {
+        return Err(format!(
+            "{name} must keep a peer's records together: {}",
+            PARTITIONERS.join(", ")
+        ));
+    }
+    let mut alone = ClientConfig::new();
+    alone.set(name, &property.value);
+    match alone.create_native_config() {
+        Ok(_) => Ok(()),
+        Err(_) if is_secret(name) => Err(format!("librdkafka does not take this value of {name}")),
+        Err(KafkaError::ClientConfig(_, why, ..)) => Err(why),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What librdkafka makes of a property.
+pub(super) fn effective(config: &ClientConfig, key: &str) -> Option<String> {
+    config.create_native_config().ok()?.get(key).ok()
+}
+
+fn is_on(config: &ClientConfig, key: &str) -> bool {
+    effective(config, key).as_deref() == Some("true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(properties: &[(&str, &str)]) -> KafkaSpec {
+        let property = |(key, value): &(&str, &str)| Property {
+            key: (*key).to_owned(),
+            value: (*value).to_owned(),
+        };
+        KafkaSpec {
+            brokers: "127.0.0.1:9092".to_owned(),
+            topic: "t".to_owned(),
+            properties: properties.iter().map(property).collect(),
+            login: None,
+        }
+    }
+
+    fn of(properties: &[(&str, &str)], key: &str) -> Option<String> {
+        effective(&config(&spec(properties)).unwrap(), key)
+    }
+
+    #[test]
+    fn all_that_must_hold_holds_whatever_is_set() {
+        for (key, value) in [
+            ("acks", "-1"),
+            ("enable.idempotence", "true"),
+            ("enable.gapless.guarantee", "true"),
+            ("message.timeout.ms", "0"),
+            ("allow.auto.create.topics", "false"),
+            ("bootstrap.servers", "127.0.0.1:9092"),
+        ] {
+            assert_eq!(of(&[("linger.ms", "7")], key).as_deref(), Some(value), "{key}");
+        }
+        for (ours, _, why) in OURS {
+            let names = ALIASES.iter().filter(|(_, to)| *to == ours).map(|(theirs, _)| *theirs);
+            for name in names.chain([ours]) {
+                let refused = config(&spec(&[("linger.ms", "7"), (name, "1")])).unwrap_err();
+                assert_eq!(refused.property, Some(1));
+                assert!(refused.reason.contains(why) && refused.reason.contains(name));
+            }
+        }
+    }
+
+    #[test]
+    fn the_users_properties_come_before_our_defaults_by_either_name() {
+        assert_eq!(of(&[], "compression.codec").as_deref(), Some("lz4"));
+        assert_eq!(
+            of(&[("compression.type", "zstd")], "compression.codec").as_deref(),
+            Some("zstd")
+        );
+        assert_eq!(of(&[("queue.buffering.max.ms", "1")], "linger.ms").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn without_idempotence_one_request_is_in_flight_unless_said_otherwise() {
+        let off = ("enable.idempotence", "false");
+        assert_eq!(of(&[off], "max.in.flight").as_deref(), Some("1"));
+        assert_eq!(of(&[off], "enable.gapless.guarantee").as_deref(), Some("false"));
+        let four = ("max.in.flight.requests.per.connection", "4");
+        assert_eq!(of(&[off, four], "max.in.flight").as_deref(), Some("4"));
+        assert_eq!(of(&[four], "max.in.flight").as_deref(), Some("4"));
+    }
+
+    #[test]
+    fn a_password_goes_over_tls_unless_said_otherwise_and_is_never_shown() {
+        let login = Login { user: "u".to_owned(), password: "hunter2".to_owned() };
+        let with = |properties: &[(&str, &str)]| KafkaSpec {
+            login: Some(login.clone()),
+            ..spec(properties)
+        };
+        let made = config(&with(&[])).unwrap();
+        assert_eq!(effective(&made, "security.protocol").as_deref(), Some("sasl_ssl"));
+        assert_eq!(effective(&made, "sasl.mechanism").as_deref(), Some("PLAIN"));
+        assert_eq!(effective(&made, "sasl.password").as_deref(), Some("hunter2"));
+        let plain = config(&with(&[("security.protocol", "sasl_plaintext")])).unwrap();
+        assert_eq!(effective(&plain, "security.protocol").as_deref(), Some("sasl_plaintext"));
+        let shown = format!("{:?} {:?}", with(&[("sasl.password", "hunter2")]), made);
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn what_librdkafka_does_not_know_is_said_in_its_words() {
+        let refused = |key, value| config(&spec(&[(key, value)])).unwrap_err().reason;
+        assert!(refused("no.such", "1").contains("No such configuration property: \"no.such\""));
+        assert!(refused("linger.ms", "soon").contains("linger.ms"));
+        assert!(refused("partitioner", "random").contains("murmur2"));
+        let secret = refused("ssl.key.pem", "hunter2\0");
+        assert!(secret.contains("ssl.key.pem") && !secret.contains("hunter2"), "{secret}");
+    }
+}
