@@ -70,8 +70,8 @@ pub(super) enum Target {
 impl fmt::Display for Target {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kafka(target) => write!(out, "kafka:{target}"),
-            Self::Nats(target) => write!(out, "nats:{target}"),
+            Self::Kafka(target) => target.fmt(out),
+            Self::Nats(target) => target.fmt(out),
         }
     }
 }
@@ -82,8 +82,8 @@ fn sink(text: &str) -> Result<SinkArg, String> {
         ("discard", "") => Ok(SinkArg::Discard),
         ("stdout", "") => Ok(SinkArg::Stdout),
         ("journal", dir) if !dir.is_empty() => Ok(SinkArg::Journal(dir.into())),
-        ("kafka", place) => Ok(SinkArg::Broker(Target::Kafka(place.parse()?))),
-        ("nats", place) => Ok(SinkArg::Broker(Target::Nats(place.parse()?))),
+        ("kafka", _) => Ok(SinkArg::Broker(Target::Kafka(text.parse()?))),
+        ("nats", _) => Ok(SinkArg::Broker(Target::Nats(text.parse()?))),
         _ => Err("expected discard, stdout, journal:DIR, kafka:BROKERS/TOPIC or \
                   nats:URL/STREAM/SUBJECT"
             .to_owned()),
