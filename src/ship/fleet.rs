@@ -84,6 +84,7 @@ impl Bearings {
 #[derive(Debug)]
 pub struct Fleet {
     watch: Watch,
+    tallies: Vec<Arc<Tally>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -122,7 +123,8 @@ impl Fleet {
         window: usize,
     ) -> Result<Self, Error> {
         let watch = Watch { shelf: Arc::clone(journal.shelf()), accounts: Vec::new() };
-        let mut fleet = Self { watch, stop: Arc::default(), threads: Vec::new() };
+        let tallied = tallies.to_vec();
+        let mut fleet = Self { watch, tallies: tallied, stop: Arc::default(), threads: Vec::new() };
         for (number, (one, settled)) in destinations.into_iter().zip(positions).enumerate() {
             let account = Arc::new(Account::default());
             fleet.watch.accounts.push((one.name.clone(), Arc::clone(&account)));
@@ -160,5 +162,6 @@ impl Drop for Fleet {
             // A panic there is a bug; what it had not settled is sent again at the next start.
             let _ = thread.join();
         }
+        self.tallies.iter().for_each(|tally| tally.abandon());
     }
 }

@@ -8,7 +8,7 @@
 //! Datagrams are known by their order: each lane settles them from the first to the last.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ pub struct Tally {
     settled: Condvar,
     delivered: AtomicU64,
     undelivered: AtomicU64,
+    abandoned: AtomicBool,
 }
 
 /// One place that datagrams go to.
@@ -42,6 +43,7 @@ impl Tally {
             settled: Condvar::new(),
             delivered: AtomicU64::new(0),
             undelivered: AtomicU64::new(0),
+            abandoned: AtomicBool::new(false),
         }
     }
 
@@ -84,13 +86,22 @@ impl Tally {
         (self.delivered.load(Ordering::Acquire), self.undelivered.load(Ordering::Acquire))
     }
 
+    /// Nobody carries anything on any more: there is nothing to wait for.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        // Under the lock, so that nobody is between looking and waiting.
+        drop(self.lanes());
+        self.settled.notify_all();
+    }
+
     /// Waits until so many datagrams are settled, at most until `deadline`.
     pub fn wait_for(&self, datagrams: u64, deadline: Instant) {
         let mut lanes = self.lanes();
         loop {
             let (delivered, undelivered) = self.totals();
             let left = deadline.saturating_duration_since(Instant::now());
-            if delivered + undelivered >= datagrams || left.is_zero() {
+            let abandoned = self.abandoned.load(Ordering::Acquire);
+            if delivered + undelivered >= datagrams || left.is_zero() || abandoned {
                 return;
             }
             lanes = match self.settled.wait_timeout(lanes, left) {
