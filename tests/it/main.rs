@@ -99,6 +99,10 @@ mod journal_rig;
 #[cfg(test)]
 mod journal;
 #[cfg(test)]
+mod journal_tools;
+#[cfg(test)]
+mod journal_export;
+#[cfg(test)]
 mod loop_disk;
 #[cfg(test)]
 mod journal_disks;
