@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::format::{HEADER_BYTES, Record};
+use super::format::Record;
 use super::merge::{Trouble, Wanted, What, by_worker, next_wanted, open, unreadable};
 use super::reader::{ReadError, Reader};
 use super::segment::{self, SegmentFile};
@@ -124,7 +124,7 @@ impl Follow {
         let mut met = BTreeMap::new();
         let (mut last, mut sources, mut unborn) = (Vec::new(), Vec::new(), false);
         for mut lane in by_worker(segment::list(dir)?) {
-            if lane.last().is_some_and(|newest| newest.bytes < HEADER_BYTES as u64) {
+            if lane.last().is_some_and(SegmentFile::is_unborn) {
                 unborn = true;
                 lane.pop();
             }

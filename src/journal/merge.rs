@@ -195,6 +195,9 @@ pub(super) fn open(
     segment: &SegmentFile,
     selection: &Selection,
 ) -> Result<Option<Reader>, ReadError> {
+    if segment.is_unborn() {
+        return Ok(None);
+    }
     let mut reader = Reader::open(&segment.path)?;
     if reader.footer().is_some_and(|footer| !selection.may_want(footer)) {
         return Ok(None);

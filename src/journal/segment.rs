@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::format::HEADER_BYTES;
 use super::reader::{ReadError, Reader};
 
 /// A segment by its name.
@@ -17,6 +18,14 @@ pub struct SegmentFile {
     pub sequence: u64,
     /// Its size, bytes.
     pub bytes: u64,
+}
+
+impl SegmentFile {
+    /// Whether it was begun, and its header is not there yet: there is nothing to read.
+    #[must_use]
+    pub fn is_unborn(&self) -> bool {
+        !is_packed(&self.path) && self.bytes < HEADER_BYTES as u64
+    }
 }
 
 /// `DIR/WWW-NNNNNNNNNN.seg`.

@@ -103,6 +103,10 @@ mod journal;
 #[cfg(feature = "fail-points")]
 mod journal_crash;
 #[cfg(test)]
+mod journal_tools;
+#[cfg(test)]
+mod journal_export;
+#[cfg(test)]
 mod loop_disk;
 #[cfg(test)]
 mod journal_disks;

@@ -32,6 +32,7 @@ pub(super) fn run(args: &LsArgs) -> Result<(), Failure> {
         let name = super::name(&segment);
         let size = paint::bytes(segment.bytes);
         text += &match Reader::open(&segment.path) {
+            _ if segment.is_unborn() => format!("{name:<23} {size:>10} {:>12}  just begun\n", "-"),
             Ok(reader) => match reader.footer() {
                 Some(footer) => format!(
                     "{name:<23} {size:>10} {:>12}  {:<30}  {}\n",
