@@ -12,6 +12,7 @@ mod support;
 mod child;
 #[cfg(test)]
 mod shapes;
+#[cfg(test)]
 mod sinks;
 #[cfg(test)]
 mod scarcity;
