@@ -1,15 +1,16 @@
 //! A segment, byte by byte. All numbers are little endian. docs/journal.md says the same in prose.
 //!
 //! ```text
-//!  0          64                                        sealed segments go on:
+//!  0          128                                       sealed segments go on:
 //!  │ header   │ record │ record │ … │ record │            │ index │ footer │
 //!             ▲ each at a multiple of 8
 //!
-//!  header    "RINGJRNL" version:u16 header_bytes:u16 worker:u16 flags:u16 sequence:u64 salt:u64
+//!  header    twice, so that a damaged byte there does not cost the whole segment:
+//!            "RINGJRNL" version:u16 header_bytes:u16 worker:u16 flags:u16 sequence:u64 salt:u64
 //!            created_unix_ns:u64 zero:[u8; 20] crc32c:u32
 //!  record    magic:u32 crc32c:u32 length:u16 flags:u16 listener:u16 port:u16 ip:[u8; 16] received_unix_ns:u64
 //!            payload, zeros to a multiple of 8
-//!  index     {offset:u64 records_before:u64 received_unix_ns:u64} every 64 KiB
+//!  index     {offset:u64 records_before:u64 received_unix_ns:u64 zero:u32 crc32c:u32} every 64 KiB
 //!  footer    "RINGSEAL" version:u16 zero:[u8; 6] data_end:u64 index_entries:u64 records:u64
 //!            payload_bytes:u64 first_unix_ns:u64 last_unix_ns:u64 blake3:[u8; 32] zero:[u8; 20]
 //!            crc32c:u32
@@ -25,13 +26,15 @@ const CONTINUED: u16 = 1;
 /// Version of all of this.
 pub const VERSION: u16 = 1;
 /// Bytes before the first record.
-pub const HEADER_BYTES: usize = 64;
+pub const HEADER_BYTES: usize = 2 * HEADER_COPY_BYTES;
+/// Bytes of one of the header's two copies.
+const HEADER_COPY_BYTES: usize = 64;
 /// Bytes of a record before its payload.
 pub const RECORD_HEAD_BYTES: usize = 40;
 /// Bytes at the end of a sealed segment.
 pub const FOOTER_BYTES: usize = 112;
 /// Bytes of one entry of the index.
-pub const INDEX_ENTRY_BYTES: usize = 24;
+pub const INDEX_ENTRY_BYTES: usize = 32;
 /// The index has an entry for the first record behind each such distance: too small and it grows, too
 /// large and a search by time reads more.
 pub const INDEX_EVERY_BYTES: u64 = 64 << 10;
@@ -81,10 +84,18 @@ impl Header {
     /// As bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
+        let mut whole = [0; HEADER_BYTES];
+        for copy in whole.chunks_exact_mut(HEADER_COPY_BYTES) {
+            copy.copy_from_slice(&self.encode_copy());
+        }
+        whole
+    }
+
+    fn encode_copy(&self) -> [u8; HEADER_COPY_BYTES] {
+        let mut bytes = [0; HEADER_COPY_BYTES];
         put(&mut bytes, 0, SEGMENT_MAGIC);
         put(&mut bytes, 8, VERSION.to_le_bytes());
-        put(&mut bytes, 10, 64u16.to_le_bytes());
+        put(&mut bytes, 10, 128u16.to_le_bytes());
         put(&mut bytes, 12, self.worker.to_le_bytes());
         put(&mut bytes, 16, self.sequence.to_le_bytes());
         put(&mut bytes, 24, self.salt.to_le_bytes());
@@ -94,15 +105,28 @@ impl Header {
         bytes
     }
 
-    /// From bytes.
+    /// From bytes, of which one copy must be sound.
     ///
     /// # Errors
     /// What is wrong with them.
     pub fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+        let Some((first, second)) =
+            bytes.get(..HEADER_BYTES).map(|two| two.split_at(HEADER_COPY_BYTES))
+        else {
+            return Err("shorter than a header");
+        };
+        Self::decode_copy(first).or_else(|wrong| Self::decode_copy(second).map_err(|_| wrong))
+    }
+
+    /// Whether both copies are sound.
+    #[must_use]
+    pub fn is_whole(bytes: &[u8]) -> bool {
+        let copies = bytes.chunks_exact(HEADER_COPY_BYTES).take(2);
+        copies.filter(|copy| Self::decode_copy(copy).is_ok()).count() == 2
+    }
+
+    fn decode_copy(bytes: &[u8]) -> Result<Self, &'static str> {
         const SHORT: &str = "shorter than a header";
-        if bytes.len() < HEADER_BYTES {
-            return Err(SHORT);
-        }
         if bytes[..8] != SEGMENT_MAGIC {
             return Err("not a segment of a ringest journal");
         }
@@ -252,13 +276,16 @@ impl IndexEntry {
         put(&mut bytes, 0, self.offset.to_le_bytes());
         put(&mut bytes, 8, self.records_before.to_le_bytes());
         put(&mut bytes, 16, self.received_unix_ns.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[..28]);
+        put(&mut bytes, 28, crc.to_le_bytes());
         bytes
     }
 
-    /// From bytes; `None` if they are too few.
+    /// From bytes; `None` if they are too few, or not as they were written.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        Some(Self {
+        let sound = u32_at(bytes, 28)? == crc32c::crc32c(&bytes[..28]);
+        sound.then_some(Self {
             offset: u64_at(bytes, 0)?,
             records_before: u64_at(bytes, 8)?,
             received_unix_ns: u64_at(bytes, 16)?,
@@ -321,6 +348,17 @@ impl Footer {
         self.data_end.checked_add(self.index_bytes())?.checked_add(FOOTER_BYTES as u64)
     }
 
+    /// Whether the last bytes of a file were a footer once, as far as one can tell: all of it but its first
+    /// word is right, or that is.
+    #[must_use]
+    pub fn was_one(bytes: &[u8]) -> bool {
+        let Some(bytes) = bytes.len().checked_sub(FOOTER_BYTES).map(|at| &bytes[at..]) else {
+            return false;
+        };
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&SEAL_MAGIC), &bytes[8..FOOTER_BYTES - 4]);
+        bytes[..8] == SEAL_MAGIC || u32_at(bytes, FOOTER_BYTES - 4) == Some(crc)
+    }
+
     /// From the last bytes of a file; `None` if they are no footer, as those of an open segment.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
@@ -372,12 +410,22 @@ mod tests {
         for at in 0..HEADER_BYTES {
             let mut bytes = header.encode();
             bytes[at] ^= 1;
+            assert_eq!(Header::decode(&bytes), Ok(header), "{at}: by the other copy");
+            assert!(!Header::is_whole(&bytes), "{at}");
+            bytes[(at + 64) % HEADER_BYTES] ^= 1;
             assert!(Header::decode(&bytes).is_err(), "{at}");
+        }
+        assert!(Header::is_whole(&header.encode()));
+        for at in 0..INDEX_ENTRY_BYTES {
+            let mut bytes = entry.encode();
+            bytes[at] ^= 1;
+            assert_eq!(IndexEntry::decode(&bytes), None, "{at}");
         }
         for at in 0..FOOTER_BYTES {
             let mut bytes = footer.encode();
             bytes[at] ^= 1;
             assert_eq!(Footer::decode(&bytes), None, "{at}");
+            assert!(Footer::was_one(&bytes), "{at}");
         }
     }
 

@@ -45,3 +45,5 @@ pub mod export;
 mod packed_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod damage_tests;

@@ -115,7 +115,7 @@ impl Packed {
         Ok(Self {
             wrapping_is_bad: !whole
                 || begin[..8] != expected[..]
-                || header.is_none()
+                || !Header::is_whole(copies)
                 || footer.is_none(),
             file,
             header,

@@ -28,6 +28,10 @@ pub struct Reader {
     bytes: Bytes,
     header: Header,
     footer: Option<Footer>,
+    /// One of the header's copies is damaged.
+    header_is_worn: bool,
+    /// The file ends in what was a footer.
+    footer_is_worn: bool,
     window: Vec<u8>,
     /// Where in the segment the window begins.
     window_offset: u64,
@@ -117,18 +121,18 @@ impl Reader {
 
     fn from_bytes(mut bytes: Bytes) -> Result<Self, ReadError> {
         let copy = bytes.packed().and_then(super::packed::Packed::header);
+        let mut head = [0; HEADER_BYTES];
+        let got = bytes.read_at(&mut head, 0)?;
         let header = match copy {
             Some(header) => header,
-            None => {
-                let mut head = [0; HEADER_BYTES];
-                let got = bytes.read_at(&mut head, 0)?;
-                Header::decode(&head[..got]).map_err(ReadError::NoSegment)?
-            }
+            None => Header::decode(&head[..got]).map_err(ReadError::NoSegment)?,
         };
         let mut this = Self {
             bytes,
             header,
             footer: None,
+            header_is_worn: !Header::is_whole(&head[..got]),
+            footer_is_worn: false,
             window: Vec::new(),
             window_offset: 0,
             limit: u64::MAX,
@@ -172,13 +176,27 @@ impl Reader {
         let fits = |footer: &Footer| {
             footer.data_end.checked_add(footer.index_bytes()) == Some(at) && could_be(footer)
         };
-        Ok(Footer::decode(&tail[..got]).filter(fits))
+        let footer = Footer::decode(&tail[..got]).filter(fits);
+        self.footer_is_worn = footer.is_none() && Footer::was_one(&tail[..got]);
+        Ok(footer)
     }
 
     /// What its first bytes say.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Whether one of the header's two copies is damaged.
+    #[must_use]
+    pub fn header_is_worn(&self) -> bool {
+        self.header_is_worn
+    }
+
+    /// Whether the file ends in what was a footer. The last record may end in bytes that look like one.
+    #[must_use]
+    pub fn footer_is_worn(&self) -> bool {
+        self.footer_is_worn
     }
 
     /// What its last bytes say, once it is sealed.

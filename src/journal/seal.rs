@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::format::{Footer, HEADER_BYTES, INDEX_EVERY_BYTES, IndexEntry};
+use super::format::{FOOTER_BYTES, Footer, HEADER_BYTES, INDEX_EVERY_BYTES, IndexEntry};
 use super::reader::{Next, ReadError, Reader};
 
 /// What was found in a segment.
@@ -44,6 +44,14 @@ pub fn survey(reader: &mut Reader, each: impl FnMut(&IndexEntry)) -> io::Result<
     reader.count()?;
     let mut found = read_records(reader, each)?;
     found.intact = reader.is_intact()?;
+    if reader.header_is_worn() {
+        found.damaged += 1;
+        found.first_damage = Some(0);
+    }
+    if reader.footer_is_worn() && found.torn_bytes >= FOOTER_BYTES as u64 {
+        found.damaged += 1;
+        found.first_damage.get_or_insert(found.data_end);
+    }
     Ok(found)
 }
 

@@ -1,18 +1,16 @@
-//! The writer on a disk that forgets what was not synced, fails, and is cut off at any moment; the
-//! reader on segments in which any byte is wrong.
+//! The writer on a disk that forgets what was not synced, fails, stalls, and is cut off at any moment.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::io::Write as _;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::disk::{Disk, Done, SLOTS, Write};
-use super::format::{HEADER_BYTES, Header, Record, record_bytes};
+use super::format::{HEADER_BYTES, Record, record_bytes};
 use super::progress::{Event, Run};
 use super::reader::{Next, Reader};
 use super::writer::{BUFFER_BYTES, Outside, Writer, WriterSpec};
@@ -231,7 +229,7 @@ fn numbers_in(bytes: &[u8], place: &Path) -> Vec<u64> {
     numbers_of(file)
 }
 
-fn numbers_of(file: fs::File) -> Vec<u64> {
+pub(super) fn numbers_of(file: fs::File) -> Vec<u64> {
     let Ok(mut reader) = Reader::of(file) else { return Vec::new() };
     let mut numbers = Vec::new();
     loop {
@@ -248,7 +246,7 @@ fn numbers_of(file: fs::File) -> Vec<u64> {
     }
 }
 
-fn scratch() -> PathBuf {
+pub(super) fn scratch() -> PathBuf {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -338,7 +336,7 @@ proptest! {
 }
 
 /// RINGEST_JOURNAL_CASES=100000 asks for a longer run, and for every byte of the damaged segment.
-fn cases() -> u32 {
+pub(super) fn cases() -> u32 {
     std::env::var("RINGEST_JOURNAL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2000)
 }
 
@@ -425,50 +423,4 @@ fn a_disk_that_stalls_is_not_waited_for() {
         writer.finish(now);
         assert_eq!(writer.counts().committed, fits as u64);
     }
-}
-
-/// Every byte of a segment flipped, and the segment cut at every byte: at most the record it is in is
-/// lost, and it is never read as another.
-#[test]
-fn a_wrong_byte_costs_one_record_at_most() {
-    let header = Header { worker: 0, sequence: 1, salt: 99, created_unix_ns: 1 };
-    let mut bytes = header.encode().to_vec();
-    let mut starts = Vec::new();
-    let mut number = 0u64;
-    while bytes.len() < 64 << 10 {
-        let low = number.to_le_bytes();
-        let payload = [&low[..], &vec![low[0]; (number % 700).try_into().unwrap()]].concat();
-        let record = Record {
-            received_unix_ns: number,
-            peer: "192.0.2.1:5".parse().unwrap(),
-            listener: 0,
-            continued: false,
-            payload: &payload,
-        };
-        let at = bytes.len();
-        starts.push(at);
-        bytes.resize(at + record_bytes(payload.len()), 0);
-        record.encode(&mut bytes[at..], header.salt, at as u64);
-        number += 1;
-    }
-    let place = scratch();
-    let all: Vec<u64> = (0..number).collect();
-    assert_eq!(numbers_in(&bytes, &place), all);
-    let file = fs::File::options().read(true).write(true).open(&place).unwrap();
-    // A step of 7 meets every field of some record; RINGEST_JOURNAL_CASES asks for every byte.
-    let step = if cases() > 2000 { 1 } else { 7 };
-    for at in (HEADER_BYTES..bytes.len()).step_by(step) {
-        let hit = starts.partition_point(|start| *start <= at) as u64 - 1;
-        file.write_all_at(&[bytes[at] ^ 0x40], at as u64).unwrap();
-        let wanted: Vec<u64> = all.iter().copied().filter(|number| *number != hit).collect();
-        assert_eq!(numbers_of(file.try_clone().unwrap()), wanted, "byte {at} flipped");
-        file.write_all_at(&bytes[at..=at], at as u64).unwrap();
-    }
-    for at in (HEADER_BYTES..bytes.len()).rev().step_by(step) {
-        let hit = starts.partition_point(|start| *start <= at) as u64 - 1;
-        file.set_len(at as u64).unwrap();
-        let whole: Vec<u64> = (0..hit).collect();
-        assert_eq!(numbers_of(file.try_clone().unwrap()), whole, "cut at byte {at}");
-    }
-    fs::remove_file(&place).ok();
 }
