@@ -9,7 +9,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -27,6 +27,8 @@ const COMPLETIONS: u32 = 4096;
 const SYNC: u64 = 1 << 63;
 /// Marks a step of a creation.
 const STEP: u64 = 1 << 62;
+/// Marks what nobody waits for: closing a file.
+const CLOSE: u64 = 1 << 61;
 
 /// A slot's file that is being made.
 #[derive(Debug)]
@@ -145,6 +147,17 @@ impl Uring {
         file.map(|file| Fd(file.as_raw_fd())).ok_or_else(|| io::Error::other("no segment is open"))
     }
 
+    /// Closes a file that nothing is under way of: the last close(2) of one that was written to may wait
+    /// for its disk. By a thread of the kernel's in any case, or it would end on this one.
+    fn close(&mut self, file: File) {
+        let fd = file.into_raw_fd();
+        let entry = opcode::Close::new(Fd(fd)).build().flags(squeue::Flags::ASYNC);
+        if self.push(&entry.user_data(CLOSE)).is_err() {
+            // SAFETY: it was this file's just now, and the kernel has not been told to close it.
+            drop(unsafe { File::from_raw_fd(fd) });
+        }
+    }
+
     /// Goes on with a slot's creation, whose last step ended with `result`; `None`: it is not done yet.
     fn stepped(&mut self, slot: usize, result: i32) -> Option<io::Result<()>> {
         let creation = self.creations[slot].as_mut()?;
@@ -228,7 +241,9 @@ impl Disk for Uring {
     }
 
     fn create(&mut self, slot: usize, path: &Path) -> io::Result<()> {
-        self.files[slot] = None;
+        if let Some(file) = self.files[slot].take() {
+            self.close(file);
+        }
         let creation = Creation::of(path)?;
         let entry = creation.entry();
         // Its paths stay where they are for as long as the kernel may read them.
@@ -268,6 +283,9 @@ impl Disk for Uring {
         }
         while let Some(cqe) = { self.ring.completion().next() } {
             let (number, result) = (cqe.user_data(), cqe.result());
+            if number == CLOSE {
+                continue;
+            }
             if number & (SYNC | STEP) == 0 {
                 done.extend(self.ended(number, result));
                 continue;
@@ -298,7 +316,8 @@ const LATER: [i32; 3] = [libc::EINTR, libc::EAGAIN, libc::EBUSY];
 /// can be refused by itself.
 fn works(ring: &mut IoUring) -> bool {
     let mut probe = Probe::new();
-    let needed = [opcode::OpenAt::CODE, opcode::Write::CODE, opcode::Fsync::CODE];
+    let needed =
+        [opcode::OpenAt::CODE, opcode::Write::CODE, opcode::Fsync::CODE, opcode::Close::CODE];
     if ring.submitter().register_probe(&mut probe).is_err()
         || !needed.iter().all(|code| probe.is_supported(*code))
     {

@@ -48,11 +48,13 @@ fn holds(dir: &Path, count: u64) {
 }
 
 /// The disk takes nothing for five seconds; meanwhile the segments that are written to change a dozen
-/// times. Nobody notices, with io_uring or without.
+/// times. Nobody notices, with io_uring or without. Once the file system stands still, which holds up
+/// writes and new files, and once the device below it, which holds up syncs.
 #[test]
 fn a_disk_that_stalls_holds_up_nobody() {
-    for io_uring in [true, false] {
-        Child::new("journal_disks::child_on_a_disk_that_stalls").env("IO_URING", &io_uring).pass();
+    for (io_uring, below) in [(true, false), (false, false), (true, true), (false, true)] {
+        let child = Child::new("journal_disks::child_on_a_disk_that_stalls");
+        child.env("IO_URING", &io_uring).env("BELOW", &below).pass();
     }
 }
 
@@ -62,11 +64,13 @@ fn child_on_a_disk_that_stalls() {
     if std::env::var("IO_URING").unwrap() == "false" {
         fallback::refuse(libc::SYS_io_uring_setup, libc::EPERM.unsigned_abs());
     }
-    let Some(disk) = LoopDisk::make("stalls", 64) else { return };
+    let Some(lower) = LoopDisk::make("stalls", 128) else { return };
+    let disk = lower.make_upon("upper", 64).expect("what can be done once can be done twice");
     let dir = disk.path().join("journal");
     let journal = open(&dir);
     let engine = start_with(small(BackendChoice::Auto).rcvbuf_bytes(ROOMY_RCVBUF_BYTES), &journal);
-    let frozen = disk.freeze();
+    let below = std::env::var("BELOW").unwrap() == "true";
+    let frozen = if below { lower.freeze() } else { disk.freeze() };
     let sent = send_load(&load(engine.addresses()[0], RATE, DURING_STALL));
     until("all of it to be handled", || engine.stats().ledger.handled == sent);
     let stalled = engine.stats().ledger;

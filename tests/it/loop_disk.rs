@@ -20,7 +20,17 @@ pub(crate) struct LoopDisk {
 impl LoopDisk {
     /// `None`, with a printed reason, where it cannot be had.
     pub(crate) fn make(name: &str, mebibytes: u64) -> Option<Self> {
-        let place = Place::new(name);
+        Self::make_in(Place::new(name), mebibytes)
+    }
+
+    /// One whose image is on this one: it is a device that stalls when this one is frozen.
+    pub(crate) fn make_upon(&self, name: &str, mebibytes: u64) -> Option<Self> {
+        let path = self.path().join(name);
+        fs::create_dir(&path).unwrap();
+        Self::make_in(Place(path), mebibytes)
+    }
+
+    fn make_in(place: Place, mebibytes: u64) -> Option<Self> {
         let image = place.0.join("image");
         File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
         fs::create_dir(place.0.join("mount")).unwrap();
