@@ -235,8 +235,18 @@ impl Kept {
 
 /// Reads a topic from its beginning until it holds all of `ids`, and to its end.
 pub(crate) fn read_all(brokers: &str, topic: &str, ids: &HashSet<String>) -> Vec<Kept> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
+    read_with(&[("bootstrap.servers", brokers)], topic, ids)
+}
+
+/// The same, with whatever it takes to get in.
+pub(crate) fn read_with(
+    properties: &[(&str, &str)],
+    topic: &str,
+    ids: &HashSet<String>,
+) -> Vec<Kept> {
+    let mut config: ClientConfig =
+        properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let consumer: BaseConsumer = config
         .set("group.id", "readers")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")

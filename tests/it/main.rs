@@ -115,3 +115,11 @@ mod journal_disks;
 mod kafka_rig;
 #[cfg(all(test, feature = "kafka"))]
 mod kafka;
+#[cfg(all(test, feature = "kafka"))]
+mod object_store;
+#[cfg(all(test, feature = "kafka"))]
+mod tansu;
+#[cfg(all(test, feature = "kafka"))]
+mod kafka_broker;
+#[cfg(all(test, feature = "kafka"))]
+mod kafka_access;

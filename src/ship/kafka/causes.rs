@@ -55,7 +55,15 @@ pub(super) fn of_client(code: Code, reason: &str, topic: &str) -> String {
     let reason = printable(reason);
     match code {
         Code::AllBrokersDown => format!("no broker can be reached ({reason})"),
-        Code::BrokerTransportFailure => format!("a broker cannot be reached: {reason}"),
+        Code::BrokerTransportFailure => {
+            // Where one side speaks TLS and the other does not, it ends in one of these states.
+            let in_state = |state| reason.contains(&format!("in state {state}"));
+            let hint = match in_state("SSL_HANDSHAKE") || in_state("APIVERSION_QUERY") {
+                true => "; see security.protocol in --kafka-config",
+                false => "",
+            };
+            format!("a broker cannot be reached: {reason}{hint}")
+        }
         Code::Resolve => format!("a broker's name is not found: {reason}"),
         Code::Authentication | Code::SaslAuthenticationFailed => format!(
             "the broker does not let this user in: {reason}; see RINGEST_KAFKA_USER, \

@@ -25,6 +25,15 @@ pub(super) struct Heard {
     pub(super) events: u64,
 }
 
+impl Heard {
+    fn tell(&mut self, code: RDKafkaErrorCode, reason: &str) {
+        if self.errors.len() == ERRORS_MAX {
+            self.errors.remove(0);
+        }
+        self.errors.push((code, reason.to_owned()));
+    }
+}
+
 /// Errors kept at most until they are asked for: the last ones say enough.
 const ERRORS_MAX: usize = 16;
 
@@ -48,9 +57,19 @@ impl Ear {
 }
 
 impl ClientContext for Ear {
-    /// What matters comes as an error, too.
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {
-        self.heard().events += 1;
+    /// What matters comes as an error, too, but for this: a connection that fails without being refused.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        let mut heard = self.heard();
+        heard.events += 1;
+        let is_no_error = matches!(
+            level,
+            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info
+        );
+        if facility == "FAIL" && is_no_error {
+            // Before it stands which of librdkafka's threads says so.
+            let text = text.split_once("]: ").map_or(text, |(_, text)| text);
+            heard.tell(RDKafkaErrorCode::BrokerTransportFailure, text);
+        }
     }
 
     /// Whoever sets `statistics.interval.ms` shall not pay for their being read.
@@ -62,10 +81,7 @@ impl ClientContext for Ear {
         let mut heard = self.heard();
         heard.events += 1;
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        if heard.errors.len() == ERRORS_MAX {
-            heard.errors.remove(0);
-        }
-        heard.errors.push((code, reason.to_owned()));
+        heard.tell(code, reason);
     }
 }
 

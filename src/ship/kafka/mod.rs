@@ -410,7 +410,9 @@ impl Carrier for Kafka {
         }
         let stalled = || {
             (!self.under_way.is_empty() && self.last_acknowledged.elapsed() > STALLED).then(|| {
-                "no broker has acknowledged anything for a while, and none says why".to_owned()
+                "no broker has acknowledged anything for a while, and none says why; see \
+                 security.protocol in --kafka-config"
+                    .to_owned()
             })
         };
         self.trouble.clone().or_else(stalled)

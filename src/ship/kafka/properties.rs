@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Debug};
 
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
 /// Where records go, and how.
@@ -77,7 +77,7 @@ const ALIASES: [(&str, &str); 8] = [
 ];
 
 /// What may be set otherwise. The rest is as librdkafka has it.
-const DEFAULTS: [(&str, &str); 11] = [
+const DEFAULTS: [(&str, &str); 12] = [
     ("client.id", "ringest"),
     ("enable.idempotence", "true"),
     ("compression.codec", "lz4"),
@@ -90,6 +90,8 @@ const DEFAULTS: [(&str, &str); 11] = [
     // Back soon after the broker is; librdkafka's default is 10 s.
     ("reconnect.backoff.max.ms", "1000"),
     ("socket.keepalive.enable", "true"),
+    // Who does not answer to TLS is told of after this; librdkafka's default is 30 s.
+    ("socket.connection.setup.timeout.ms", "10000"),
     // How long a topic that is not there may still appear before its records are handed back. They are
     // sent again then, so it only says when the operator is told; librdkafka's default is 30 s.
     ("topic.metadata.propagation.max.ms", "2000"),
@@ -131,6 +133,8 @@ fn canonical(key: &str) -> &str {
 /// The producer's configuration.
 pub(super) fn config(spec: &KafkaSpec) -> Result<ClientConfig, Refused> {
     let mut config = ClientConfig::new();
+    // For the ear, which knows what to make of it.
+    config.set_log_level(RDKafkaLogLevel::Info);
     for (key, value) in DEFAULTS {
         config.set(key, value);
     }
@@ -182,7 +186,8 @@ fn allowed(key: &str, property: &Property) -> Result<(), String> {
     match alone.create_native_config() {
         Ok(_) => Ok(()),
         Err(_) if is_secret(name) => Err(format!("librdkafka does not take this value of {name}")),
-        Err(KafkaError::ClientConfig(_, why, ..)) => Err(why),
+        // It names the property, though sometimes by its other name.
+        Err(KafkaError::ClientConfig(_, why, ..)) => Err(format!("{name}: {why}")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -279,7 +284,10 @@ mod tests {
     #[test]
     fn what_librdkafka_does_not_know_is_said_in_its_words() {
         let refused = |key, value| config(&spec(&[(key, value)])).unwrap_err().reason;
-        assert!(refused("no.such", "1").contains("No such configuration property: \"no.such\""));
+        assert!(
+            refused("no.such", "1")
+                .contains("no.such: No such configuration property: \"no.such\"")
+        );
         assert!(refused("linger.ms", "soon").contains("linger.ms"));
         assert!(refused("partitioner", "random").contains("murmur2"));
         let secret = refused("ssl.key.pem", "hunter2\0");
