@@ -3,19 +3,16 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
 use ringest::ship::carrier::Carrier;
 
+use super::secret::{read, secret};
+
 /// Bytes of the file of `--kafka-config`: librdkafka's properties all together are shorter.
 const CONFIG_BYTES_MAX: u64 = 256 << 10;
-
-/// Bytes of a file that holds a name or a password.
-const SECRET_BYTES_MAX: u64 = 4 << 10;
 
 /// Characters of a topic's name, as the brokers have it.
 const TOPIC_CHARS_MAX: usize = 249;
@@ -184,39 +181,6 @@ fn login(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<(String, Strin
         (Some(_), None) => Err(format!("{USER} is set; set {PASSWORD} or {PASSWORD}_FILE, too")),
         (None, Some(_)) => Err(format!("{PASSWORD} is set; set {USER} or {USER}_FILE, too")),
     }
-}
-
-/// What an environment variable holds, or the file that the one with `_FILE` names. Never part of an error.
-fn secret(name: &str, env: &impl Fn(&str) -> Option<OsString>) -> Result<Option<String>, String> {
-    let file = format!("{name}_FILE");
-    match (env(name), env(&file)) {
-        (Some(_), Some(_)) => Err(format!("{name} and {file} are both set; unset one")),
-        (Some(text), None) => {
-            let text = text.into_string().map_err(|_| format!("{name} is not UTF-8"))?;
-            Ok(Some(text))
-        }
-        (None, Some(path)) => {
-            let path = PathBuf::from(path);
-            let text = read(&path, SECRET_BYTES_MAX)
-                .map_err(|reason| format!("{file} ({}): {reason}", path.display()))?;
-            // An editor ends the line; a password does not end so.
-            Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
-        }
-        (None, None) => Ok(None),
-    }
-}
-
-/// A whole text file of bounded size.
-fn read(path: &Path, bytes_max: u64) -> Result<String, String> {
-    let file = File::open(path).map_err(|error| format!("cannot read it: {error}"))?;
-    let mut bytes = Vec::new();
-    file.take(bytes_max + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("cannot read it: {error}"))?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(format!("it is larger than {bytes_max} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 
 #[cfg(test)]

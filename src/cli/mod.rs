@@ -12,6 +12,7 @@ mod socket_args;
 mod options;
 mod decode_args;
 mod journal_args;
+mod secret;
 mod kafka_args;
 mod nats_args;
 mod ship_args;
