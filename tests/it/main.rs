@@ -114,3 +114,5 @@ mod tansu;
 mod kafka_broker;
 #[cfg(all(test, feature = "kafka"))]
 mod kafka_access;
+#[cfg(all(test, feature = "kafka"))]
+mod kafka_ship;
