@@ -2,7 +2,7 @@
 
 use ringest::ship::kafka::Kafka;
 
-use crate::kafka_rig::{Drive, Sent, TOPIC, WINDOW, check, ids, read_all, records, spec};
+use crate::kafka_rig::{Drive, Sent, TOPIC, WINDOW, check, ids, read_all, records, rounds, spec};
 use crate::object_store::ObjectStore;
 use crate::tansu::{Storage, Tansu};
 
@@ -21,11 +21,6 @@ fn a_broker_gets_each_peers_records_in_order_with_every_codec() {
         let kept = read_all(&tansu.address(), &topic, &ids(&sent));
         assert_eq!(check(&kept, &all), 0, "no record comes twice");
     }
-}
-
-/// Rounds of a broker's death; more by `RINGEST_BROKER_ROUNDS`.
-fn rounds() -> usize {
-    std::env::var("RINGEST_BROKER_ROUNDS").map_or(3, |text| text.parse().unwrap())
 }
 
 #[test]

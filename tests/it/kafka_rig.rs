@@ -59,6 +59,11 @@ pub(crate) fn spec(brokers: &str, topic: &str, properties: &[(&str, &str)]) -> K
     }
 }
 
+/// How often something dies; more often by `RINGEST_BROKER_ROUNDS`.
+pub(crate) fn rounds() -> usize {
+    crate::journal_rig::rounds("RINGEST_BROKER_ROUNDS", 3) as usize
+}
+
 /// A record to send.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
@@ -238,7 +243,12 @@ pub(crate) fn read_all(brokers: &str, topic: &str, ids: &HashSet<String>) -> Vec
     read_with(&[("bootstrap.servers", brokers)], topic, ids)
 }
 
-/// The same, with whatever it takes to get in.
+/// Reads a topic to its end.
+pub(crate) fn read_to_end(brokers: &str, topic: &str) -> Vec<Kept> {
+    read_all(brokers, topic, &HashSet::new())
+}
+
+/// The same as [`read_all`], with whatever it takes to get in.
 pub(crate) fn read_with(
     properties: &[(&str, &str)],
     topic: &str,

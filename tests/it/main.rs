@@ -129,3 +129,5 @@ mod kafka_broker;
 #[cfg(test)]
 #[cfg(feature = "kafka")]
 mod kafka_access;
+#[cfg(all(test, feature = "kafka"))]
+mod kafka_ship;
