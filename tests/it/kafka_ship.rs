@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ringest::journal::open::{Journal, JournalSpec};
 use ringest::journal::reader::{Next, Reader};
 use ringest::journal::segment;
-use ringest::ship::fleet::{Destination, Fleet, positions};
+use ringest::ship::fleet::{Bearings, Destination, Fleet};
 use ringest::ship::kafka::Kafka;
 
 use crate::journal_rig::{self, Place, Sender};
@@ -31,7 +31,7 @@ fn child_that_ships_until_it_is_killed() {
     let properties = [("enable.idempotence", &*env("IDEMPOTENT"))];
     let carrier = Kafka::new(&spec(&env("BROKERS"), TOPIC, &properties)).unwrap();
     let destinations = vec![Destination { name: "kafka".to_owned(), carrier: Box::new(carrier) }];
-    let readers = positions(Path::new(&dir), &destinations).unwrap();
+    let readers = Bearings::take(Path::new(&dir), &destinations).unwrap().positions;
     let journal = JournalSpec { readers: readers.clone(), ..journal_rig::spec(Path::new(&dir)) };
     let journal = Journal::open(journal).unwrap();
     let engine = journal_rig::start(&journal);

@@ -129,5 +129,6 @@ mod kafka_broker;
 #[cfg(test)]
 #[cfg(feature = "kafka")]
 mod kafka_access;
-#[cfg(all(test, feature = "kafka"))]
+#[cfg(test)]
+#[cfg(feature = "kafka")]
 mod kafka_ship;
