@@ -9,6 +9,8 @@
 //! broker's client: it says of each record whether the broker has it, never will, or should be asked again.
 
 pub mod carrier;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod account;
 pub mod cursor;
 mod lane;

@@ -102,3 +102,9 @@ mod journal;
 mod loop_disk;
 #[cfg(test)]
 mod journal_disks;
+#[cfg(feature = "nats")]
+#[cfg(test)]
+mod nats_rig;
+#[cfg(feature = "nats")]
+#[cfg(test)]
+mod nats;
