@@ -11,6 +11,8 @@
 pub mod carrier;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod account;
 pub mod cursor;
 mod lane;

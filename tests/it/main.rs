@@ -132,3 +132,9 @@ mod kafka_access;
 #[cfg(test)]
 #[cfg(feature = "kafka")]
 mod kafka_ship;
+#[cfg(feature = "nats")]
+#[cfg(test)]
+mod nats_rig;
+#[cfg(feature = "nats")]
+#[cfg(test)]
+mod nats;

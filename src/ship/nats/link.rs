@@ -1,0 +1,238 @@
+//! One connection to a server, with a runtime of its own: when that is dropped nothing of it is left,
+//! neither its socket nor what was not written yet.
+
+use std::fmt::{self, Debug};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use async_nats::{
+    ConnectError, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, Subject,
+};
+use bytes::Bytes;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{JoinHandle, unconstrained};
+use tokio::time::timeout;
+
+use super::answer::shown;
+use super::stream::{self, Facts};
+use super::window::{Order, SENT_MAX, Window};
+use super::wire::Wire;
+use super::{Letter, Login, NatsSpec};
+use crate::ship::carrier::Verdict;
+
+/// How long a server may take to greet us, and to answer about the stream.
+const GREETED_WITHIN: Duration = Duration::from_secs(5);
+
+/// A credentials file is a few KiB.
+const CREDENTIALS_BYTES_MAX: u64 = 64 << 10;
+
+/// Dropped without waiting, for a name that is being looked up for example.
+#[derive(Debug)]
+struct OwnRuntime(Option<Runtime>);
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl OwnRuntime {
+    fn new() -> io::Result<Self> {
+        // Names are looked up, and certificates read, on a thread that the runtime has for that.
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .max_blocking_threads(1)
+            .thread_name("ringest-nats")
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn run<F: Future>(&self, future: F) -> Option<F::Output> {
+        // All there is to do is bounded by time, so it need not be made to yield.
+        self.0.as_ref().map(|runtime| runtime.block_on(unconstrained(future)))
+    }
+}
+
+/// A connection that stands, to a server whose stream takes our subject.
+pub(super) struct Link {
+    wire: Wire,
+    pub(super) facts: Facts,
+    // Last, so that what runs on it is gone before.
+    runtime: OwnRuntime,
+}
+
+impl Debug for Link {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Link").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// See [`Wire::drive`].
+    pub(super) fn drive(
+        &mut self,
+        window: &mut Window<Letter>,
+        until: Instant,
+        verdicts: &mut Vec<(u64, Verdict)>,
+    ) -> Option<String> {
+        self.runtime.run(self.wire.drive(window, until, verdicts))?
+    }
+}
+
+/// A connection on its way.
+pub(super) struct Dialling {
+    task: JoinHandle<Result<(Wire, Facts), String>>,
+    runtime: OwnRuntime,
+}
+
+impl Debug for Dialling {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Dialling").finish_non_exhaustive()
+    }
+}
+
+/// How far a connection is.
+#[derive(Debug)]
+pub(super) enum Dialled {
+    /// Still on its way.
+    Under(Dialling),
+    /// It stands.
+    Up(Box<Link>),
+    /// It did not come to be, and why.
+    Failed(String),
+}
+
+impl Dialling {
+    /// Begins to connect.
+    pub(super) fn start(spec: &Arc<NatsSpec>) -> io::Result<Self> {
+        let runtime = OwnRuntime::new()?;
+        let (spec, begin) = (Arc::clone(spec), runtime.0.as_ref());
+        let task = begin.map(|runtime| runtime.spawn(async move { dial(&spec).await }));
+        let task = task.ok_or_else(|| io::Error::other("no runtime"))?;
+        Ok(Self { task, runtime })
+    }
+
+    /// Goes on connecting, up to `bound`.
+    pub(super) fn poll(mut self, bound: Duration) -> Dialled {
+        match self.runtime.run(async { timeout(bound, &mut self.task).await }) {
+            None | Some(Err(_)) => Dialled::Under(self),
+            Some(Ok(Err(error))) => Dialled::Failed(format!("connecting ended early: {error}")),
+            Some(Ok(Ok(Err(reason)))) => Dialled::Failed(reason),
+            Some(Ok(Ok(Ok((wire, facts))))) => {
+                Dialled::Up(Box::new(Link { wire, facts, runtime: self.runtime }))
+            }
+        }
+    }
+}
+
+/// Connects, and asks about the stream.
+async fn dial(spec: &NatsSpec) -> Result<(Wire, Facts), String> {
+    let place = spec.servers.join(",");
+    let (events_in, events) = channel();
+    let options = options(spec, events_in).map_err(|reason| format!("{place}: {reason}"))?;
+    let client = options
+        .connect(spec.servers.as_slice())
+        .await
+        .map_err(|error| format!("cannot connect to {place}: {}", explain(spec, &error)))?;
+    let ask = format!("$JS.API.STREAM.INFO.{}", spec.stream);
+    let answer = client.request(ask.clone(), Bytes::new()).await;
+    let message = answer.map_err(|error| match error.kind() {
+        RequestErrorKind::NoResponders => format!(
+            "{place} has no JetStream: enable it on the server (nats-server -js) or for this account"
+        ),
+        RequestErrorKind::TimedOut => format!(
+            "stream {} does not answer: it has no leader now, or this user may not publish to {ask}",
+            spec.stream
+        ),
+        _ => format!("cannot ask about stream {}: {}", spec.stream, shown(&error.to_string())),
+    })?;
+    let mut facts = stream::read(&message.payload, &spec.stream, &spec.subject)?;
+    let info = client.server_info();
+    let is_by_peer = !spec.sole_writer || stream::notes_what_it_refuses(&info.version);
+    if is_by_peer && matches!(facts.order, Order::Sequence(_)) {
+        facts.order = Order::Peer;
+    }
+    let inbox = client.new_inbox();
+    let answers = client.subscribe(format!("{inbox}.>")).await;
+    let answers =
+        answers.map_err(|error| format!("cannot subscribe: {}", shown(&error.to_string())))?;
+    let most = facts.message_bytes_max.unwrap_or(usize::MAX).min(info.max_payload);
+    let wire = Wire {
+        client,
+        answers,
+        events,
+        inbox,
+        stream: spec.stream.clone(),
+        subject: Subject::from(spec.subject.as_str()),
+        message_bytes_max: most,
+    };
+    Ok((wire, facts))
+}
+
+/// How to connect.
+fn options(spec: &NatsSpec, events: Sender<Event>) -> Result<ConnectOptions, String> {
+    let mut options = ConnectOptions::new()
+        .name("ringest")
+        .connection_timeout(GREETED_WITHIN)
+        .request_timeout(Some(GREETED_WITHIN))
+        // Room for all that may be under way, and for its answers.
+        .client_capacity(2 * SENT_MAX)
+        .subscription_capacity(4 * SENT_MAX)
+        .require_tls(spec.tls)
+        .event_callback(move |event| {
+            // Nobody listens any more when the connection was given up.
+            let _ = events.send(event);
+            async {}
+        });
+    if let Some(path) = &spec.root_certificates {
+        options = options.add_root_certificates(path.clone());
+    }
+    if let Some((certificate, key)) = &spec.client_certificate {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    Ok(match &spec.login {
+        Login::Nobody => options,
+        Login::Password { user, password } => {
+            options.user_and_password(user.clone(), password.0.clone())
+        }
+        Login::Token(token) => options.token(token.0.clone()),
+        Login::Credentials(path) => {
+            // Read each time: they may be renewed.
+            let unread = |what: String| format!("credentials {}: {what}", path.display());
+            let bytes = std::fs::metadata(path).map_err(|error| unread(error.to_string()))?.len();
+            if bytes > CREDENTIALS_BYTES_MAX {
+                return Err(unread("larger than any credentials".to_owned()));
+            }
+            let text = std::fs::read_to_string(path).map_err(|error| unread(error.to_string()))?;
+            // What the client says of a file that is none may hold parts of it.
+            options.credentials(&text).map_err(|_| {
+                unread("no user JWT with its seed in it; see nsc generate creds".to_owned())
+            })?
+        }
+    })
+}
+
+/// Why a connection failed, and the next move.
+fn explain(spec: &NatsSpec, error: &ConnectError) -> String {
+    let text = shown(&error.to_string());
+    match error.kind() {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            let tried = match &spec.login {
+                Login::Nobody => {
+                    "no user was given: see --nats-creds, RINGEST_NATS_USER, RINGEST_NATS_TOKEN"
+                }
+                Login::Password { .. } => "the user or the password is wrong",
+                Login::Token(_) => "the token is wrong",
+                Login::Credentials(_) => "the credentials are wrong or no longer valid",
+            };
+            format!("{text}: {tried}")
+        }
+        ConnectErrorKind::Tls => format!("{text}; see --nats-ca, --nats-cert and --nats-key"),
+        _ => text,
+    }
+}
