@@ -79,25 +79,15 @@ struct SkippedFacts {
 
 impl From<Skipped> for SkippedFacts {
     fn from(skipped: Skipped) -> Self {
-        let Skipped {
-            not_ip,
-            not_udp,
-            fragments,
-            truncated,
-            malformed,
-            oversize,
-            link_unsupported,
-            damaged,
-        } = skipped;
         Self {
-            not_ip,
-            not_udp,
-            fragments,
-            truncated,
-            malformed,
-            oversize,
-            link_unsupported,
-            damaged,
+            not_ip: skipped.not_ip,
+            not_udp: skipped.not_udp,
+            fragments: skipped.fragments,
+            truncated: skipped.truncated,
+            malformed: skipped.malformed,
+            oversize: skipped.oversize,
+            link_unsupported: skipped.link_unsupported,
+            damaged: skipped.damaged,
         }
     }
 }

@@ -7,6 +7,8 @@
 //! A shipper is one thread and one destination. It reads what is committed, keeps a window of records under
 //! way, and moves its durable cursor behind those in front that were acknowledged. A [`Carrier`] is a
 //! broker's client: it says of each record whether the broker has it, never will, or should be asked again.
+//!
+//! [`Carrier`]: crate::ship::carrier::Carrier
 
 pub mod carrier;
 #[cfg(feature = "kafka")]
