@@ -109,7 +109,7 @@ fn frame(mut from: &TcpStream) -> io::Result<Vec<u8>> {
 }
 
 fn send(mut to: &TcpStream, bytes: &[u8]) -> io::Result<()> {
-    to.write_all(&[&(bytes.len() as u32).to_be_bytes(), bytes].concat())
+    to.write_all(&[&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat())
 }
 
 /// Passes on nothing but ApiVersions until the password is right, and then everything.

@@ -61,7 +61,7 @@ pub(crate) fn spec(brokers: &str, topic: &str, properties: &[(&str, &str)]) -> K
 
 /// How often something dies; more often by `RINGEST_BROKER_ROUNDS`.
 pub(crate) fn rounds() -> usize {
-    crate::journal_rig::rounds("RINGEST_BROKER_ROUNDS", 3) as usize
+    crate::journal_rig::rounds("RINGEST_BROKER_ROUNDS", 3).try_into().unwrap()
 }
 
 /// A record to send.
@@ -76,7 +76,8 @@ pub(crate) struct Sent {
 /// `count` records of `peers` peers in turn; a payload is `PEER NUMBER`, padded to `size`.
 pub(crate) fn records(peers: u16, count: usize, size: usize) -> Vec<Sent> {
     let record = |number: usize| {
-        let peer = SocketAddr::from(([192, 0, 2, 7], 1000 + number as u16 % peers));
+        let port = 1000 + u16::try_from(number % usize::from(peers)).unwrap();
+        let peer = SocketAddr::from(([192, 0, 2, 7], port));
         let mut payload = format!("{peer} {number} ").into_bytes();
         payload.resize(payload.len().max(size), b'.');
         Sent {
@@ -148,7 +149,7 @@ impl<'a> Drive<'a> {
         self.carrier.poll(Duration::from_millis(10), &mut verdicts);
         for (ticket, verdict) in verdicts {
             let Some(place) = ticket.checked_sub(self.first_ticket) else { continue };
-            let Some(fate) = self.window.get_mut(place as usize) else { continue };
+            let Some(fate) = self.window.get_mut(usize::try_from(place).unwrap()) else { continue };
             match verdict {
                 Verdict::Acknowledged => *fate = Some(None),
                 Verdict::Rejected(reason) => *fate = Some(Some(reason)),
@@ -188,7 +189,7 @@ impl<'a> Drive<'a> {
                 Submitted::Full => break,
                 Submitted::Refused(Verdict::Acknowledged) => self.window.push(Some(None)),
                 Submitted::Refused(Verdict::Rejected(reason)) => {
-                    self.window.push(Some(Some(reason)))
+                    self.window.push(Some(Some(reason)));
                 }
                 Submitted::Refused(Verdict::Again(reason)) => return Some(reason),
             }
@@ -266,7 +267,7 @@ pub(crate) fn read_with(
     let metadata = consumer.fetch_metadata(Some(topic), DEADLINE).unwrap();
     let partitions = metadata.topics()[0].partitions().len();
     let mut list = TopicPartitionList::new();
-    for partition in 0..partitions as i32 {
+    for partition in 0..i32::try_from(partitions).unwrap() {
         list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
     }
     consumer.assign(&list).unwrap();
@@ -327,7 +328,7 @@ pub(crate) fn check(kept: &[Kept], sent: &[&Sent]) -> usize {
         let (place, sent) = by_id.get(&one.id()).expect("nothing that was not sent");
         assert_eq!(one.key, sent.peer.to_string().as_bytes());
         assert_eq!(one.payload.as_deref(), Some(&sent.payload[..]), "{place}");
-        assert_eq!(one.unix_ms as u64, sent.received_unix_ns / 1_000_000);
+        assert_eq!(one.unix_ms.cast_unsigned(), sent.received_unix_ns / 1_000_000);
         let names: Vec<&str> = one.headers.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(names, ["ringest-id", "ringest-time", "ringest-listener"]);
         assert_eq!(one.headers[2].1, b"2");

@@ -170,7 +170,11 @@ pub(crate) struct Fact {
 /// Numbered records of a few peers, one of which sends half of all.
 pub(crate) fn facts(count: u64) -> Vec<Fact> {
     let fact = |number: u64| {
-        let port = if number % 2 == 0 { 1000 } else { 2000 + u16::try_from(number % 61).unwrap() };
+        let port = if number.is_multiple_of(2) {
+            1000
+        } else {
+            2000 + u16::try_from(number % 61).unwrap()
+        };
         Fact {
             id: MessageId { salt: 0xfeed, worker: 3, sequence: 7, offset: 64 + number * 100 },
             peer: SocketAddr::from(([127, 0, 0, 1], port)),

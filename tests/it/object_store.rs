@@ -182,7 +182,7 @@ fn answer(shelf: &Shelf, request: &Request) -> Response {
         },
         "PUT" => {
             let quoted = |etag: u64| format!("\"{etag}\"");
-            let fresh = request.headers.get("if-none-match").is_some();
+            let fresh = request.headers.contains_key("if-none-match");
             let expected = request.headers.get("if-match");
             if (fresh && held.is_some())
                 || expected.is_some_and(|etag| Some(etag) != held.map(quoted).as_ref())
