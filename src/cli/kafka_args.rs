@@ -122,8 +122,8 @@ impl KafkaArgs {
         login(|name| std::env::var_os(name))?;
         Err(format!(
             "{target}: this ringest was built without Kafka; build it with `cargo build --release \
-             --features kafka` (needs a C compiler, make and OpenSSL's headers), or keep the journal alone \
-             and ship it later"
+             --features kafka` (Debian: apt-get install g++ make pkg-config libssl-dev), or keep the \
+             journal alone and ship it later"
         ))
     }
 
