@@ -81,9 +81,9 @@ impl FromStr for NatsTarget {
         let word = |text: &str| {
             !text.is_empty()
                 && text.len() <= 255
-                && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"*>/\\".contains(&byte))
+                && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"*>".contains(&byte))
         };
-        if !word(stream) || stream.contains('.') {
+        if !word(stream) || stream.contains(['.', '\\']) {
             return Err("a stream's name has no spaces, dots, '*', '>' or slashes".to_owned());
         }
         if !subject.split('.').all(word) {

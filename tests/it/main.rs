@@ -138,3 +138,6 @@ mod nats_rig;
 #[cfg(feature = "nats")]
 #[cfg(test)]
 mod nats;
+#[cfg(feature = "nats")]
+#[cfg(test)]
+mod nats_login;

@@ -2,6 +2,7 @@
 //! is compared by id.
 
 use ringest::ship::carrier::Carrier;
+use ringest::ship::nats::NatsSpec;
 use serde_json::json;
 
 use super::nats_rig::{
@@ -49,29 +50,114 @@ fn a_broker_killed_under_load_has_everything_once_and_in_order() {
     courier.check(&Probe::new(&servers[0]).contents());
 }
 
+/// Three servers whose leader is killed and restarted, again and again.
+fn leaders_killed(sole_writer: bool, rounds: usize) {
+    const EACH: usize = 6_000;
+    let place = Place::new();
+    let mut servers = cluster(&place);
+    Probe::new(&servers[0]).make_stream(3, &json!({}));
+    let spec = NatsSpec { sole_writer, ..spec(&servers) };
+    let mut courier = Courier::new(spec, facts((EACH * (rounds + 1)) as u64));
+    for round in 1..=rounds {
+        courier.ship(EACH * round - EACH / 2);
+        let leader = servers.iter().find_map(|server| Probe::new(server).leader()).unwrap();
+        let leader: usize = leader[1..].parse().unwrap();
+        servers[leader].kill();
+        courier.ship(EACH * round);
+        servers[leader].start();
+    }
+    courier.ship(EACH * (rounds + 1));
+    println!("{}", summary(&courier.agains));
+    // Each of them has it, also those that were away.
+    for server in &servers {
+        courier.check(&Probe::new(server).contents());
+    }
+}
+
 #[test]
 fn three_brokers_whose_leader_is_killed_have_everything_once_and_in_order() {
+    if is_here() {
+        leaders_killed(false, rounds(2));
+    }
+}
+
+#[test]
+fn so_they_have_with_one_writer_that_has_many_records_of_a_peer_under_way() {
+    if is_here() {
+        leaders_killed(true, rounds(2));
+    }
+}
+
+#[test]
+fn others_that_write_to_the_stream_do_not_stop_it_nor_change_the_order() {
     if !is_here() {
         return;
     }
     let place = Place::new();
-    let mut servers = cluster(&place);
-    Probe::new(&servers[0]).make_stream(3, &json!({}));
-    let rounds = rounds(2);
-    let mut spec = spec(&servers);
-    spec.sole_writer = true;
-    let mut courier = Courier::new(spec, facts(8_000 * (rounds as u64 + 1)));
-    for round in 1..=rounds {
-        courier.ship(8_000 * round - 3_000);
-        let leader = servers.iter().find_map(|server| Probe::new(server).leader()).unwrap();
-        let leader: usize = leader[1..].parse().unwrap();
-        servers[leader].kill();
-        courier.ship(8_000 * round);
-        servers[leader].start();
+    let servers = [Server::alone(&place, "")];
+    let mut probe = Probe::new(&servers[0]);
+    probe.make_stream(1, &json!({}));
+    let mut courier = Courier::new(spec(&servers), facts(10_000));
+    let (mut others, mut troubles) = (0, Vec::new());
+    let mut other = Probe::new(&servers[0]);
+    courier.ship_while(10_000, |courier| {
+        if courier.settled < 9_000 {
+            other.publish("logs.other", "", b"from another").unwrap();
+            others += 1;
+        }
+        troubles.extend(courier.carrier.trouble());
+    });
+    other.flush();
+    courier.check(&probe.contents());
+    assert!(others > 3, "{others}");
+    assert_eq!(courier.agains, [""; 0], "it is mended without going back");
+    assert!(troubles.iter().all(|trouble| trouble.contains("a stream of its own")), "{troubles:?}");
+}
+
+#[test]
+fn what_is_too_large_is_rejected_and_the_rest_goes_on_in_order() {
+    if !is_here() {
+        return;
     }
-    courier.ship(8_000 * (rounds + 1));
-    println!("{}", summary(&courier.agains));
-    courier.check(&Probe::new(&servers[0]).contents());
+    for (server, stream) in [("max_payload: 1200", json!({})), ("", json!({"max_msg_size": 1200}))]
+    {
+        let place = Place::new();
+        let servers = [Server::alone(&place, server)];
+        let mut probe = Probe::new(&servers[0]);
+        probe.make_stream(1, &stream);
+        let mut facts = facts(2_000);
+        for number in [0, 7, 8, 1_000, 1_999] {
+            facts[number].payload = vec![b'y'; 1_201 - number % 2];
+        }
+        let mut courier = Courier::new(spec(&servers), facts);
+        courier.ship(2_000);
+        let rejected: Vec<_> = courier.rejected.iter().map(|(place, _)| *place).collect();
+        assert_eq!(rejected, [0, 7, 8, 1_000, 1_999]);
+        assert!(courier.rejected[0].1.contains("stream LOGS takes 1200"), "{:?}", courier.rejected);
+        assert_eq!(courier.agains, [""; 0]);
+        courier.check(&probe.contents());
+    }
+}
+
+#[test]
+fn a_full_stream_is_waited_for() {
+    if !is_here() {
+        return;
+    }
+    let place = Place::new();
+    let servers = [Server::alone(&place, "")];
+    let mut probe = Probe::new(&servers[0]);
+    probe.make_stream(1, &json!({"discard": "new", "max_msgs": 500}));
+    let mut courier = Courier::new(spec(&servers), facts(3_000));
+    courier.await_trouble("maximum messages exceeded");
+    assert_eq!(courier.settled, 500);
+    let larger = json!({
+        "name": "LOGS", "subjects": ["logs.>"], "storage": "file", "discard": "new", "max_msgs": 9_000,
+    });
+    probe.request("STREAM.UPDATE.LOGS", &larger);
+    courier.ship(3_000);
+    assert_eq!((courier.carrier.trouble(), courier.rejected.len()), (None, 0));
+    courier.check(&probe.contents());
 }
 
 #[test]

@@ -297,11 +297,11 @@ impl Courier {
     }
 
     /// The same, and something beside it.
-    pub(crate) fn ship_while(&mut self, count: usize, mut beside: impl FnMut(usize)) {
+    pub(crate) fn ship_while(&mut self, count: usize, mut beside: impl FnMut(&Self)) {
         let deadline = Instant::now() + PATIENCE;
         while self.settled < count {
             self.turn(usize::MAX);
-            beside(self.settled);
+            beside(self);
             assert!(
                 Instant::now() < deadline,
                 "hung at {} of {count}: {:?}, {:?}",
@@ -366,21 +366,31 @@ pub(crate) struct Stored {
 pub(crate) struct Probe {
     from: BufReader<TcpStream>,
     to: TcpStream,
+    user: &'static str,
+    inbox: String,
 }
 
 impl Probe {
     pub(crate) fn new(server: &Server) -> Self {
-        Self::try_new(server.address()).expect("a server that listens")
+        Self::with_user(server, "")
     }
 
-    fn try_new(address: SocketAddr) -> std::io::Result<Self> {
+    /// One that logs in; its password is its name.
+    pub(crate) fn with_user(server: &Server, user: &'static str) -> Self {
+        Self::try_new(server.address(), user).expect("a server that listens")
+    }
+
+    fn try_new(address: SocketAddr, user: &'static str) -> std::io::Result<Self> {
         let to = TcpStream::connect(address)?;
         to.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut probe = Self { from: BufReader::new(to.try_clone()?), to };
-        probe.to.write_all(
-            b"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\n\
-              SUB in.api 1\r\nSUB in.contents 2\r\n",
-        )?;
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let inbox = format!("in{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut probe = Self { from: BufReader::new(to.try_clone()?), to, user, inbox };
+        let options = json!({
+            "verbose": false, "headers": true, "no_responders": true, "user": user, "pass": user,
+        });
+        let hello = format!("CONNECT {options}\r\nSUB {}.> 1\r\n", probe.inbox);
+        probe.to.write_all(hello.as_bytes())?;
         Ok(probe)
     }
 
@@ -394,6 +404,11 @@ impl Probe {
         bytes.extend_from_slice(payload);
         bytes.extend_from_slice(b"\r\n");
         self.to.write_all(&bytes)
+    }
+
+    /// Waits until the server has read all that was written.
+    pub(crate) fn flush(&mut self) {
+        self.request("INFO", &json!({}));
     }
 
     /// The next message.
@@ -431,10 +446,11 @@ impl Probe {
 
     fn ask(&mut self, what: &str, body: &Value) -> std::io::Result<Value> {
         let text = body.to_string();
-        self.publish(&format!("$JS.API.{what}"), "in.api", text.as_bytes())?;
+        let reply = format!("{}.api", self.inbox);
+        self.publish(&format!("$JS.API.{what}"), &reply, text.as_bytes())?;
         loop {
             let (subject, message) = self.next()?;
-            if subject == "in.api" {
+            if subject == format!("{}.api", self.inbox) {
                 return Ok(serde_json::from_slice(&message.payload).unwrap_or(Value::Null));
             }
         }
@@ -451,7 +467,7 @@ impl Probe {
                 }
                 Ok(_) => {}
                 Err(_) => {
-                    if let Ok(again) = Self::try_new(address) {
+                    if let Ok(again) = Self::try_new(address, self.user) {
                         *self = again;
                     }
                 }
@@ -482,21 +498,33 @@ impl Probe {
         let info = self.request("STREAM.INFO.LOGS", &json!({}));
         let (count, last) =
             (info["state"]["messages"].as_u64(), info["state"]["last_seq"].as_u64());
-        assert_eq!(count, last, "nothing was removed");
+        assert!(count.is_some() && count == last, "nothing was removed: {info}");
         let config = json!({"stream_name": "LOGS", "config": {
-            "deliver_subject": "in.contents", "ack_policy": "none", "deliver_policy": "all",
-            "replay_policy": "instant", "flow_control": false,
+            "ack_policy": "none", "deliver_policy": "all", "replay_policy": "instant",
         }});
         let answer = self.request("CONSUMER.CREATE.LOGS", &config);
-        assert!(answer["error"].is_null(), "{answer}");
-        let mut all = Vec::new();
-        while (all.len() as u64) < count.unwrap() {
-            let (subject, message) = self.next().unwrap_or_else(|error| {
-                panic!("{error} behind {} of {count:?} messages", all.len())
-            });
-            // They keep the subject that they were published to.
-            if subject.starts_with("logs.") {
-                all.push(message);
+        let next = format!(
+            "$JS.API.CONSUMER.MSG.NEXT.LOGS.{}",
+            answer["name"].as_str().unwrap_or_else(|| panic!("{answer}"))
+        );
+        let (mut all, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+        while Some(all.len() as u64) < count {
+            assert!(Instant::now() < deadline, "hung behind {} of {count:?}", all.len());
+            let (inbox, before) = (self.inbox.clone(), all.len());
+            self.publish(
+                &next,
+                &format!("{inbox}.contents"),
+                br#"{"batch":1000,"expires":1000000000}"#,
+            )
+            .unwrap();
+            // They keep the subject that they were published to; a status ends what was asked for.
+            while all.len() < before + 1000 && Some(all.len() as u64) < count {
+                let (subject, message) = self.next().unwrap();
+                if message.headers.contains_key("Status") {
+                    break;
+                } else if subject.starts_with("logs.") {
+                    all.push(message);
+                }
             }
         }
         all

@@ -22,8 +22,11 @@ use super::wire::Wire;
 use super::{Letter, Login, NatsSpec};
 use crate::ship::carrier::Verdict;
 
-/// How long a server may take to greet us, and to answer about the stream.
+/// How long a server may take to greet us.
 const GREETED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a stream may take to answer. While it has no leader it does not: asking again soon is better.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A credentials file is a few KiB.
 const CREDENTIALS_BYTES_MAX: u64 = 64 << 10;
@@ -179,7 +182,7 @@ fn options(spec: &NatsSpec, events: Sender<Event>) -> Result<ConnectOptions, Str
     let mut options = ConnectOptions::new()
         .name("ringest")
         .connection_timeout(GREETED_WITHIN)
-        .request_timeout(Some(GREETED_WITHIN))
+        .request_timeout(Some(ANSWERED_WITHIN))
         // Room for all that may be under way, and for its answers.
         .client_capacity(2 * SENT_MAX)
         .subscription_capacity(4 * SENT_MAX)
