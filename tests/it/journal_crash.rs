@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use ringest::journal::seal::is_intact;
 use ringest::journal::segment;
 
-use crate::journal_rig::{Life, Place, Sender, Writer, contents, numbers, open, rounds, spec};
-use crate::support::until;
+use crate::journal_rig::{
+    Life, Place, Sender, contents, numbers, open, rounds, spec, while_moving,
+};
 
 /// Steps of a writer that runs, and how often it comes to each before some have become routine.
 const STEPS: [(&str, u64); 16] = [
@@ -57,15 +58,13 @@ impl Run {
     fn feed(&self, sender: &mut Sender) -> (u64, u64) {
         let first = sender.begin();
         let Some(mut writer) = self.life.start() else { return (first, 0) };
-        let done = |writer: &mut Writer, sender: &Sender| {
-            writer.is_dead() || self.sent_max.is_some_and(|max| sender.sent >= max)
-        };
         // With a full disk what is delivered does not grow with what is sent.
         let gives_up = self.life.file_bytes.is_some();
-        until("the writer to die", || {
+        while_moving("the writer to die", || {
             let followed = if gives_up { sender.sent } else { writer.delivered() };
             sender.follow(writer.address, followed);
-            done(&mut writer, sender)
+            let done = writer.is_dead() || self.sent_max.is_some_and(|max| sender.sent >= max);
+            (!done).then_some(writer.delivered() + if gives_up { 0 } else { sender.sent })
         });
         (first, writer.kill())
     }

@@ -16,7 +16,7 @@ use ringest::{BackendChoice, Engine, Ledger, Overload};
 use crate::child::Child;
 use crate::fallback;
 use crate::journal_rig::{
-    Sender, Writer, contents, numbers, open, payload, rounds, spec, start, start_with,
+    Sender, Writer, contents, numbers, open, payload, rounds, spec, start, start_with, while_moving,
 };
 use crate::lab::Program;
 use crate::loop_disk::LoopDisk;
@@ -130,10 +130,7 @@ fn a_power_cut_takes_nothing_that_was_delivered() {
         let writer = Writer::start(&dir);
         let first = sender.begin();
         let enough = 1 + round % 7 * 150;
-        until("the writer to commit", || {
-            sender.follow(writer.address, writer.delivered());
-            writer.delivered() >= enough
-        });
+        writer.feed_until(&mut sender, enough);
         disk.cut_power();
         let told = writer.kill();
         disk.umount();
@@ -173,10 +170,10 @@ impl Stream {
 
     /// Sends until the ledger satisfies `done`.
     fn flow_until(&mut self, what: &str, done: impl Fn(&Ledger) -> bool) {
-        until(what, || {
+        while_moving(what, || {
             let ledger = self.ledger();
             self.sender.follow(self.engine.addresses()[0], ledger.received);
-            done(&ledger)
+            (!done(&ledger)).then_some(ledger.received + ledger.delivered + ledger.undelivered)
         });
     }
 

@@ -10,7 +10,7 @@ use std::process::{Child as Process, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringest::decode::intake::Formats;
 use ringest::journal::janitor::Retention;
@@ -22,7 +22,7 @@ use ringest::sink::landing::Landing;
 use ringest::{BackendChoice, Builder, Engine};
 
 use crate::fallback;
-use crate::support::small;
+use crate::support::{DEADLINE, small};
 
 /// A directory that goes with the test.
 #[derive(Debug)]
@@ -83,6 +83,19 @@ pub(crate) fn payload(number: u64) -> Vec<u8> {
     let filling = bytes[0];
     bytes.resize(8 + usize::try_from(number * 7 % 900).unwrap(), filling);
     bytes
+}
+
+/// Waits until there is no more to come, or fails the test as hung: when for as long as only a hung one takes
+/// nothing moved. A disk that others use, too, may take its time for each sync.
+pub(crate) fn while_moving(what: &str, mut moved: impl FnMut() -> Option<u64>) {
+    let (mut before, mut since) = (0, Instant::now());
+    while let Some(now) = moved() {
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+        assert!(since.elapsed() < DEADLINE, "hung: waited for {what}");
+        std::thread::yield_now();
+    }
 }
 
 /// How often to do something to the journal: as the environment says, or as often as there is time for.
@@ -268,7 +281,17 @@ impl Writer {
         self.delivered.load(Ordering::SeqCst)
     }
 
+    /// Feeds it until it says that so many are delivered.
+    pub(crate) fn feed_until(&self, sender: &mut Sender, enough: u64) {
+        while_moving("the writer to commit", || {
+            let delivered = self.delivered();
+            sender.follow(self.address, delivered);
+            (delivered < enough).then_some(delivered + sender.sent)
+        });
+    }
+
     /// Whether it is dead. It ends by SIGKILL only.
+    #[cfg(feature = "fail-points")]
     pub(crate) fn is_dead(&mut self) -> bool {
         let status = self.process.try_wait().unwrap();
         assert!(status.is_none_or(|status| status.signal() == Some(libc::SIGKILL)), "{status:?}");
