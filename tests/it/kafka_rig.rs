@@ -244,6 +244,18 @@ pub(crate) fn read_all(brokers: &str, topic: &str, ids: &HashSet<String>) -> Vec
     read_with(&[("bootstrap.servers", brokers)], topic, ids)
 }
 
+/// How many records a topic has, if its broker is right about where it ends.
+pub(crate) fn records_at(brokers: &str, topic: &str) -> i64 {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), DEADLINE).unwrap();
+    let partitions = metadata.topics()[0].partitions();
+    let end = |partition: &rdkafka::metadata::MetadataPartition| {
+        consumer.fetch_watermarks(topic, partition.id(), DEADLINE).unwrap().1
+    };
+    partitions.iter().map(end).sum()
+}
+
 /// Reads a topic to its end.
 pub(crate) fn read_to_end(brokers: &str, topic: &str) -> Vec<Kept> {
     read_all(brokers, topic, &HashSet::new())

@@ -162,7 +162,7 @@ fn journal(dir: &Path) -> BTreeMap<String, Vec<u64>> {
 }
 
 /// The topic has what the journal has, each peer's in its order, as it was; returns how many came again.
-fn same(place: &Place, tansu: &Tansu) -> usize {
+pub(crate) fn same(place: &Place, tansu: &Tansu) -> usize {
     let kept: Vec<Kept> = read_to_end(&tansu.address(), TOPIC);
     let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut ids: HashMap<(Vec<u8>, Vec<u8>), String> = HashMap::new();

@@ -132,6 +132,9 @@ mod kafka_access;
 #[cfg(test)]
 #[cfg(feature = "kafka")]
 mod kafka_ship;
+#[cfg(test)]
+#[cfg(feature = "kafka")]
+mod kafka_program;
 #[cfg(feature = "nats")]
 #[cfg(test)]
 mod nats_rig;

@@ -4,6 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::kafka_rig::records_at;
 use crate::object_store::ObjectStore;
 use crate::support::until;
 
@@ -90,6 +91,11 @@ impl Tansu {
 
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// How many records a topic has at least: this broker counts the last batch as one.
+    pub(crate) fn records(&self, topic: &str) -> i64 {
+        records_at(&self.address(), topic)
     }
 
     /// Ends it as a power cut would: nothing is flushed or closed.
