@@ -140,6 +140,9 @@ mod kafka_program;
 mod nats_rig;
 #[cfg(feature = "nats")]
 #[cfg(test)]
+mod nats_probe;
+#[cfg(feature = "nats")]
+#[cfg(test)]
 mod nats;
 #[cfg(feature = "nats")]
 #[cfg(test)]

@@ -5,9 +5,8 @@ use ringest::ship::carrier::Carrier;
 use ringest::ship::nats::NatsSpec;
 use serde_json::json;
 
-use super::nats_rig::{
-    Courier, Place, Probe, Server, cluster, facts, is_here, rounds, spec, summary,
-};
+use super::nats_probe::Probe;
+use super::nats_rig::{Courier, Place, Server, cluster, facts, is_here, rounds, spec, summary};
 
 #[test]
 fn everything_arrives_once_in_order_with_its_headers() {

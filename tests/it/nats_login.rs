@@ -8,7 +8,8 @@ use ringest::ship::carrier::Carrier;
 use ringest::ship::nats::{Login, NatsSpec, Secret};
 use serde_json::json;
 
-use super::nats_rig::{Courier, Place, Probe, Server, facts, is_here, spec};
+use super::nats_probe::Probe;
+use super::nats_rig::{Courier, Place, Server, facts, is_here, spec};
 
 /// Goes on until everything is stored, and leaves no trouble.
 fn gets_in(spec: NatsSpec) {
