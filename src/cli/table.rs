@@ -161,6 +161,10 @@ fn ledger(summary: &Summary, paint: Paint) -> String {
     text += &entry(2, "handled", ledger.handled, &share(ledger.handled));
     loss_or_none(&mut text, 3, "rejected", ledger.rejected);
     loss_or_none(&mut text, 3, "undelivered", ledger.undelivered);
+    if ledger.pending > 0 {
+        let note = format!("{} wait in the journal", share(ledger.pending));
+        text += &entry(3, "pending", ledger.pending, &note);
+    }
     text += &entry(3, "delivered", ledger.delivered, &share(ledger.delivered));
     text += &residual(ledger.residual, paint);
     if !none.is_empty() {
