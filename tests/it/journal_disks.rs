@@ -246,13 +246,16 @@ fn a_disk_that_breaks_stops_nobody() {
     assert!(found.starts_with(&whole), "{} of {ledger:?}", found.len());
 }
 
-/// The kernel makes a file system read only when it does not trust it any more.
+/// The kernel makes a file system read only when it does not trust it any more. What was delivered before is
+/// there. Of a sync that is under way in that very moment ext4 does not always tell that it came to nothing:
+/// two datagrams of some thousand were seen to be missing then (Linux 6.18).
 #[test]
 fn a_disk_that_becomes_read_only_stops_nobody() {
     let Some(disk) = LoopDisk::make("readonly", 64) else { return };
     let dir = disk.path().join("journal");
     let mut stream = Stream::start(&dir);
     stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+    let before = stream.ledger().delivered;
     disk.make_read_only();
     stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 1000);
     // A sync of what was open fails first, or a new segment does.
@@ -261,8 +264,9 @@ fn a_disk_that_becomes_read_only_stops_nobody() {
     disk.umount();
     disk.mount().unwrap();
     let found = contents(&dir).numbers();
-    let whole: Vec<u64> = (0..ledger.delivered).collect();
-    assert!(found.starts_with(&whole), "{} of {ledger:?}", found.len());
+    let whole: Vec<u64> = (0..before).collect();
+    assert!(found.starts_with(&whole), "{} of {before}, then {ledger:?}", found.len());
+    assert!(found.is_sorted(), "in order");
 }
 
 /// A read-only mount over the journal: what is open goes on, and nothing new can be made until it goes.
@@ -308,7 +312,7 @@ fn the_program_says_that_its_disk_is_full_and_when_it_is_not() {
     fs::remove_file(filler).unwrap();
     until("the resumption", || {
         send();
-        program.stderr().contains("journal: the journal is written again")
+        program.stderr().contains("the journal is written again")
     });
     let ended = program.stop();
     assert_eq!(ended.stderr.matches("cannot be written").count(), 1, "{}", ended.stderr);
