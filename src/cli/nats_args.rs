@@ -43,6 +43,8 @@ pub(super) struct NatsArgs {
 /// `nats:URL/STREAM/SUBJECT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NatsTarget {
+    /// A user stood in the URL. It is forgotten, and refused.
+    names_user: bool,
     tls: bool,
     /// `HOST:PORT` each.
     servers: Vec<String>,
@@ -71,12 +73,11 @@ impl FromStr for NatsTarget {
         else {
             return Err(expected());
         };
-        if servers.contains('@') {
-            return Err(format!(
-                "a name or a password in the URL would show in the list of processes: put them into \
-                 {USER} and {PASSWORD}, or a token into {TOKEN}"
-            ));
-        }
+        // Refused later: what the parser refuses is shown again, and this would be a password.
+        let (servers, names_user) = match servers.rsplit_once('@') {
+            Some((_, servers)) => (servers, true),
+            None => (servers, false),
+        };
         let servers: Option<Vec<_>> = servers.split(',').map(server).collect();
         let word = |text: &str| {
             !text.is_empty()
@@ -91,6 +92,7 @@ impl FromStr for NatsTarget {
                 .to_owned());
         }
         Ok(Self {
+            names_user,
             tls,
             servers: servers.ok_or_else(expected)?,
             stream: stream.to_owned(),
@@ -138,7 +140,7 @@ impl NatsArgs {
     #[cfg(feature = "nats")]
     pub(super) fn carrier(&self, target: &NatsTarget) -> Result<Box<dyn Carrier>, String> {
         use ringest::ship::nats::{Login, Nats, NatsSpec, Secret};
-        let login = match self.identity(|name| std::env::var_os(name))? {
+        let login = match self.identity(target, |name| std::env::var_os(name))? {
             Identity::Nobody => Login::Nobody,
             Identity::Password(user, password) => {
                 Login::Password { user, password: Secret(password) }
@@ -152,7 +154,8 @@ impl NatsArgs {
             stream: target.stream.clone(),
             subject: target.subject.clone(),
             login,
-            tls: target.tls,
+            // Certificates are given for a reason: no login goes out in the clear then.
+            tls: target.tls || self.nats_ca.is_some() || self.nats_cert.is_some(),
             root_certificates: self.nats_ca.clone(),
             client_certificate: self.nats_cert.clone().zip(self.nats_key.clone()),
             sole_writer: self.nats_sole_writer,
@@ -162,7 +165,7 @@ impl NatsArgs {
     /// No client: it is not built in. What was given is read all the same, so that it can be mended first.
     #[cfg(not(feature = "nats"))]
     pub(super) fn carrier(&self, target: &NatsTarget) -> Result<Box<dyn Carrier>, String> {
-        self.identity(|name| std::env::var_os(name))?;
+        self.identity(target, |name| std::env::var_os(name))?;
         Err(format!(
             "{target}: this ringest was built without NATS; build it with `cargo build --release \
              --features nats`, or keep the journal alone and ship it later"
@@ -170,7 +173,17 @@ impl NatsArgs {
     }
 
     /// Who we are. Files that are named must be there; what is in them is read when it is needed.
-    fn identity(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<Identity, String> {
+    fn identity(
+        &self,
+        target: &NatsTarget,
+        env: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Identity, String> {
+        if target.names_user {
+            return Err(format!(
+                "a name or a password in the URL shows in the list of processes: put them into {USER} \
+                 and {PASSWORD}, or a token into {TOKEN}"
+            ));
+        }
         let files = [
             ("--nats-creds", &self.nats_creds),
             ("--nats-ca", &self.nats_ca),
@@ -232,20 +245,26 @@ mod tests {
         ] {
             assert!(text.parse::<NatsTarget>().is_err(), "{text}");
         }
-        let refused = "nats:me:pass@one/S/s".parse::<NatsTarget>().unwrap_err();
-        assert!(refused.contains(USER) && !refused.contains("pass@"), "{refused}");
+        let named: NatsTarget = "nats:me:p@ss@one/S/s".parse().unwrap();
+        assert_eq!(named.to_string(), "nats:nats://one:4222/S/s");
+        let refused = args(None).identity(&named, |_| None).unwrap_err();
+        assert!(refused.contains(USER) && !refused.contains("p@ss"), "{refused}");
     }
 
-    fn identity(creds: Option<&str>, vars: &[(&str, &str)]) -> Result<Identity, String> {
-        let args = NatsArgs {
+    fn args(creds: Option<&str>) -> NatsArgs {
+        NatsArgs {
             nats_creds: creds.map(PathBuf::from),
             nats_ca: None,
             nats_cert: None,
             nats_key: None,
             nats_sole_writer: false,
-        };
+        }
+    }
+
+    fn identity(creds: Option<&str>, vars: &[(&str, &str)]) -> Result<Identity, String> {
+        let target = "nats:one/S/s".parse().unwrap();
         let find = |name: &str| vars.iter().find(|(key, _)| *key == name);
-        args.identity(|name| find(name).map(|(_, value)| value.into()))
+        args(creds).identity(&target, |name| find(name).map(|(_, value)| value.into()))
     }
 
     #[test]
