@@ -10,6 +10,7 @@ use clap::Args;
 use ringest::ship::carrier::Carrier;
 
 use super::secret::{read, secret};
+use super::values;
 
 /// Bytes of the file of `--kafka-config`: librdkafka's properties all together are shorter.
 const CONFIG_BYTES_MAX: u64 = 256 << 10;
@@ -67,15 +68,7 @@ impl FromStr for KafkaTarget {
 /// `HOST:PORT`, `IP:PORT` or `[IP6]:PORT`.
 fn is_broker(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let named = match bracketed {
-        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-        }
-    };
-    named
+    values::is_host(host)
         && port.bytes().all(|byte| byte.is_ascii_digit())
         && port.parse::<u16>().is_ok_and(|port| port > 0)
 }

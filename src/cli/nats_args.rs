@@ -9,6 +9,7 @@ use clap::Args;
 use ringest::ship::carrier::Carrier;
 
 use super::secret::secret;
+use super::values;
 
 /// Where a server listens unless its URL says otherwise.
 const PORT: u16 = 4222;
@@ -107,15 +108,7 @@ fn server(text: &str) -> Option<String> {
         Some((host, port)) if !text.ends_with(']') => (host, port.parse::<u16>().ok()?),
         _ => (text, PORT),
     };
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let named = match bracketed {
-        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-            !host.is_empty() && host.bytes().all(fits)
-        }
-    };
-    (named && port > 0).then(|| format!("{host}:{port}"))
+    (port > 0 && values::is_host(host)).then(|| format!("{host}:{port}"))
 }
 
 impl fmt::Display for NatsTarget {

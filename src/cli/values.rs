@@ -147,6 +147,17 @@ pub(super) fn device(text: &str) -> Result<String, String> {
     }
 }
 
+/// Whether this can be a server's host: a name, an IPv4 address, or an IPv6 address in brackets.
+pub(super) fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            !text.is_empty() && text.bytes().all(fits)
+        }
+    }
+}
+
 /// Records under way: too few and every one waits for the one before it, too many and memory is without
 /// a bound.
 pub(super) fn window(text: &str) -> Result<usize, String> {
