@@ -6,12 +6,13 @@ use serde::{Serialize, Serializer};
 
 use super::escape::{self, Printable};
 
-/// `length` and `payload`, or `payload_hex` where the payload is not UTF-8. To be flattened into a line.
+/// `length` and `payload`, or `payload_hex` where the payload is not UTF-8. To be flattened into a line, and
+/// written by [`write`].
 #[derive(Debug, Serialize)]
 pub struct Payload<'a> {
     length: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<&'a str>,
+    payload: Option<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_hex: Option<Hex<'a>>,
 }
@@ -19,10 +20,20 @@ pub struct Payload<'a> {
 impl<'a> From<&'a [u8]> for Payload<'a> {
     fn from(bytes: &'a [u8]) -> Self {
         let (payload, payload_hex) = match str::from_utf8(bytes) {
-            Ok(text) => (Some(text), None),
+            Ok(text) => (Some(Text(text)), None),
             Err(_) => (None, Some(Hex(bytes))),
         };
         Self { length: bytes.len(), payload, payload_hex }
+    }
+}
+
+/// Serialised as bytes, which [`Printable`] writes as a string.
+#[derive(Debug)]
+struct Text<'a>(&'a str);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0.as_bytes())
     }
 }
 
