@@ -276,12 +276,17 @@ fn a_directory_that_is_read_only_for_a_while_heals() {
     let dir = disk.path().join("journal");
     let mut stream = Stream::start(&dir);
     stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
-    let cover = format!("{0} {0}", dir.display());
-    run("mount", &format!("--bind {cover}")).unwrap();
-    run("mount", &format!("-o remount,bind,ro {}", dir.display())).unwrap();
+    // Read only before it covers the journal: a segment begun on it in between would keep it writable.
+    let (dir_text, cover) = (dir.display(), disk.path().join("cover"));
+    fs::create_dir(&cover).unwrap();
+    let cover = cover.display();
+    run("mount", &format!("--bind {dir_text} {cover}")).unwrap();
+    run("mount", &format!("-o remount,bind,ro {cover}")).unwrap();
+    run("mount", &format!("--bind {cover} {dir_text}")).unwrap();
     stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 1000);
     stream.alarm(&["Read-only file system"]);
-    run("umount", &dir.display().to_string()).unwrap();
+    run("umount", &dir_text.to_string()).unwrap();
+    run("umount", &cover.to_string()).unwrap();
     let delivered = stream.ledger().delivered;
     stream.flow_until("it to heal", |ledger| ledger.delivered > delivered + 1000);
     stream.resumption();
