@@ -248,7 +248,7 @@ fn a_disk_that_breaks_stops_nobody() {
 
 /// The kernel makes a file system read only when it does not trust it any more. What was delivered before is
 /// there. Of a sync that is under way in that very moment ext4 does not always tell that it came to nothing:
-/// two datagrams of some thousand were seen to be missing then (Linux 6.18).
+/// docs/journal.md says how often that is seen without any of this code.
 #[test]
 fn a_disk_that_becomes_read_only_stops_nobody() {
     let Some(disk) = LoopDisk::make("readonly", 64) else { return };
