@@ -17,7 +17,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::Serialize;
 
 use super::escape;
-use super::json::{self, Payload};
+use super::json::{self, Payload, Peer};
 use super::landing::Sink;
 use super::rfc3339::Rfc3339;
 use crate::datapath::batch::Datagram;
@@ -204,7 +204,7 @@ fn write_line(out: &mut Vec<u8>, format: Format, datagram: &Datagram<'_>, record
 /// One line of `--output json`.
 #[derive(Serialize)]
 struct Line<'a> {
-    peer: SocketAddr,
+    peer: Peer,
     time: Rfc3339,
     #[serde(flatten)]
     payload: Payload<'a>,
@@ -223,7 +223,7 @@ struct Line<'a> {
 
 fn write_json(out: &mut Vec<u8>, datagram: &Datagram<'_>, bytes: &[u8]) {
     let line = Line {
-        peer: datagram.peer(),
+        peer: Peer(datagram.peer()),
         time: Rfc3339(datagram.unix_time_ns()),
         payload: Payload::from(bytes),
         kernel_time: datagram.kernel_unix_ns().map(Rfc3339),

@@ -1,20 +1,19 @@
 //! One JSON object a line, as `ringest journal cat --output json` prints them.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 
 use serde::Serialize;
 
 use super::Sheet;
 use crate::journal::format::Record;
-use crate::sink::json::{self, Payload};
+use crate::sink::json::{self, Payload, Peer};
 use crate::sink::rfc3339::Rfc3339;
 
 /// A record as an object: the contract with scripts.
 #[derive(Debug, Serialize)]
 pub struct Line<'a> {
     time: Rfc3339,
-    peer: SocketAddr,
+    peer: Peer,
     listener: u16,
     #[serde(flatten)]
     payload: Payload<'a>,
@@ -24,7 +23,7 @@ impl<'a> From<&Record<'a>> for Line<'a> {
     fn from(record: &Record<'a>) -> Self {
         Self {
             time: Rfc3339(record.received_unix_ns),
-            peer: record.peer,
+            peer: Peer(record.peer),
             listener: record.listener,
             payload: Payload::from(record.payload),
         }
