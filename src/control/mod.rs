@@ -9,6 +9,7 @@ pub(crate) mod sockets;
 pub mod builder;
 pub mod engine;
 pub(crate) mod threads;
+pub mod errand;
 pub mod ledger;
 pub mod latency;
 pub mod summary;
