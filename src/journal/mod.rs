@@ -44,6 +44,8 @@ pub mod export;
 #[cfg(test)]
 mod packed_tests;
 #[cfg(test)]
+mod janitor_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod damage_tests;

@@ -121,13 +121,15 @@ impl Journal {
         let shelf = Arc::new(Shelf::default());
         spec.readers.iter().for_each(|positions| shelf.register(positions.clone()));
         let alarms = Arc::new(Alarms::default());
-        put_up(&segment::list(&spec.dir).map_err(fail("readdir"))?, &shelf, &alarms);
+        let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
+        put_up(&found, &shelf, &alarms);
         let (complete, inbox) = unbounded();
         let rounds = Rounds {
             dir: spec.dir.clone(),
             retention: spec.retention,
             shelf: Arc::clone(&shelf),
             alarms: Arc::clone(&alarms),
+            found,
         };
         let janitor = hire("ringest-journal".to_owned(), None, move || rounds.run(&inbox))?;
         Ok(Self { spec, repaired, alarms, shelf, complete, janitor, _lock: lock })
