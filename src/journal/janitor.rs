@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::alarm::Alarms;
 use super::compress::compress_while;
+use super::place::Place;
 use super::reader::{ReadError, Reader};
 use super::seal::seal;
 use super::segment::{self, SegmentFile};
@@ -39,6 +40,8 @@ pub(super) enum Task {
     Seal(PathBuf),
     /// A segment was given up after so many bytes.
     Cut(PathBuf, u64),
+    /// A file or the directory was removed.
+    Restore,
 }
 
 /// How often to look whether something may go: too short and the directory is read for nothing, too long
@@ -49,6 +52,8 @@ const EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Rounds {
     pub(super) dir: PathBuf,
+    /// Not held by the janitor: it is given back with the journal.
+    pub(super) place: Weak<Place>,
     pub(super) retention: Retention,
     pub(super) shelf: Arc<Shelf>,
     pub(super) alarms: Arc<Alarms>,
@@ -120,6 +125,20 @@ impl Rounds {
             // What cannot be cut now is looked at when the journal is opened again.
             Task::Cut(path, kept) if cut(path, *kept).is_ok() && *kept > 0 => self.seal(path, own),
             Task::Cut(..) => {}
+            Task::Restore => self.restore(),
+        }
+    }
+
+    /// The directory may be gone: without it nothing could be written until somebody made it again.
+    fn restore(&self) {
+        match self.place.upgrade().map(|place| place.restore()) {
+            Some(Ok(true)) => {
+                let text = format!("{} was removed, and is made again", self.dir.display());
+                self.alarms.repeated("made again", &text);
+            }
+            // Asked four times a second.
+            Some(Err(error)) => self.alarms.repeated("restore", &error.to_string()),
+            Some(Ok(false)) | None => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::unbounded;
@@ -33,6 +33,7 @@ fn packed(path: &Path) -> PathBuf {
 fn rounds(place: &Path) -> Rounds {
     Rounds {
         dir: place.to_owned(),
+        place: Weak::new(),
         retention: COMPRESSING,
         shelf: Arc::new(Shelf::default()),
         alarms: Arc::new(Alarms::default()),
