@@ -5,6 +5,7 @@ pub mod config;
 pub mod host;
 pub mod bind;
 pub mod plan;
+pub(crate) mod holders;
 pub(crate) mod sockets;
 pub mod builder;
 pub mod engine;
