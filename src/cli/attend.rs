@@ -1,18 +1,20 @@
-//! From a started engine to its last word: wait for a reason to stop, drain, or abandon.
+//! From a started engine to its last word: wait for a reason to stop, let it end, tell what it came to.
 //!
 //! ```text
-//!  poll {signals, engine, one descriptor more, next status line, deadline} ─► Why
-//!  request_stop ─► poll {signals, engine} ─► ended ─► summary
-//!                      └─ second signal ─► abort ─────┘
+//!  poll {signals, engine, one descriptor more, next status line, deadline} ─► Why ─► leave
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringest::journal::open::Journal;
 use ringest::ship::fleet::Fleet;
+use ringest::sink::tally::Tally;
 use ringest::{Engine, Summary};
 
 use super::failure::Failure;
+use super::leave::Patience;
 use super::options::EngineArgs;
 use super::paint::{self, Paint};
 use super::signals::{self, Signals};
@@ -102,49 +104,57 @@ fn idle_until(engine: &Engine, now: Instant, bound: Duration) -> Option<Instant>
 /// How often an engine that is behind is looked at.
 const BEHIND_EVERY: Duration = Duration::from_millis(100);
 
-/// Stops the engine and returns its final accounts. A signal meanwhile makes it abandon what is
-/// still on the way.
-pub(super) fn stop(engine: Engine, signals: &Signals, quiet: bool) -> Result<Summary, Failure> {
-    engine.request_stop();
-    while !engine.has_ended() {
-        let [signalled, engine_speaks] = signals::wait([signals.as_fd(), engine.as_fd()], None)?;
-        if signalled && let Some(signal) = signals.take() {
-            if !quiet {
-                paint::say(&format!("{signal} again: abandoning what is still on the way\n"));
-            }
-            engine.abort();
-            break;
-        }
-        if engine_speaks {
-            engine.clear_event();
-        }
-    }
-    Ok(engine.stop()?)
-}
-
 /// What goes on beside an engine.
 #[derive(Debug)]
 pub(super) struct Beside<'a> {
     /// Stops the engine when readable.
     pub(super) other: Option<BorrowedFd<'a>>,
     pub(super) status: Status,
+    /// Where the workers' datagrams are settled.
+    pub(super) tallies: Vec<Arc<Tally>>,
     /// Shippers: they end when the engine has.
     pub(super) fleet: Option<Fleet>,
+    /// It is closed when all others have ended.
+    pub(super) journal: Option<Journal>,
 }
 
 impl Beside<'_> {
     pub(super) fn with(status: Status) -> Self {
-        Self { other: None, status, fleet: None }
+        Self { other: None, status, tallies: Vec::new(), fleet: None, journal: None }
     }
 }
 
-/// Runs a started engine to its end and prints what it came to.
+/// Runs a started engine to its end, prints what it came to, and closes what is beside it.
 pub(super) fn attend(
     title: &str,
     args: &EngineArgs,
     engine: Engine,
     signals: &Signals,
-    Beside { other, mut status, fleet }: Beside<'_>,
+    mut beside: Beside<'_>,
+) -> Result<(), Failure> {
+    let mut patience = Patience::new(signals, args.quiet);
+    let journal = beside.journal.take();
+    let ended = see_off(title, args, engine, beside, &mut patience);
+    if let Some(journal) = journal {
+        let alarms = Arc::clone(journal.alarms());
+        let closed = patience.run("ringest-close", move || journal.close());
+        alarms.take().iter().for_each(|text| paint::say(&format!("{text}\n")));
+        ended?;
+        if !closed? && !args.quiet {
+            paint::say("the journal was left as it is: the next start seals it\n");
+        }
+        return Ok(());
+    }
+    ended
+}
+
+/// Waits until a started engine is to stop, stops it, and prints what it came to.
+fn see_off(
+    title: &str,
+    args: &EngineArgs,
+    engine: Engine,
+    Beside { other, mut status, tallies, fleet, .. }: Beside<'_>,
+    patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
     if !args.quiet {
         introduce(&engine);
@@ -152,28 +162,35 @@ pub(super) fn attend(
     // The parser keeps durations far below what an Instant can hold.
     let until = args.run_for.map(|length| Instant::now() + length);
     let watch = Watch { until, other, idle: args.idle_timeout };
-    let why = until_stop(&engine, signals, &watch, &mut status)?;
+    let why = until_stop(&engine, patience.signals(), &watch, &mut status)?;
     status.clear();
     if !args.quiet
         && let Why::Signal(signal) = why
     {
         paint::say(&format!("{signal}: stopping; once more abandons what is on the way\n"));
     }
-    let summary = stop(engine, signals, args.quiet)?;
+    // A worker that waits for the shippers waits no longer then.
+    let summary = patience.stop(engine, || tallies.iter().for_each(|tally| tally.abandon()))?;
+    let unwritten = tallies.iter().map(|tally| tally.unwritten()).sum();
     let watch = fleet.as_ref().map(|fleet| fleet.watch().clone());
     // The last acknowledgements are taken, and the cursors kept.
-    drop(fleet);
+    if let Some(fleet) = fleet
+        && !patience.run("ringest-leave", move || drop(fleet))?
+        && !args.quiet
+    {
+        paint::say("the shippers were left: what they had under way is sent again\n");
+    }
     let shipped = watch.map(|watch| watch.stats()).unwrap_or_default();
     if !args.quiet {
         let reason = reason(why, args);
         let paint = Paint::stderr();
-        let sheet = table::render(title, &summary, &reason, paint);
+        let sheet = table::render(title, &summary, &reason, unwritten, paint);
         paint::say(&(sheet + &shipments::render(&shipped, paint)));
     }
     if args.json {
         json::print(&summary, &shipped)?;
     }
-    judge(&summary)?;
+    judge(&summary, unwritten)?;
     match (why, args.idle_timeout) {
         (Why::Idle, Some(bound)) => {
             let (bound, received) = (humantime::format_duration(bound), summary.ledger.received);
@@ -218,8 +235,8 @@ fn reason(why: Why, args: &EngineArgs) -> String {
     }
 }
 
-/// Whether the run did what it promises.
-pub(super) fn judge(summary: &Summary) -> Result<(), Failure> {
+/// Whether the run did what it promises. `unwritten`: what the sinks were given and have not written.
+fn judge(summary: &Summary, unwritten: u64) -> Result<(), Failure> {
     let ledger = &summary.ledger;
     if ledger.residual != 0 {
         return Err(Failure::Failed(format!(
@@ -227,11 +244,11 @@ pub(super) fn judge(summary: &Summary) -> Result<(), Failure> {
             ledger.residual
         )));
     }
-    if ledger.queued > 0 {
+    if ledger.queued + unwritten > 0 {
         return Err(Failure::Failed(format!(
-            "{} datagrams were received and abandoned: the second signal came before they were \
-             handled",
-            ledger.queued
+            "{} datagrams were received and abandoned: the second signal came before they were {}",
+            ledger.queued + unwritten,
+            if unwritten > 0 { "written" } else { "handled" }
         )));
     }
     Ok(())

@@ -13,6 +13,7 @@ use ringest::{Engine, Plan, Summary};
 
 use super::attend::{self, Watch, Why};
 use super::failure::Failure;
+use super::leave::Patience;
 use super::load_report::Document;
 use super::paint::{self, Paint};
 use super::signals::Signals;
@@ -142,14 +143,14 @@ fn run_phase(phase: &Phase, length: Duration, signals: &Signals) -> Result<Outco
     if why != Why::Other {
         // First the sender, or the engine would have to drain against it.
         drop(sender);
-        attend::stop(engine, signals, true)?;
+        Patience::new(signals, true).stop(engine, || {})?;
         return Err(Failure::Failed(match why {
             Why::Signal(signal) => format!("stopped by {signal} before the end; nothing was shown"),
             _ => "the engine stopped before its sender did".to_owned(),
         }));
     }
     let report = sender.finish()?;
-    let summary: Summary = attend::stop(engine, signals, true)?;
+    let summary: Summary = Patience::new(signals, true).stop(engine, || {})?;
     let elapsed = Duration::try_from_secs_f64(report.elapsed_s).unwrap_or_default();
     let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
     let report = Report { sent: report.sent, elapsed_ns };

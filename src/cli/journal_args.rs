@@ -48,8 +48,8 @@ pub(super) struct JournalArgs {
     /// Remove segments that are older [default: keep all]
     #[arg(long, value_name = "DURATION", value_parser = values::duration, help_heading = "Journal")]
     retain_age: Option<Duration>,
-    /// Compress segments once they are sealed, at a level from 1 (fast) to 22 (small) [default: they
-    /// stay as they are; level 3]
+    /// Compress segments once they are sealed, at a level from 1 (fast) to 22 (small); those that earlier
+    /// runs left plain, too, in the background [default: they stay as they are; level 3]
     #[arg(long, value_name = "zstd[:LEVEL]", value_parser = compress, help_heading = "Journal")]
     compress: Option<i32>,
     /// Memory for what the disk has not taken yet; when it is full, --overload says what follows

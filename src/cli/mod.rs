@@ -38,6 +38,7 @@ mod bench_table;
 // From a started engine to its last word.
 mod signals;
 mod attend;
+mod leave;
 // What is printed.
 mod paint;
 mod status;

@@ -247,13 +247,9 @@ pub(super) fn receive(
     let status = Status::on_stderr(quiet)
         .with_alarms(journal.as_ref().map(Journal::alarms))
         .with_watch(fleet.as_ref().map(Fleet::watch));
-    let beside = Beside { other: stdout.as_ref().map(AsFd::as_fd), status, fleet };
+    let other = stdout.as_ref().map(AsFd::as_fd);
+    let beside = Beside { other, status, tallies, fleet, journal };
     let ended = attend::attend("listen", engine_args, engine, signals, beside);
-    if let Some(journal) = journal {
-        let alarms = Arc::clone(journal.alarms());
-        journal.close();
-        alarms.take().iter().for_each(|text| paint::say(&format!("{text}\n")));
-    }
     match stdout.and_then(|stdout| stdout.failure()) {
         Some(error) => Err(closed(&error)),
         None => ended,

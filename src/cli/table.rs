@@ -11,8 +11,14 @@ use super::status::causes;
 const NAME_WIDTH: usize = 30;
 const FIGURE_WIDTH: usize = 16;
 
-/// The whole sheet.
-pub(super) fn render(title: &str, summary: &Summary, reason: &str, paint: Paint) -> String {
+/// The whole sheet. `unwritten`: how much of what is pending no sink has for good.
+pub(super) fn render(
+    title: &str,
+    summary: &Summary,
+    reason: &str,
+    unwritten: u64,
+    paint: Paint,
+) -> String {
     let mut text = format!(
         "\n{}  {:.2} s, {reason}\n\n",
         paint.bold(&format!("ringest {title}")),
@@ -20,7 +26,7 @@ pub(super) fn render(title: &str, summary: &Summary, reason: &str, paint: Paint)
     );
     text += &headline(summary, paint);
     text += &facts(summary);
-    text += &ledger(summary, paint);
+    text += &ledger(summary, unwritten, paint);
     text += &losses(summary, paint);
     text += &threads(summary, paint);
     text
@@ -118,7 +124,7 @@ fn entry(depth: usize, name: &str, figure: u64, note: &str) -> String {
 }
 
 /// Where every datagram is. Causes that took none share one line.
-fn ledger(summary: &Summary, paint: Paint) -> String {
+fn ledger(summary: &Summary, unwritten: u64, paint: Paint) -> String {
     let ledger = &summary.ledger;
     let dropped = &ledger.dropped;
     let total = ledger.arrived.unwrap_or(ledger.received);
@@ -162,8 +168,14 @@ fn ledger(summary: &Summary, paint: Paint) -> String {
     loss_or_none(&mut text, 3, "rejected", ledger.rejected);
     loss_or_none(&mut text, 3, "undelivered", ledger.undelivered);
     if ledger.pending > 0 {
-        let note = format!("{} wait in the journal", share(ledger.pending));
-        text += &entry(3, "pending", ledger.pending, &note);
+        let (share, unwritten) = (share(ledger.pending), unwritten.min(ledger.pending));
+        text += &match unwritten {
+            0 => entry(3, "pending", ledger.pending, &format!("{share} wait in the journal")),
+            _ => {
+                let note = format!("{share}, {} of them not written", count(unwritten));
+                loss(entry(3, "pending", ledger.pending, &note))
+            }
+        };
     }
     text += &entry(3, "delivered", ledger.delivered, &share(ledger.delivered));
     text += &residual(ledger.residual, paint);
@@ -308,7 +320,7 @@ pub(super) mod tests {
 
     #[test]
     fn every_figure_of_the_ledger_is_shown() {
-        let text = render("listen", &summary(), "stopped by SIGINT", Paint::PLAIN);
+        let text = render("listen", &summary(), "stopped by SIGINT", 0, Paint::PLAIN);
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for wanted in [
             "ringest listen 2.00 s, stopped by SIGINT",
@@ -336,7 +348,7 @@ pub(super) mod tests {
         let mut summary = summary();
         summary.ledger.arrived = None;
         summary.ledger.kernel_unit = Unit::Buffers;
-        let text = render("listen", &summary, "", Paint::PLAIN);
+        let text = render("listen", &summary, "", 0, Paint::PLAIN);
         assert!(text.contains("?   not known"), "{text}");
         assert!(text.contains("3   buffers"), "{text}");
     }

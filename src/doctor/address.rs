@@ -214,11 +214,7 @@ fn lines(files: &Files, address: SocketAddr) -> Vec<Line> {
     for file in ["/proc/net/udp", "/proc/net/udp6"] {
         lines.extend(parse::udp_sockets(&files.read(file).unwrap_or_default()));
     }
-    let wild = address.ip().is_unspecified();
-    lines.retain(|line| {
-        let ip = line.local.ip().to_canonical();
-        line.local.port() == address.port() && (wild || ip.is_unspecified() || ip == address.ip())
-    });
+    lines.retain(|line| line.holds(address));
     lines
 }
 

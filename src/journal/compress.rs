@@ -40,17 +40,29 @@ pub fn levels() -> std::ops::RangeInclusive<i32> {
 /// # Errors
 /// It cannot be read or written, is not sealed, or is damaged. The plain segment is there then.
 pub fn compress(path: &Path, level: i32) -> Result<(), ReadError> {
+    compress_while(path, level, &mut || true).map(drop)
+}
+
+/// The same, for as long as `go_on` says so, which is asked before each frame. `false`: it was not done.
+pub(super) fn compress_while(
+    path: &Path,
+    level: i32,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<bool, ReadError> {
     let target = segment::packed_path(path).ok_or(ReadError::NoSegment("compressed already"))?;
     let unfinished = target.with_added_extension(UNFINISHED);
-    let written = write(path, &unfinished, level);
-    if let Err(error) = written.and_then(|()| Ok(fs::rename(&unfinished, &target)?)) {
-        // If it cannot be removed, the next start does.
-        let _ = fs::remove_file(&unfinished);
-        return Err(error);
+    let written = write(path, &unfinished, level, go_on);
+    match written.and_then(|whole| Ok(whole && fs::rename(&unfinished, &target).map(|()| true)?)) {
+        Ok(true) => {}
+        not_done => {
+            // If it cannot be removed, the next start does.
+            let _ = fs::remove_file(&unfinished);
+            return not_done;
+        }
     }
     sync_names(path)?;
     fs::remove_file(path)?;
-    Ok(())
+    Ok(true)
 }
 
 /// Makes names durable that came to be, or went, beside `path`.
@@ -58,7 +70,13 @@ fn sync_names(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
-fn write(path: &Path, unfinished: &Path, level: i32) -> Result<(), ReadError> {
+/// `false`: it is not whole, because it was not to go on.
+fn write(
+    path: &Path,
+    unfinished: &Path,
+    level: i32,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<bool, ReadError> {
     let plain = File::open(path)?;
     let facts = plain.metadata()?;
     let reader = Reader::of(plain.try_clone()?)?;
@@ -73,7 +91,8 @@ fn write(path: &Path, unfinished: &Path, level: i32) -> Result<(), ReadError> {
     let mut out = BufWriter::with_capacity(1 << 20, file);
     out.write_all(&packed::head(&header, &footer))?;
     let sealed_bytes = footer.data_end + footer.index_bytes();
-    let (hash, entries) = write_frames(&plain, &mut out, level, sealed_bytes)?;
+    let frames = write_frames(&plain, &mut out, (level, sealed_bytes), go_on)?;
+    let Some((hash, entries)) = frames else { return Ok(false) };
     if hash != footer.hash {
         return Err(ReadError::NoSegment("not what was sealed (its hash differs)"));
     }
@@ -82,19 +101,20 @@ fn write(path: &Path, unfinished: &Path, level: i32) -> Result<(), ReadError> {
     // It is as old as what it holds: retention goes by that.
     file.set_times(FileTimes::new().set_modified(facts.modified()?))?;
     file.sync_all()?;
-    Ok(())
+    Ok(true)
 }
 
 /// One frame: bytes in the file, bytes it holds, checksum.
 type Entry = [u32; 3];
 
-/// Writes a file as frames; returns the hash of its first `sealed_bytes`, and what was written.
+/// Writes a file as frames; returns the hash of its first `sealed_bytes`, and what was written. `None`: it
+/// was not to go on.
 fn write_frames(
     plain: &File,
     out: &mut impl Write,
-    level: i32,
-    sealed_bytes: u64,
-) -> io::Result<([u8; 32], Vec<Entry>)> {
+    (level, sealed_bytes): (i32, u64),
+    go_on: &mut dyn FnMut() -> bool,
+) -> io::Result<Option<([u8; 32], Vec<Entry>)>> {
     let mut codec = Compressor::new(level)?;
     codec.set_parameter(CParameter::ChecksumFlag(true))?;
     codec.set_parameter(CParameter::ContentSizeFlag(true))?;
@@ -103,10 +123,10 @@ fn write_frames(
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; FRAME_BYTES];
     let mut offset = 0;
-    loop {
+    while go_on() {
         let got = read_at(plain, &mut buffer, offset)?;
         if got == 0 {
-            return Ok((*hasher.finalize().as_bytes(), entries));
+            return Ok(Some((*hasher.finalize().as_bytes(), entries)));
         }
         let sealed = sealed_bytes.saturating_sub(offset);
         hasher.update(&buffer[..usize::try_from(sealed).unwrap_or(usize::MAX).min(got)]);
@@ -117,6 +137,7 @@ fn write_frames(
         entries.push([length(frame.len()), length(got), checksum]);
         offset += got as u64;
     }
+    Ok(None)
 }
 
 /// The seek table.

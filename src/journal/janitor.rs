@@ -1,16 +1,19 @@
-//! The thread that seals complete segments, cuts what was given up and lets old ones go, beside the
-//! workers: they must not wait for a disk.
+//! The thread that seals complete segments, cuts what was given up, compresses and lets old ones go, beside
+//! the workers: they must not wait for a disk.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::alarm::Alarms;
-use super::compress::compress;
+use super::compress::compress_while;
+use super::place::Place;
+use super::reader::{ReadError, Reader};
 use super::seal::seal;
 use super::segment::{self, SegmentFile};
 use super::shelf::Shelf;
@@ -37,6 +40,8 @@ pub(super) enum Task {
     Seal(PathBuf),
     /// A segment was given up after so many bytes.
     Cut(PathBuf, u64),
+    /// A file or the directory was removed.
+    Restore,
 }
 
 /// How often to look whether something may go: too short and the directory is read for nothing, too long
@@ -47,14 +52,28 @@ const EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Rounds {
     pub(super) dir: PathBuf,
+    /// Not held by the janitor: it is given back with the journal.
+    pub(super) place: Weak<Place>,
     pub(super) retention: Retention,
     pub(super) shelf: Arc<Shelf>,
     pub(super) alarms: Arc<Alarms>,
+    /// What earlier runs left.
+    pub(super) found: Vec<SegmentFile>,
+}
+
+/// Sealed segments that are to be compressed.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Sealed by this run; first, and before it ends.
+    own: VecDeque<PathBuf>,
+    /// Left by earlier ones, the oldest in front: when there is time for them.
+    left: VecDeque<PathBuf>,
 }
 
 impl Rounds {
     /// Does what it is told until nobody can tell any more.
     pub(super) fn run(&self, tasks: &Receiver<Task>) {
+        let mut waiting = self.waiting();
         let mut changes = None;
         loop {
             // Nothing has been committed or sent since: only age can have changed anything.
@@ -63,29 +82,103 @@ impl Rounds {
                 self.let_go();
             }
             changes = now;
-            match tasks.recv_timeout(EVERY) {
-                Ok(Task::Seal(path)) => self.seal(&path),
-                // What cannot be cut now is looked at when the journal is opened again.
-                Ok(Task::Cut(path, kept)) if cut(&path, kept).is_ok() && kept > 0 => {
-                    self.seal(&path);
-                }
-                Ok(Task::Cut(..)) => {}
-                Err(RecvTimeoutError::Timeout) => {}
+            let is_idle = waiting.own.is_empty() && waiting.left.is_empty();
+            match tasks.recv_timeout(if is_idle { EVERY } else { Duration::ZERO }) {
+                Ok(task) => self.perform(&task, &mut waiting.own),
+                Err(RecvTimeoutError::Timeout) => self.compress_one(&mut waiting, tasks),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+        }
+        waiting.left.clear();
+        while !waiting.own.is_empty() {
+            self.compress_one(&mut waiting, tasks);
         }
         self.let_go();
     }
 
-    fn seal(&self, path: &Path) {
+    pub(super) fn waiting(&self) -> Waiting {
+        Waiting { left: self.left(), ..Waiting::default() }
+    }
+
+    /// Plain segments that are sealed, the oldest first: those of runs that did not compress, and what a crash
+    /// kept from it.
+    pub(super) fn left(&self) -> VecDeque<PathBuf> {
+        if self.retention.compress.is_none() {
+            return VecDeque::new();
+        }
+        let is_plain = |one: &&SegmentFile| !segment::is_packed(&one.path);
+        let is_sealed = |one: &&SegmentFile| {
+            Reader::open(&one.path).is_ok_and(|reader| reader.footer().is_some())
+        };
+        let mut left = Vec::new();
+        for one in self.found.iter().filter(is_plain).filter(is_sealed) {
+            let written = fs::metadata(&one.path).and_then(|facts| facts.modified());
+            left.extend(written.map(|written| (written, one.path.clone())));
+        }
+        left.sort();
+        left.into_iter().map(|(_, path)| path).collect()
+    }
+
+    fn perform(&self, task: &Task, own: &mut VecDeque<PathBuf>) {
+        match task {
+            Task::Seal(path) => self.seal(path, own),
+            // What cannot be cut now is looked at when the journal is opened again.
+            Task::Cut(path, kept) if cut(path, *kept).is_ok() && *kept > 0 => self.seal(path, own),
+            Task::Cut(..) => {}
+            Task::Restore => self.restore(),
+        }
+    }
+
+    /// The directory may be gone: without it nothing could be written until somebody made it again.
+    fn restore(&self) {
+        match self.place.upgrade().map(|place| place.restore()) {
+            Some(Ok(true)) => {
+                let text = format!("{} was removed, and is made again", self.dir.display());
+                self.alarms.repeated("made again", &text);
+            }
+            // Asked four times a second.
+            Some(Err(error)) => self.alarms.repeated("restore", &error.to_string()),
+            Some(Ok(false)) | None => {}
+        }
+    }
+
+    fn seal(&self, path: &Path, own: &mut VecDeque<PathBuf>) {
         if let Err(error) = seal(path) {
             // It stays readable as it is; the next start tries again.
             self.alarms.repeated("seal", &format!("cannot seal {}: {error}", path.display()));
-        } else if let Some(Err(error)) = self.retention.compress.map(|level| compress(path, level))
-        {
-            let name = path.display();
-            let text = format!("cannot compress {name}: {error}; it stays as it is");
-            self.alarms.repeated("compress", &text);
+        } else if self.retention.compress.is_some() {
+            own.push_back(path.to_owned());
+        }
+    }
+
+    /// Compresses what is next. What it is told meanwhile is done meanwhile: nothing that is to be sealed waits
+    /// for it. What an earlier run left does not hold up a stop.
+    pub(super) fn compress_one(&self, waiting: &mut Waiting, tasks: &Receiver<Task>) {
+        let Some(level) = self.retention.compress else { return };
+        let (own, left) = (&mut waiting.own, &mut waiting.left);
+        let (path, is_own) = match own.pop_front() {
+            Some(path) => (path, true),
+            None => match left.pop_front() {
+                Some(path) => (path, false),
+                None => return,
+            },
+        };
+        let mut go_on = || loop {
+            match tasks.try_recv() {
+                Ok(task) => self.perform(&task, own),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return is_own,
+            }
+        };
+        match compress_while(&path, level, &mut go_on) {
+            // Retention took it before it was its turn.
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let name = path.display();
+                let text = format!("cannot compress {name}: {error}; it stays as it is");
+                self.alarms.repeated("compress", &text);
+            }
+            Ok(_) => {}
         }
     }
 

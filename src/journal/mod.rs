@@ -21,6 +21,7 @@ pub mod format;
 pub mod segment;
 // Written.
 pub mod open;
+mod place;
 pub mod writer;
 pub mod progress;
 pub mod shelf;
@@ -43,6 +44,8 @@ pub mod export;
 
 #[cfg(test)]
 mod packed_tests;
+#[cfg(test)]
+mod janitor_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

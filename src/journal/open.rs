@@ -1,7 +1,7 @@
 //! A journal that is written to: opened, repaired, one writer a worker, sealed behind them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::{Sender, unbounded};
-use nix::fcntl::{Flock, FlockArg};
 
 use super::alarm::Alarms;
 use super::compress;
 use super::format::Record;
 use super::janitor::{Retention, Rounds, Task};
+use super::place::Place;
 use super::plain::Plain;
 use super::progress::{Committed, Event, Run, WriterCounts};
 use super::reader::{ReadError, Reader};
@@ -93,7 +93,7 @@ pub struct Journal {
     complete: Sender<Task>,
     janitor: JoinHandle<()>,
     /// Held as long as it is open.
-    _lock: Flock<File>,
+    _place: Arc<Place>,
 }
 
 impl Journal {
@@ -106,31 +106,26 @@ impl Journal {
             let dir = spec.dir.clone();
             move |source| JournalError::Io { dir, step, source }
         };
-        fs::create_dir_all(&spec.dir).map_err(fail("mkdir"))?;
-        let lock = File::create(spec.dir.join("lock")).map_err(fail("lock"))?;
-        let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, nix::Error::EWOULDBLOCK)) => {
-                return Err(JournalError::Taken { dir: spec.dir });
-            }
-            Err((_, errno)) => return Err(fail("flock(2)")(errno.into())),
-        };
+        let place = Arc::new(Place::take(&spec.dir)?);
         compress::tidy(&spec.dir).map_err(fail("tidy"))?;
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
         let repaired = repair(&found);
         let shelf = Arc::new(Shelf::default());
         spec.readers.iter().for_each(|positions| shelf.register(positions.clone()));
         let alarms = Arc::new(Alarms::default());
-        put_up(&segment::list(&spec.dir).map_err(fail("readdir"))?, &shelf, &alarms);
+        let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
+        put_up(&found, &shelf, &alarms);
         let (complete, inbox) = unbounded();
         let rounds = Rounds {
             dir: spec.dir.clone(),
+            place: Arc::downgrade(&place),
             retention: spec.retention,
             shelf: Arc::clone(&shelf),
             alarms: Arc::clone(&alarms),
+            found,
         };
         let janitor = hire("ringest-journal".to_owned(), None, move || rounds.run(&inbox))?;
-        Ok(Self { spec, repaired, alarms, shelf, complete, janitor, _lock: lock })
+        Ok(Self { spec, repaired, alarms, shelf, complete, janitor, _place: place })
     }
 
     /// What had to be repaired.
@@ -350,7 +345,12 @@ impl Pen {
                     self.shelf.complete(self.worker, sequence);
                     drop(self.complete.send(Task::Cut(path, kept)));
                 }
-                Event::Failed(error, lost) => self.alarms.failed(&error, lost),
+                Event::Failed(error, lost) => {
+                    self.alarms.failed(&error, lost);
+                    if error.kind() == io::ErrorKind::NotFound {
+                        drop(self.complete.send(Task::Restore));
+                    }
+                }
                 Event::Resumed => self.alarms.resumed(),
             }
         }

@@ -15,10 +15,10 @@ use super::seal::{is_intact, seal, survey};
 use super::segment;
 
 /// A directory that goes with its test.
-struct Place(PathBuf);
+pub(super) struct Place(pub(super) PathBuf);
 
 impl Place {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("ringest-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
@@ -46,7 +46,7 @@ fn payload(number: u64) -> Vec<u8> {
 }
 
 /// Writes a sealed segment of at least so many bytes; returns where its records begin.
-fn write_segment(path: &Path, bytes: usize) -> Vec<u64> {
+pub(super) fn write_segment(path: &Path, bytes: usize) -> Vec<u64> {
     let header = Header { worker: 3, sequence: 1, salt: 99, created_unix_ns: 1 };
     let mut segment = header.encode().to_vec();
     let mut starts = Vec::new();
@@ -87,7 +87,7 @@ fn numbers(mut reader: Reader) -> Vec<u64> {
     }
 }
 
-fn read(path: &Path) -> Vec<u64> {
+pub(super) fn read(path: &Path) -> Vec<u64> {
     Reader::open(path).map_or_else(|_| Vec::new(), numbers)
 }
 

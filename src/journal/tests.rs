@@ -438,3 +438,36 @@ fn a_disk_that_stalls_is_not_waited_for() {
         assert_eq!(writer.counts().committed, fits as u64);
     }
 }
+
+/// Once the disk takes something again, so does the writer, within a second: by its own clock.
+#[test]
+fn a_disk_that_works_again_is_written_to_within_a_second() {
+    let spec = WriterSpec {
+        commit_interval: Duration::from_millis(50),
+        commit_bytes: 1 << 20,
+        segment_bytes: 10_000,
+        segment_age: Duration::from_secs(60),
+    };
+    let outside = Outside { salt: || 0x5eed, now_unix_ns: || 7 };
+    for fault in [Fault::Write, Fault::Sync, Fault::Create] {
+        let mut writer = Writer::new(Model::new(3, 1), 3, (Path::new("/n"), 0, 1), spec, outside);
+        let peer = "192.0.2.1:5".parse().unwrap();
+        let payload = &[7; 1000];
+        let record = Record { received_unix_ns: 1, peer, listener: 0, continued: false, payload };
+        let mut now = Instant::now();
+        let mut land = |writer: &mut Writer<Model>| {
+            writer.push(&record, now);
+            writer.end_datagram(now);
+            now += Duration::from_millis(10);
+            writer.pump(now);
+        };
+        writer.disk().fault = fault;
+        (0..500).for_each(|_| land(&mut writer));
+        let failing = writer.counts();
+        assert!(failing.undelivered > 400 && failing.committed == 0, "{fault:?}: {failing:?}");
+        writer.disk().fault = Fault::None;
+        (0..100).for_each(|_| land(&mut writer));
+        let healed = writer.counts();
+        assert!(healed.committed > 0, "{fault:?}: {healed:?}");
+    }
+}

@@ -24,3 +24,5 @@ pub mod fleet;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unreadable_tests;

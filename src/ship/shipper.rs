@@ -109,6 +109,9 @@ pub(super) struct Shipper {
     window_bytes: usize,
     /// The ticket of the window's first flight.
     first_ticket: u64,
+    /// Why the journal could not be read further. A record may have been handed over then that has no place
+    /// in the window, so nothing more is: what is in the window is settled, and then all else sent again.
+    unreadable: Option<String>,
     kept_at: Option<Instant>,
     unkept: usize,
     back_off: Duration,
@@ -133,6 +136,7 @@ impl Shipper {
             window: VecDeque::new(),
             window_bytes: 0,
             first_ticket: 0,
+            unreadable: None,
             kept_at: None,
             unkept: 0,
             back_off: BACK_OFF.0,
@@ -144,23 +148,22 @@ impl Shipper {
         let mut verdicts = Vec::new();
         while !self.post.stop.load(Ordering::Acquire) {
             let changes = self.post.shelf.changes();
-            let filled = self.fill();
-            if let Err(error) = &filled {
-                self.post.alarms.repeated(
-                    &format!("{} read", self.post.destination),
-                    &format!("{}: cannot read the journal: {error}", self.post.destination),
-                );
-                self.rest(BACK_OFF.1);
-                continue;
-            }
-            let idle = self.window.is_empty() && matches!(filled, Ok(Filled::All));
+            let filled = match self.unreadable {
+                Some(_) => Filled::UpToHere,
+                None => self.fill().unwrap_or_else(|error| {
+                    self.unreadable = Some(format!("cannot read the journal: {error}"));
+                    Filled::UpToHere
+                }),
+            };
+            let idle = self.window.is_empty() && filled == Filled::All;
             let bound = if idle { Duration::ZERO } else { VERDICTS_WITHIN };
             verdicts.clear();
             self.carrier.poll(bound, &mut verdicts);
             let again = self.note(&verdicts);
             self.settle();
             self.tell();
-            if let Some(reason) = again {
+            let unreadable = self.unreadable.take_if(|_| self.window.is_empty());
+            if let Some(reason) = again.or(unreadable) {
                 self.send_again(&reason);
             } else if idle {
                 self.keep();
@@ -249,13 +252,13 @@ impl Shipper {
     fn note(&mut self, verdicts: &[(u64, Verdict)]) -> Option<String> {
         let mut again = None;
         for (ticket, verdict) in verdicts {
-            let place =
-                ticket.checked_sub(self.first_ticket).and_then(|at| usize::try_from(at).ok());
-            let Some(flight) = place.and_then(|place| self.window.get_mut(place)) else { continue };
-            match verdict {
-                Verdict::Acknowledged => flight.fate = Some(Fate::Acknowledged),
-                Verdict::Again(reason) => again = again.or_else(|| Some(reason.clone())),
-                Verdict::Rejected(reason) => {
+            let Some(place) = ticket.checked_sub(self.first_ticket) else { continue };
+            let flight = usize::try_from(place).ok().and_then(|place| self.window.get_mut(place));
+            match (verdict, flight) {
+                (Verdict::Again(reason), _) => again = again.or_else(|| Some(reason.clone())),
+                (_, None) => {}
+                (Verdict::Acknowledged, Some(flight)) => flight.fate = Some(Fate::Acknowledged),
+                (Verdict::Rejected(reason), Some(flight)) => {
                     let Some(id) = flight.id else { continue };
                     flight.fate = Some(rebury((&self.post, &mut self.letters), id, reason));
                 }
@@ -300,6 +303,7 @@ impl Shipper {
     /// Forgets what is under way, and begins again at what is settled, a little later.
     fn send_again(&mut self, reason: &str) {
         self.carrier.reset();
+        self.unreadable = None;
         self.first_ticket += self.window.len() as u64;
         self.window.clear();
         self.window_bytes = 0;

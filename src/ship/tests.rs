@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::account::ShipCounts;
 use super::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
 use super::fleet::{Bearings, Destination, Fleet};
 use crate::journal::format::Record;
@@ -30,7 +31,7 @@ struct Log {
 
 /// See the module's description. Its moods are seeded.
 #[derive(Debug)]
-struct Broker {
+pub(super) struct Broker {
     log: Arc<Mutex<Log>>,
     /// Takes nothing while set.
     away: Arc<AtomicBool>,
@@ -40,7 +41,7 @@ struct Broker {
     told: Vec<(u64, Verdict)>,
 }
 
-fn number(payload: &[u8]) -> u64 {
+pub(super) fn number(payload: &[u8]) -> u64 {
     payload.first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes))
 }
 
@@ -123,10 +124,10 @@ impl Carrier for Broker {
 
 /// A directory that goes with the test; in memory where there is such a place.
 #[derive(Debug)]
-struct Place(PathBuf);
+pub(super) struct Place(pub(super) PathBuf);
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let memory = Path::new("/dev/shm");
@@ -146,7 +147,7 @@ impl Drop for Place {
 const WORKERS: usize = 2;
 const NAMES: [&str; 2] = ["kafka:one", "nats:two"];
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < deadline, "hung: waited for {what}");
@@ -156,7 +157,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// A journal with its shippers at work.
 #[derive(Debug)]
-struct Run {
+pub(super) struct Run {
     journal: Journal,
     pens: Vec<Pen>,
     tallies: Vec<Arc<Tally>>,
@@ -165,11 +166,14 @@ struct Run {
 }
 
 impl Run {
-    fn start(place: &Place, brokers: Vec<Broker>, retention: Retention, window: usize) -> Self {
-        let named = |(broker, name): (Broker, &str)| Destination {
-            name: name.to_owned(),
-            carrier: Box::new(broker),
-        };
+    pub(super) fn start(
+        place: &Place,
+        brokers: Vec<impl Carrier + 'static>,
+        retention: Retention,
+        window: usize,
+    ) -> Self {
+        let named =
+            |(broker, name)| Destination { name: str::to_owned(name), carrier: Box::new(broker) };
         let destinations: Vec<_> = brokers.into_iter().zip(NAMES).map(named).collect();
         let bearings = Bearings::take(&place.0, &destinations).unwrap();
         assert_eq!(bearings.damaged, Vec::<String>::new());
@@ -195,7 +199,7 @@ impl Run {
     }
 
     /// A datagram of so many records, numbered from `first` on. A peer has one worker.
-    fn land(&mut self, peer: u16, first: u64, records: u64) {
+    pub(super) fn land(&mut self, peer: u16, first: u64, records: u64) {
         let worker = usize::from(peer) % WORKERS;
         let pen = &mut self.pens[worker];
         let now = Instant::now();
@@ -213,7 +217,7 @@ impl Run {
         self.landed += 1;
     }
 
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         let lanes = self.fleet.watch().stats().len();
         for (pen, tally) in self.pens.iter_mut().zip(&self.tallies) {
             let mut tell = |run| (0..lanes).for_each(|lane| tally.hand_over(lane, run));
@@ -226,12 +230,17 @@ impl Run {
         self.tallies.iter().map(|tally| tally.totals()).fold((0, 0), sum)
     }
 
-    fn drained(&self) -> bool {
+    /// Of the first destination.
+    pub(super) fn counts(&self) -> ShipCounts {
+        self.fleet.watch().stats().swap_remove(0).counts
+    }
+
+    pub(super) fn drained(&self) -> bool {
         self.fleet.watch().stats().iter().all(|one| one.backlog.records == 0)
     }
 
     /// Ends it as a crash would, as far as the shippers can tell: nothing is waited for.
-    fn end(self) {
+    pub(super) fn end(self) {
         let Self { journal, pens, fleet, .. } = self;
         drop(fleet);
         drop(pens);
@@ -239,18 +248,20 @@ impl Run {
     }
 }
 
-fn numbers_in(dir: &Path) -> Vec<u64> {
+pub(super) fn numbers_at(path: &Path) -> Vec<u64> {
+    let mut reader = Reader::open(path).unwrap();
     let mut numbers = Vec::new();
-    for one in segment::list(dir).unwrap() {
-        let mut reader = Reader::open(&one.path).unwrap();
-        while let Next::Record { record, .. } = reader.read_next().unwrap() {
-            numbers.push(number(record.payload));
-        }
+    while let Next::Record { record, .. } = reader.read_next().unwrap() {
+        numbers.push(number(record.payload));
     }
     numbers
 }
 
-fn dead_letters(place: &Place) -> Vec<Vec<u64>> {
+fn numbers_in(dir: &Path) -> Vec<u64> {
+    segment::list(dir).unwrap().iter().flat_map(|one| numbers_at(&one.path)).collect()
+}
+
+pub(super) fn dead_letters(place: &Place) -> Vec<Vec<u64>> {
     let dirs = fs::read_dir(&place.0).unwrap().map(|entry| entry.unwrap().path());
     let dead = dirs.filter(|path| path.is_dir());
     dead.map(|path| numbers_in(&path)).collect()

@@ -124,6 +124,7 @@ impl Handler for Landing {
                 self.empty += 1;
             }
         }
+        self.tally.landed(self.landed);
         self.pump(now, false);
     }
 

@@ -19,6 +19,8 @@ use crate::journal::progress::Run;
 pub struct Tally {
     lanes: Mutex<Vec<Lane>>,
     settled: Condvar,
+    /// Datagrams that were given to the places.
+    landed: AtomicU64,
     delivered: AtomicU64,
     undelivered: AtomicU64,
     abandoned: AtomicBool,
@@ -27,6 +29,8 @@ pub struct Tally {
 /// One place that datagrams go to.
 #[derive(Debug, Default)]
 struct Lane {
+    /// Datagrams that the place, or the journal before it, has for good or gave up.
+    met: u64,
     /// Committed to the journal and not carried on yet; and in between, what the journal gave up.
     coming: VecDeque<Run>,
     /// Settled here, and not everywhere yet.
@@ -41,6 +45,7 @@ impl Tally {
         Self {
             lanes: Mutex::new(lanes),
             settled: Condvar::new(),
+            landed: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             undelivered: AtomicU64::new(0),
             abandoned: AtomicBool::new(false),
@@ -51,10 +56,23 @@ impl Tally {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// So many datagrams were given to the places by now.
+    pub fn landed(&self, datagrams: u64) {
+        self.landed.store(datagrams, Ordering::Release);
+    }
+
+    /// Datagrams that a place was given and has not written: they are lost if the process ends now.
+    #[must_use]
+    pub fn unwritten(&self) -> u64 {
+        let met = self.lanes().iter().map(|lane| lane.met).min().unwrap_or(0);
+        self.landed.load(Ordering::Acquire).saturating_sub(met)
+    }
+
     /// The next datagrams are settled in `lane`.
     pub fn settle(&self, lane: usize, run: Run) {
         let mut lanes = self.lanes();
         if let Some(lane) = lanes.get_mut(lane) {
+            lane.met += run.datagrams;
             Run::note(&mut lane.settled, run);
         }
         self.combine(&mut lanes);
@@ -65,6 +83,7 @@ impl Tally {
     pub fn hand_over(&self, lane: usize, run: Run) {
         let mut lanes = self.lanes();
         if let Some(lane) = lanes.get_mut(lane) {
+            lane.met += run.datagrams;
             Run::note(&mut lane.coming, run);
             lane.pass_lost();
         }
@@ -206,6 +225,24 @@ mod tests {
         assert_eq!(tally.totals(), (2, 3));
         tally.carried(0, lost(1));
         assert_eq!(tally.totals(), (2, 4));
+    }
+
+    #[test]
+    fn what_is_in_the_journal_is_written_though_it_is_not_settled() {
+        let tally = Tally::new(2);
+        tally.landed(10);
+        assert_eq!(tally.unwritten(), 10);
+        tally.settle(0, ok(9));
+        assert_eq!(tally.unwritten(), 10, "the journal has none of it");
+        tally.hand_over(1, ok(5));
+        tally.hand_over(1, lost(2));
+        assert_eq!(
+            (tally.unwritten(), tally.totals()),
+            (3, (0, 0)),
+            "what is lost waits for nothing"
+        );
+        tally.carried(1, ok(5));
+        assert_eq!((tally.unwritten(), tally.totals()), (3, (5, 2)));
     }
 
     /// The same by a list of every datagram's fate in every lane.

@@ -16,7 +16,8 @@ use ringest::{BackendChoice, Engine, Ledger, Overload};
 use crate::child::Child;
 use crate::fallback;
 use crate::journal_rig::{
-    Sender, Writer, contents, numbers, open, payload, rounds, spec, start, start_with, while_moving,
+    Place, Sender, Writer, contents, numbers, open, payload, rounds, spec, start, start_with,
+    while_moving,
 };
 use crate::lab::Program;
 use crate::loop_disk::LoopDisk;
@@ -287,6 +288,46 @@ fn a_directory_that_is_read_only_for_a_while_heals() {
     stream.alarm(&["Read-only file system"]);
     run("umount", &dir_text.to_string()).unwrap();
     run("umount", &cover.to_string()).unwrap();
+    let delivered = stream.ledger().delivered;
+    stream.flow_until("it to heal", |ledger| ledger.delivered > delivered + 1000);
+    stream.resumption();
+    let ledger = stream.stop();
+    let found = numbers(&dir);
+    assert!(found.is_sorted() && found.len() as u64 >= ledger.delivered, "{ledger:?}");
+}
+
+/// Somebody removes the directory, with all that is in it: it is made again, and is locked as before.
+#[test]
+fn a_directory_that_is_removed_is_made_again() {
+    let place = Place::new("removed");
+    let dir = place.0.join("journal");
+    let mut stream = Stream::start(&dir);
+    stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+    until("it to be removed", || fs::remove_dir_all(&dir).is_ok());
+    let removed = stream.ledger();
+    stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 0);
+    stream.flow_until("it to heal", |ledger| ledger.delivered > removed.delivered + 2000);
+    let alarms = stream.journal.alarms().take();
+    let says = |part: &str| alarms.iter().filter(|text| text.contains(part)).count();
+    assert_eq!((says("cannot be written"), says("made again"), says("written again")), (1, 1, 1));
+    assert!(Journal::open(spec(&dir)).is_err(), "another writer is kept out");
+    let ledger = stream.stop();
+    let found = numbers(&dir);
+    assert!(found.is_sorted() && found.len() as u64 > 2000, "{ledger:?}");
+}
+
+/// The disk is taken away, and comes back. What is below its mount point is not written to meanwhile.
+#[test]
+fn a_disk_that_is_taken_away_is_waited_for() {
+    let Some(disk) = LoopDisk::make("away", 64) else { return };
+    let dir = disk.path().join("journal");
+    let mut stream = Stream::start(&dir);
+    stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+    run("umount", &format!("-l {}", disk.path().display())).unwrap();
+    stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 1000);
+    assert!(!dir.exists(), "it is not made where it was never");
+    stream.alarm(&["No such file or directory"]);
+    disk.mount().unwrap();
     let delivered = stream.ledger().delivered;
     stream.flow_until("it to heal", |ledger| ledger.delivered > delivered + 1000);
     stream.resumption();

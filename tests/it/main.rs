@@ -112,6 +112,8 @@ mod loop_disk;
 #[cfg(test)]
 mod journal_disks;
 #[cfg(test)]
+mod journal_stops;
+#[cfg(test)]
 #[cfg(feature = "kafka")]
 mod kafka_rig;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use ringest::load::spec::Rate;
 use ringest::{ArrivalsChoice, BackendChoice, Batch, Overload, Replies};
 
 use crate::child::Child;
+use crate::lab::Program;
 use crate::support::{
     BACKENDS, DEADLINE, Ground, Load, Rig, SMALL_BATCH_BYTES, all_handled, balance, consistent,
     grounds, gso, intact_and_distinct, load_spec, send_load, small, stop, until,
@@ -170,6 +171,22 @@ fn a_port_is_free_as_soon_as_its_engine_has_stopped() {
         }
         all_handled(&rig.stop().0, 0);
     }
+}
+
+/// What was registered with a ring outlives a process that is killed, for a moment.
+#[test]
+fn a_port_is_free_as_soon_as_its_process_was_killed() {
+    // An address where nobody else is given a port.
+    let mut program = Program::ringest(None, "listen 127.77.0.1:0");
+    let address = program.listening()[0];
+    for _ in 0..20 {
+        // Killed, and waited for.
+        drop(program);
+        program = Program::ringest(None, &format!("listen {address}"));
+        assert_eq!(program.listening(), [address]);
+    }
+    let refused = Program::ringest(None, &format!("listen {address}")).end();
+    assert!(refused.stderr.contains("the port is taken by another socket"), "{refused:?}");
 }
 
 /// Descriptors, threads and mappings of this process.

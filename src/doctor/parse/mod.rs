@@ -6,9 +6,9 @@ mod system;
 #[cfg(test)]
 mod tests;
 
+pub(super) use crate::control::holders::{UdpSocket, udp_sockets};
 pub(super) use net::{
-    Softnet, Table, UdpSocket, conntrack_udp, hex_columns, snmp, snmp6, sockstat_udp_pages,
-    softnet, udp_sockets,
+    Softnet, Table, conntrack_udp, hex_columns, snmp, snmp6, sockstat_udp_pages, softnet,
 };
 pub(super) use system::{
     Irq, capabilities, chosen, field, interrupts, limit, meminfo_bytes, release, unit,

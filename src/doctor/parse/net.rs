@@ -1,7 +1,6 @@
 //! What the network stack writes.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Counters by name.
 pub(in crate::doctor) type Table = BTreeMap<String, u64>;
@@ -57,48 +56,6 @@ pub(in crate::doctor) fn softnet(text: &str) -> Option<Softnet> {
         sum.cores += 1;
     }
     (sum.cores > 0).then_some(sum)
-}
-
-/// A line of /proc/net/udp or udp6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::doctor) struct UdpSocket {
-    pub(in crate::doctor) local: SocketAddr,
-    pub(in crate::doctor) inode: u64,
-    /// What its full buffer refused.
-    pub(in crate::doctor) drops: u64,
-}
-
-/// /proc/net/udp and udp6. Addresses are words in the host's byte order, ports are not.
-pub(in crate::doctor) fn udp_sockets(text: &str) -> Vec<UdpSocket> {
-    text.lines().filter_map(udp_socket).collect()
-}
-
-fn udp_socket(line: &str) -> Option<UdpSocket> {
-    let columns: Vec<&str> = line.split_whitespace().collect();
-    let (ip, port) = columns.get(1)?.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    Some(UdpSocket {
-        local: SocketAddr::new(hex_address(ip)?, port),
-        inode: columns.get(9)?.parse().ok()?,
-        drops: columns.get(12).and_then(|drops| drops.parse().ok()).unwrap_or(0),
-    })
-}
-
-fn hex_address(hex: &str) -> Option<IpAddr> {
-    let word = |at: usize| -> Option<[u8; 4]> {
-        Some(u32::from_str_radix(hex.get(at..at + 8)?, 16).ok()?.to_ne_bytes())
-    };
-    match hex.len() {
-        8 => Some(Ipv4Addr::from(word(0)?).into()),
-        32 => {
-            let mut bytes = [0; 16];
-            for (index, four) in bytes.chunks_exact_mut(4).enumerate() {
-                four.copy_from_slice(&word(index * 8)?);
-            }
-            Some(Ipv6Addr::from(bytes).into())
-        }
-        _ => None,
-    }
 }
 
 /// A table of hex columns under their names, summed over the lines: /proc/net/stat/nf_conntrack, a

@@ -1,0 +1,129 @@
+//! Segments that earlier runs left plain, and a janitor that is to compress.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::unbounded;
+
+use super::alarm::Alarms;
+use super::janitor::{Retention, Rounds, Task};
+use super::open::{Journal, JournalSpec};
+use super::packed_tests::{Place, read, write_segment};
+use super::seal::is_intact;
+use super::segment;
+use super::shelf::Shelf;
+use super::writer::WriterSpec;
+
+const COMPRESSING: Retention =
+    Retention { bytes: None, age: None, only_unsent: false, spool_bytes: None, compress: Some(3) };
+
+/// Sealed plain segments, each with its place.
+fn segments(place: &Path, count: u64) -> Vec<PathBuf> {
+    let paths: Vec<_> = (1..=count).map(|number| segment::path_of(place, 3, number)).collect();
+    paths.iter().for_each(|path| drop(write_segment(path, 400_000)));
+    paths
+}
+
+fn packed(path: &Path) -> PathBuf {
+    segment::packed_path(path).unwrap()
+}
+
+fn rounds(place: &Path) -> Rounds {
+    Rounds {
+        dir: place.to_owned(),
+        place: Weak::new(),
+        retention: COMPRESSING,
+        shelf: Arc::new(Shelf::default()),
+        alarms: Arc::new(Alarms::default()),
+        found: segment::list(place).unwrap(),
+    }
+}
+
+#[test]
+fn what_earlier_runs_left_plain_is_compressed_by_the_next() {
+    let place = Place::new("janitor-left");
+    let paths = segments(&place.0, 4);
+    let plain: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    let numbers = read(&paths[0]);
+    // It was killed in the middle of one.
+    fs::write(packed(&paths[1]).with_added_extension("tmp"), &plain[1][..1000]).unwrap();
+    let writer = WriterSpec {
+        commit_interval: Duration::ZERO,
+        commit_bytes: 1,
+        segment_bytes: 1 << 20,
+        segment_age: Duration::from_secs(3600),
+    };
+    let (dir, retention, readers) = (place.0.clone(), COMPRESSING, Vec::new());
+    let spec = JournalSpec { dir, writer, buffer_bytes: 1 << 20, retention, readers };
+    let journal = Journal::open(spec).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while paths.iter().any(|path| path.exists()) {
+        assert!(Instant::now() < deadline, "hung: waited for all to be compressed");
+        std::thread::yield_now();
+    }
+    assert_eq!(journal.alarms().take(), Vec::<String>::new());
+    journal.close();
+    for (path, plain) in paths.iter().zip(plain) {
+        assert_eq!(zstd::decode_all(&fs::read(packed(path)).unwrap()[..]).unwrap(), plain);
+        assert_eq!((read(path), is_intact(path).unwrap()), (numbers.clone(), Some(true)));
+    }
+    let names = fs::read_dir(&place.0).unwrap().count();
+    assert_eq!(names, paths.len() + 1, "and the lock, and nothing that is unfinished");
+}
+
+#[test]
+fn the_oldest_is_compressed_first_and_what_is_not_sealed_is_not() {
+    let place = Place::new("janitor-order");
+    let paths = segments(&place.0, 5);
+    for (path, age) in paths.iter().zip([30, 50, 10, 40, 20]) {
+        let written = SystemTime::now() - Duration::from_secs(age);
+        File::options().append(true).open(path).unwrap().set_modified(written).unwrap();
+    }
+    let unsealed = fs::read(&paths[2]).unwrap();
+    fs::write(&paths[2], &unsealed[..unsealed.len() - 1]).unwrap();
+    super::compress::compress(&paths[4], 3).unwrap();
+    let left = rounds(&place.0).left();
+    assert_eq!(left, [&paths[1], &paths[3], &paths[0]].map(PathBuf::clone));
+}
+
+/// A stop compresses what this run has sealed, and nothing else.
+#[test]
+fn a_stop_does_not_wait_for_what_earlier_runs_left() {
+    let place = Place::new("janitor-stop");
+    let paths = segments(&place.0, 3);
+    let mut rounds = rounds(&place.0);
+    rounds.found.pop();
+    let (complete, tasks) = unbounded();
+    complete.send(Task::Seal(paths[2].clone())).unwrap();
+    drop(complete);
+    rounds.run(&tasks);
+    let plain: Vec<_> = paths.iter().map(|path| path.exists()).collect();
+    assert_eq!(plain, [true, true, false]);
+    assert!(packed(&paths[2]).exists());
+    // One that it is at is left, too.
+    let mut waiting = rounds.waiting();
+    rounds.compress_one(&mut waiting, &tasks);
+    assert!(paths[0].exists() && !packed(&paths[0]).exists());
+    assert!(!packed(&paths[0]).with_added_extension("tmp").exists());
+}
+
+/// What is to be sealed while one is compressed is sealed before that is done.
+#[test]
+fn sealing_does_not_wait_for_compressing() {
+    let place = Place::new("janitor-seal");
+    let paths = segments(&place.0, 2);
+    let mut rounds = rounds(&place.0);
+    rounds.found.pop();
+    let sealed = fs::read(&paths[1]).unwrap();
+    fs::write(&paths[1], &sealed[..sealed.len() - 1]).unwrap();
+    let (complete, tasks) = unbounded();
+    complete.send(Task::Seal(paths[1].clone())).unwrap();
+    let mut waiting = rounds.waiting();
+    rounds.compress_one(&mut waiting, &tasks);
+    assert!(packed(&paths[0]).exists());
+    assert_eq!(fs::read(&paths[1]).unwrap(), sealed);
+    rounds.compress_one(&mut waiting, &tasks);
+    assert!(packed(&paths[1]).exists(), "then it is its turn");
+}

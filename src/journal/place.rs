@@ -1,0 +1,68 @@
+//! A journal's directory: made, and locked against other writers; made again when somebody removed it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::open::JournalError;
+
+/// See the module's description. Locked as long as it lives.
+#[derive(Debug)]
+pub(super) struct Place {
+    dir: PathBuf,
+    /// The file system it is on.
+    device: u64,
+    lock: Mutex<Flock<File>>,
+}
+
+impl Place {
+    /// Makes the directory if it is not there, and locks it.
+    pub(super) fn take(dir: &Path) -> Result<Self, JournalError> {
+        fs::create_dir_all(dir).map_err(failed(dir, "mkdir"))?;
+        let device = fs::metadata(dir).map_err(failed(dir, "stat(2)"))?.dev();
+        Ok(Self { dir: dir.to_owned(), device, lock: Mutex::new(lock(dir)?) })
+    }
+
+    /// Makes the directory again if it is gone, and locks it again if need be. Returns whether it was made. Not
+    /// on another file system: a disk that was taken away is not one that is empty.
+    pub(super) fn restore(&self) -> Result<bool, JournalError> {
+        let fail = |step| failed(&self.dir, step);
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = held.metadata().map_err(fail("lock"))?;
+        let there = fs::metadata(self.dir.join("lock"));
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
+            return Ok(false);
+        }
+        let is_gone = !self.dir.try_exists().map_err(fail("stat(2)"))?;
+        if is_gone {
+            let parent = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = fs::metadata(parent.unwrap_or_else(|| Path::new(".")));
+            if parent.map_err(fail("mkdir"))?.dev() != self.device {
+                let gone = io::Error::other("the file system it was on is not there any more");
+                return Err(fail("mkdir")(gone));
+            }
+            fs::create_dir(&self.dir).map_err(fail("mkdir"))?;
+        }
+        *held = lock(&self.dir)?;
+        Ok(is_gone)
+    }
+}
+
+fn lock(dir: &Path) -> Result<Flock<File>, JournalError> {
+    let file = File::create(dir.join("lock")).map_err(failed(dir, "lock"))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::Error::EWOULDBLOCK)) => Err(JournalError::Taken { dir: dir.to_owned() }),
+        Err((_, errno)) => Err(failed(dir, "flock(2)")(errno.into())),
+    }
+}
+
+/// What to say when a step fails.
+fn failed(dir: &Path, step: &'static str) -> impl FnOnce(io::Error) -> JournalError + use<> {
+    let dir = dir.to_owned();
+    move |source| JournalError::Io { dir, step, source }
+}
