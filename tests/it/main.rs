@@ -112,6 +112,12 @@ mod loop_disk;
 #[cfg(test)]
 mod journal_disks;
 #[cfg(test)]
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod program_rig;
+#[cfg(test)]
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod ship_rig;
+#[cfg(test)]
 #[cfg(feature = "kafka")]
 mod kafka_rig;
 #[cfg(test)]
@@ -131,9 +137,6 @@ mod kafka_broker;
 mod kafka_access;
 #[cfg(test)]
 #[cfg(feature = "kafka")]
-mod kafka_ship;
-#[cfg(test)]
-#[cfg(feature = "kafka")]
 mod kafka_program;
 #[cfg(feature = "nats")]
 #[cfg(test)]
@@ -147,3 +150,6 @@ mod nats;
 #[cfg(feature = "nats")]
 #[cfg(test)]
 mod nats_login;
+#[cfg(feature = "nats")]
+#[cfg(test)]
+mod nats_program;
