@@ -84,9 +84,9 @@ impl Status {
             return;
         }
         let now = Sample::of(summary);
-        let mut line = format!("{:1$}{2}", "", self.indent, line(&self.last, &now, summary));
         let shipped = self.watch.as_ref().map(Watch::stats).unwrap_or_default();
-        line.extend(shipped.iter().map(|one| format!("  {}", shipments::brief(one))));
+        let shipped = shipped.iter().map(shipments::brief).collect();
+        let line = format!("{:1$}{2}", "", self.indent, line(&self.last, &now, summary, shipped));
         self.last = now;
         self.shown = true;
         // Back to the margin and clear what the last line left; a line that wrapped could not be
@@ -107,7 +107,7 @@ fn width() -> usize {
     terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| usize::from(width.0))
 }
 
-fn line(last: &Sample, now: &Sample, summary: &Summary) -> String {
+fn line(last: &Sample, now: &Sample, summary: &Summary, shipped: Vec<String>) -> String {
     let seconds = now.elapsed.saturating_sub(last.elapsed).as_secs_f64().max(1e-3);
     let rate = |now: u64, last: u64| now.saturating_sub(last) as f64 / seconds;
     let megabits = rate(now.bytes, last.bytes) * 8.0 / 1e6;
@@ -128,9 +128,10 @@ fn line(last: &Sample, now: &Sample, summary: &Summary) -> String {
         format!("{:.0} s", now.elapsed.as_secs_f64()),
         format!("{} datagrams/s", paint::whole(rate(now.received, last.received))),
         format!("{megabits:.1} Mbit/s"),
-        // Before the latency, so that a narrow terminal does not cut the loss.
+        // Before the latency, so that a narrow terminal does not cut the loss, nor what waits.
         format!("drops/s {drops}"),
     ];
+    parts.extend(shipped);
     if latency.max > 0 {
         let [p50, p99] = [latency.p50, latency.p99].map(paint::nanos);
         parts.push(format!("queue p50 {p50} p99 {p99}"));
@@ -161,12 +162,17 @@ mod tests {
         let last = Sample::default();
         let mut now = Sample { elapsed: Duration::from_secs(1), received: 1000, ..last };
         now.bytes = 125_000;
-        let first = line(&last, &now, &summary);
+        let first = line(&last, &now, &summary, Vec::new());
         assert!(first.starts_with("1 s  1,000 datagrams/s  1.0 Mbit/s  drops/s none"), "{first}");
         now.dropped.kernel = 50;
         summary.ledger.kernel_unit = Unit::Buffers;
-        assert!(line(&last, &now, &summary).contains("drops/s kernel 50 buffers"));
+        let shipped = vec!["nats 7 records wait".to_owned()];
+        let second = line(&last, &now, &summary, shipped);
+        assert!(
+            second.contains("drops/s kernel 50 buffers  nats 7 records wait  queue"),
+            "{second}"
+        );
         let later = Sample { elapsed: Duration::from_secs(2), ..now };
-        assert!(line(&now, &later, &summary).contains("drops/s kernel 0 buffers"));
+        assert!(line(&now, &later, &summary, Vec::new()).contains("drops/s kernel 0 buffers"));
     }
 }

@@ -34,7 +34,9 @@ impl Place {
         // sync, and a process that is killed takes nothing from the page cache with it anywhere.
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let path = base.join(format!("ringest-{name}-{}", std::process::id()));
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = base.join(format!("ringest-{name}-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -104,7 +106,9 @@ pub(crate) fn while_moving(what: &str, mut moved: impl FnMut() -> Option<u64>) {
 
 /// How often to do something to the journal: as the environment says, or as often as there is time for.
 pub(crate) fn rounds(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+    let given = std::env::var(variable).ok();
+    given
+        .map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
 /// What is in a journal, segment by segment.
@@ -321,7 +325,8 @@ impl Drop for Writer {
 /// Sends numbered payloads, never more than so many ahead of what was taken: a pace anybody follows.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    socket: UdpSocket,
+    /// They send in turn.
+    sockets: Vec<UdpSocket>,
     /// The number of the next one.
     pub(crate) next: u64,
     /// How many were sent since [`Self::begin`].
@@ -333,7 +338,13 @@ const AHEAD: u64 = 100;
 
 impl Sender {
     pub(crate) fn new() -> Self {
-        Self { socket: UdpSocket::bind("127.0.0.1:0").unwrap(), next: 0, sent: 0 }
+        Self::of(1)
+    }
+
+    /// So many peers.
+    pub(crate) fn of(peers: usize) -> Self {
+        let sockets = (0..peers).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        Self { sockets, next: 0, sent: 0 }
     }
 
     /// To a receiver that has taken nothing yet. The answer is the number of the first.
@@ -342,12 +353,15 @@ impl Sender {
         self.next
     }
 
-    /// Sends one, if the receiver has followed so far.
-    pub(crate) fn follow(&mut self, to: SocketAddr, taken: u64) {
-        if self.sent < taken + AHEAD {
-            self.socket.send_to(&payload(self.next), to).unwrap();
+    /// Sends one, if the receiver has followed so far; whether it did.
+    pub(crate) fn follow(&mut self, to: SocketAddr, taken: u64) -> bool {
+        let follows = self.sent < taken + AHEAD;
+        if follows {
+            let socket = usize::try_from(self.next).unwrap() % self.sockets.len();
+            self.sockets[socket].send_to(&payload(self.next), to).unwrap();
             self.next += 1;
             self.sent += 1;
         }
+        follows
     }
 }

@@ -2,8 +2,9 @@
 
 use ringest::ship::kafka::Kafka;
 
-use crate::kafka_rig::{Drive, Sent, TOPIC, WINDOW, check, ids, read_all, records, rounds, spec};
+use crate::kafka_rig::{Drive, Sent, TOPIC, WINDOW, check, ids, read_all, records, spec};
 use crate::object_store::ObjectStore;
+use crate::ship_rig::rounds;
 use crate::tansu::{Storage, Tansu};
 
 #[test]
@@ -27,7 +28,7 @@ fn a_broker_gets_each_peers_records_in_order_with_every_codec() {
 fn a_broker_killed_under_load_has_every_record_when_it_is_back() {
     let Some(mut tansu) = Tansu::start(Storage::Objects(ObjectStore::start())) else { return };
     tansu.create_topic(TOPIC, 3);
-    let rounds = rounds();
+    let rounds = rounds(3);
     let sent = records(5, 1000 * (rounds + 1), 200);
     // With idempotence this broker now and then acknowledges what it has not kept when it is killed: its
     // memory of sequence numbers gets ahead of its log. Without, it is asked for nothing it cannot do.

@@ -59,11 +59,6 @@ pub(crate) fn spec(brokers: &str, topic: &str, properties: &[(&str, &str)]) -> K
     }
 }
 
-/// How often something dies; more often by `RINGEST_BROKER_ROUNDS`.
-pub(crate) fn rounds() -> usize {
-    crate::journal_rig::rounds("RINGEST_BROKER_ROUNDS", 3).try_into().unwrap()
-}
-
 /// A record to send.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {

@@ -114,6 +114,12 @@ mod journal_disks;
 #[cfg(test)]
 mod journal_stops;
 #[cfg(test)]
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod program_rig;
+#[cfg(test)]
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod ship_rig;
+#[cfg(test)]
 #[cfg(feature = "kafka")]
 mod kafka_rig;
 #[cfg(test)]
@@ -133,9 +139,6 @@ mod kafka_broker;
 mod kafka_access;
 #[cfg(test)]
 #[cfg(feature = "kafka")]
-mod kafka_ship;
-#[cfg(test)]
-#[cfg(feature = "kafka")]
 mod kafka_program;
 #[cfg(feature = "nats")]
 #[cfg(test)]
@@ -149,3 +152,6 @@ mod nats;
 #[cfg(feature = "nats")]
 #[cfg(test)]
 mod nats_login;
+#[cfg(feature = "nats")]
+#[cfg(test)]
+mod nats_program;

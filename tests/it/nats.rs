@@ -5,15 +5,17 @@ use ringest::ship::carrier::Carrier;
 use ringest::ship::nats::NatsSpec;
 use serde_json::json;
 
+use super::journal_rig::Place;
 use super::nats_probe::Probe;
-use super::nats_rig::{Courier, Place, Server, cluster, facts, is_here, rounds, spec, summary};
+use super::nats_rig::{Courier, Server, cluster, facts, is_here, spec, summary};
+use super::ship_rig::rounds;
 
 #[test]
 fn everything_arrives_once_in_order_with_its_headers() {
     if !is_here() {
         return;
     }
-    let place = Place::new();
+    let place = Place::new("nats");
     let servers = [Server::alone(&place, "")];
     let mut probe = Probe::new(&servers[0]);
     probe.make_stream(1, &json!({}));
@@ -33,7 +35,7 @@ fn a_broker_killed_under_load_has_everything_once_and_in_order() {
     if !is_here() {
         return;
     }
-    let place = Place::new();
+    let place = Place::new("nats");
     let mut servers = [Server::alone(&place, "")];
     Probe::new(&servers[0]).make_stream(1, &json!({}));
     let rounds = rounds(4);
@@ -52,7 +54,7 @@ fn a_broker_killed_under_load_has_everything_once_and_in_order() {
 /// Three servers whose leader is killed and restarted, again and again.
 fn leaders_killed(sole_writer: bool, rounds: usize) {
     const EACH: usize = 6_000;
-    let place = Place::new();
+    let place = Place::new("nats");
     let mut servers = cluster(&place);
     Probe::new(&servers[0]).make_stream(3, &json!({}));
     let spec = NatsSpec { sole_writer, ..spec(&servers) };
@@ -92,7 +94,7 @@ fn others_that_write_to_the_stream_do_not_stop_it_nor_change_the_order() {
     if !is_here() {
         return;
     }
-    let place = Place::new();
+    let place = Place::new("nats");
     let servers = [Server::alone(&place, "")];
     let mut probe = Probe::new(&servers[0]);
     probe.make_stream(1, &json!({}));
@@ -120,7 +122,7 @@ fn what_is_too_large_is_rejected_and_the_rest_goes_on_in_order() {
     }
     for (server, stream) in [("max_payload: 1200", json!({})), ("", json!({"max_msg_size": 1200}))]
     {
-        let place = Place::new();
+        let place = Place::new("nats");
         let servers = [Server::alone(&place, server)];
         let mut probe = Probe::new(&servers[0]);
         probe.make_stream(1, &stream);
@@ -143,7 +145,7 @@ fn a_full_stream_is_waited_for() {
     if !is_here() {
         return;
     }
-    let place = Place::new();
+    let place = Place::new("nats");
     let servers = [Server::alone(&place, "")];
     let mut probe = Probe::new(&servers[0]);
     probe.make_stream(1, &json!({"discard": "new", "max_msgs": 500}));
@@ -164,7 +166,7 @@ fn a_stream_that_cannot_be_written_to_is_told_with_the_next_move_and_heals() {
     if !is_here() {
         return;
     }
-    let place = Place::new();
+    let place = Place::new("nats");
     let servers = [Server::plain(&place, "")];
     let mut courier = Courier::new(spec(&servers), facts(10));
     courier.await_trouble("has no JetStream: enable it");

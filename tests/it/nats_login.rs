@@ -8,8 +8,9 @@ use ringest::ship::carrier::Carrier;
 use ringest::ship::nats::{Login, NatsSpec, Secret};
 use serde_json::json;
 
+use super::journal_rig::Place;
 use super::nats_probe::Probe;
-use super::nats_rig::{Courier, Place, Server, facts, is_here, spec};
+use super::nats_rig::{Courier, Server, facts, is_here, spec};
 
 /// Goes on until everything is stored, and leaves no trouble.
 fn gets_in(spec: NatsSpec) {
@@ -38,7 +39,7 @@ fn users_and_tokens_let_in_and_wrong_ones_are_told_without_themselves() {
     if !is_here() {
         return;
     }
-    let place = Place::new();
+    let place = Place::new("nats");
     let server = "authorization { users: [ { user: joe, password: hunter2 }, \
                   { user: probe, password: probe } ] }";
     let servers = [Server::alone(&place, server)];
@@ -53,7 +54,7 @@ fn users_and_tokens_let_in_and_wrong_ones_are_told_without_themselves() {
     gets_in(with(password("hunter2")));
     drop(servers);
 
-    let place = Place::new();
+    let place = Place::new("nats");
     let servers = [Server::alone(&place, "authorization { token: t0k3n }")];
     let with =
         |token: &str| NatsSpec { login: Login::Token(Secret(token.to_owned())), ..spec(&servers) };
@@ -67,7 +68,7 @@ fn a_user_who_may_not_publish_is_told() {
     if !is_here() {
         return;
     }
-    let place = Place::new();
+    let place = Place::new("nats");
     let server = "authorization { users: [ { user: joe, password: hunter2, permissions: { \
                   publish: { allow: [\"$JS.API.STREAM.INFO.LOGS\"] } } }, \
                   { user: probe, password: probe } ] }";
@@ -84,7 +85,7 @@ fn credentials_that_cannot_be_used_are_told_without_themselves() {
     if !is_here() {
         return;
     }
-    let place = Place::new();
+    let place = Place::new("nats");
     let servers = [Server::alone(&place, "")];
     let path = place.0.join("user.creds");
     let with = || NatsSpec { login: Login::Credentials(path.clone()), ..spec(&servers) };
@@ -122,7 +123,7 @@ fn tls_is_checked_on_both_sides() {
         println!("skipped: openssl is not here; scripts/test installs it");
         return;
     }
-    let place = Place::new();
+    let place = Place::new("nats");
     let dir = &place.0;
     certificate(dir, "ca", None);
     certificate(dir, "other", None);
@@ -151,7 +152,7 @@ fn tls_is_checked_on_both_sides() {
     // Let in, as the answer about the stream tells.
     is_kept_out(with("ca.pem", Some(ours)), "stream LOGS does not exist");
     // And a server without TLS is not spoken to when it is insisted on.
-    let plain = Place::new();
+    let plain = Place::new("nats");
     let servers = [Server::alone(&plain, "")];
     is_kept_out(NatsSpec { tls: true, ..spec(&servers) }, "cannot connect to");
 }

@@ -6,12 +6,12 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ringest::ship::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
 use ringest::ship::nats::{Login, Nats, NatsSpec};
 
+use super::journal_rig::Place;
 use super::nats_probe::Stored;
 use super::support::until;
 
@@ -31,33 +31,6 @@ pub(crate) fn is_here() -> bool {
         println!("skipped: nats-server is not here; scripts/test installs it");
     }
     here
-}
-
-/// How often to break what is to be broken.
-pub(crate) fn rounds(few: usize) -> usize {
-    let given = std::env::var("RINGEST_BROKER_ROUNDS").ok();
-    given.map_or(few, |rounds| rounds.parse().expect("RINGEST_BROKER_ROUNDS is a number"))
-}
-
-/// A directory that goes with the test.
-#[derive(Debug)]
-pub(crate) struct Place(pub(crate) PathBuf);
-
-impl Place {
-    pub(crate) fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir =
-            std::env::temp_dir().join(format!("ringest-nats-{}-{number}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        Self(dir)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Ports that nobody has now.
