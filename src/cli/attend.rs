@@ -139,11 +139,10 @@ pub(super) fn attend(
         let alarms = Arc::clone(journal.alarms());
         let closed = patience.run("ringest-close", move || journal.close());
         alarms.take().iter().for_each(|text| paint::say(&format!("{text}\n")));
-        ended?;
-        if !closed? && !args.quiet {
+        if matches!(closed, Ok(false)) && !args.quiet {
             paint::say("the journal was left as it is: the next start seals it\n");
         }
-        return Ok(());
+        return ended.and(closed.map(drop));
     }
     ended
 }

@@ -124,11 +124,12 @@ impl Handler for Landing {
                 self.empty += 1;
             }
         }
-        self.tally.landed(self.landed);
         self.pump(now, false);
     }
 
     fn outcome(&self, _: u64) -> Outcome {
+        // What is in hand is not among them: it is queued.
+        self.tally.landed(self.landed);
         let (delivered, undelivered) = self.tally.totals();
         Outcome {
             delivered: delivered + self.empty,

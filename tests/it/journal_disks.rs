@@ -299,7 +299,7 @@ fn a_directory_that_is_read_only_for_a_while_heals() {
 /// Somebody removes the directory, with all that is in it: it is made again, and is locked as before.
 #[test]
 fn a_directory_that_is_removed_is_made_again() {
-    let place = Place::new("removed");
+    let place = Place::new("made-again");
     let dir = place.0.join("journal");
     let mut stream = Stream::start(&dir);
     stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
