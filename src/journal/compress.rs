@@ -89,7 +89,7 @@ fn write(
     let mut options = OpenOptions::new();
     let file = options.write(true).create(true).truncate(true).mode(0o640).open(unfinished)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    out.write_all(&packed::head(&header, &footer))?;
+    out.write_all(&packed::head(&header, &footer.encode(reader.header().salt)))?;
     let sealed_bytes = footer.data_end + footer.index_bytes();
     let frames = write_frames(&plain, &mut out, (level, sealed_bytes), go_on)?;
     let Some((hash, entries)) = frames else { return Ok(false) };

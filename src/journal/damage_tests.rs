@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::format::{FOOTER_BYTES, HEADER_BYTES, Header, Record, record_bytes};
+use super::format::{FOOTER_BYTES, Footer, HEADER_BYTES, Header, Record, record_bytes};
 use super::reader::{Next, Reader};
 use super::seal::{seal, survey};
 use super::tests::{cases, numbers_of, scratch};
@@ -143,4 +143,49 @@ fn a_wrong_byte_in_the_index_hides_no_record() {
         file.write_all_at(&sealed[at..=at], at as u64).unwrap();
     }
     fs::remove_file(&place).ok();
+}
+
+/// A peer that knows how long a segment is sends what looks like its footer, and says that there is nothing in
+/// it. It does not know the salt.
+#[test]
+fn nobody_seals_a_segment_with_a_datagram() {
+    let place = scratch();
+    fs::create_dir_all(&place).unwrap();
+    let path = place.join("000-0000000001.seg");
+    let (mut bytes, starts) = segment_of(4 << 10);
+    let at = bytes.len();
+    let data_end = (at + record_bytes(FOOTER_BYTES) - FOOTER_BYTES) as u64;
+    let forged = Footer {
+        data_end,
+        index_entries: 0,
+        records: 0,
+        payload_bytes: 0,
+        first_unix_ns: 0,
+        last_unix_ns: 0,
+        hash: [0; 32],
+    };
+    let mut payload = forged.encode(0);
+    // As it was before the salt was part of it, too.
+    for unsalted in [false, true] {
+        if unsalted {
+            let crc = crc32c::crc32c(&payload[..FOOTER_BYTES - 4]);
+            payload[FOOTER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+        }
+        let record = Record {
+            received_unix_ns: starts.len() as u64,
+            peer: "192.0.2.66:6".parse().unwrap(),
+            listener: 0,
+            continued: false,
+            payload: &payload,
+        };
+        bytes.truncate(at);
+        bytes.resize(at + record_bytes(payload.len()), 0);
+        record.encode(&mut bytes[at..], 99, at as u64);
+        fs::write(&path, &bytes).unwrap();
+        let mut reader = Reader::open(&path).unwrap();
+        assert_eq!(reader.footer(), None);
+        let found = survey(&mut reader, |_| {}).unwrap();
+        assert_eq!((found.records, found.damaged), (starts.len() as u64 + 1, 0));
+    }
+    fs::remove_dir_all(&place).unwrap();
 }

@@ -15,9 +15,9 @@
 //!            payload_bytes:u64 first_unix_ns:u64 last_unix_ns:u64 blake3:[u8; 32] zero:[u8; 20]
 //!            crc32c:u32
 //! ```
-//! A record's checksum covers the segment's salt and the record's own offset too. So bytes that a peer
-//! sent, which may look like records, never pass for one: the search for the next record behind a
-//! damaged one cannot be led astray.
+//! A record's checksum covers the segment's salt and the record's own offset too, a footer's the salt. So
+//! bytes that a peer sent, which may look like either, never pass for one: the search for the next record
+//! behind a damaged one cannot be led astray, and nobody seals a segment but who writes it.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -313,9 +313,9 @@ pub struct Footer {
 }
 
 impl Footer {
-    /// As bytes.
+    /// As bytes, for the segment of that salt.
     #[must_use]
-    pub fn encode(&self) -> [u8; FOOTER_BYTES] {
+    pub fn encode(&self, salt: u64) -> [u8; FOOTER_BYTES] {
         let mut bytes = [0; FOOTER_BYTES];
         put(&mut bytes, 0, SEAL_MAGIC);
         put(&mut bytes, 8, VERSION.to_le_bytes());
@@ -331,9 +331,15 @@ impl Footer {
             put(&mut bytes, 16 + 8 * index, word.to_le_bytes());
         }
         put(&mut bytes, 64, self.hash);
-        let crc = crc32c::crc32c(&bytes[..FOOTER_BYTES - 4]);
+        let crc = Self::checksum(salt, &bytes);
         put(&mut bytes, FOOTER_BYTES - 4, crc.to_le_bytes());
         bytes
+    }
+
+    /// The checksum of a footer that begins with its magic, whatever stands there.
+    fn checksum(salt: u64, bytes: &[u8]) -> u32 {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), &SEAL_MAGIC);
+        crc32c::crc32c_append(crc, &bytes[SEAL_MAGIC.len()..FOOTER_BYTES - 4])
     }
 
     /// Bytes of the index before it.
@@ -351,20 +357,21 @@ impl Footer {
     /// Whether the last bytes of a file were a footer once, as far as one can tell: all of it but its first
     /// word is right, or that is.
     #[must_use]
-    pub fn was_one(bytes: &[u8]) -> bool {
+    pub fn was_one(bytes: &[u8], salt: u64) -> bool {
         let Some(bytes) = bytes.len().checked_sub(FOOTER_BYTES).map(|at| &bytes[at..]) else {
             return false;
         };
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&SEAL_MAGIC), &bytes[8..FOOTER_BYTES - 4]);
+        let crc = Self::checksum(salt, bytes);
         bytes[..8] == SEAL_MAGIC || u32_at(bytes, FOOTER_BYTES - 4) == Some(crc)
     }
 
-    /// From the last bytes of a file; `None` if they are no footer, as those of an open segment.
+    /// From the last bytes of a file; `None` if they are no footer, as those of an open segment. What a peer
+    /// sent stands there, too, and may look like one: it does not know the salt.
     #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8], salt: u64) -> Option<Self> {
         let at = bytes.len().checked_sub(FOOTER_BYTES)?;
         let bytes = &bytes[at..];
-        let crc = crc32c::crc32c(&bytes[..FOOTER_BYTES - 4]);
+        let crc = Self::checksum(salt, bytes);
         let sound = bytes[..8] == SEAL_MAGIC && u32_at(bytes, FOOTER_BYTES - 4) == Some(crc);
         if !sound {
             return None;
@@ -406,7 +413,8 @@ mod tests {
             last_unix_ns: 6,
             hash: [8; 32],
         };
-        assert_eq!(Footer::decode(&footer.encode()), Some(footer));
+        assert_eq!(Footer::decode(&footer.encode(7), 7), Some(footer));
+        assert_eq!(Footer::decode(&footer.encode(7), 8), None, "of another segment");
         for at in 0..HEADER_BYTES {
             let mut bytes = header.encode();
             bytes[at] ^= 1;
@@ -422,10 +430,10 @@ mod tests {
             assert_eq!(IndexEntry::decode(&bytes), None, "{at}");
         }
         for at in 0..FOOTER_BYTES {
-            let mut bytes = footer.encode();
+            let mut bytes = footer.encode(7);
             bytes[at] ^= 1;
-            assert_eq!(Footer::decode(&bytes), None, "{at}");
-            assert!(Footer::was_one(&bytes), "{at}");
+            assert_eq!(Footer::decode(&bytes, 7), None, "{at}");
+            assert!(Footer::was_one(&bytes, 7), "{at}");
         }
     }
 
@@ -452,7 +460,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (record_at(&bytes, 1, 64), Header::decode(&bytes), Footer::decode(&bytes));
+            let _ = (record_at(&bytes, 1, 64), Header::decode(&bytes), Footer::decode(&bytes, 1));
             let _ = IndexEntry::decode(&bytes);
         }
 

@@ -50,10 +50,10 @@ pub(super) fn is_packed(head: &[u8]) -> bool {
 }
 
 /// The first skippable frame of a segment with this header and footer.
-pub(super) fn head(header: &[u8; HEADER_BYTES], footer: &Footer) -> Vec<u8> {
+pub(super) fn head(header: &[u8; HEADER_BYTES], footer: &[u8; FOOTER_BYTES]) -> Vec<u8> {
     let length = u32::try_from(HEAD_BYTES - 8).unwrap_or(0);
     let words = [HEAD_MAGIC.to_le_bytes(), length.to_le_bytes()].concat();
-    [&words[..], header, &footer.encode()].concat()
+    [&words[..], header, footer].concat()
 }
 
 /// A frame: where it is, and what it holds.
@@ -102,7 +102,8 @@ impl Packed {
         let copies = &begin[8.min(got)..got];
         let header = Header::decode(copies).ok();
         let footer = Some(copies).filter(|copies| copies.len() == HEADER_BYTES + FOOTER_BYTES);
-        let footer = footer.and_then(Footer::decode);
+        let footer =
+            footer.zip(header).and_then(|(copies, head)| Footer::decode(copies, head.salt));
         let length = u32::try_from(HEAD_BYTES - 8).unwrap_or(0);
         let expected = [HEAD_MAGIC.to_le_bytes(), length.to_le_bytes()].concat();
         // A table whose sizes are not those of the segment is as good as none.

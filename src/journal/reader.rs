@@ -176,8 +176,8 @@ impl Reader {
         let fits = |footer: &Footer| {
             footer.data_end.checked_add(footer.index_bytes()) == Some(at) && could_be(footer)
         };
-        let footer = Footer::decode(&tail[..got]).filter(fits);
-        self.footer_is_worn = footer.is_none() && Footer::was_one(&tail[..got]);
+        let footer = Footer::decode(&tail[..got], self.header.salt).filter(fits);
+        self.footer_is_worn = footer.is_none() && Footer::was_one(&tail[..got], self.header.salt);
         Ok(footer)
     }
 

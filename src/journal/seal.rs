@@ -121,7 +121,7 @@ pub fn seal(path: &Path) -> Result<Survey, ReadError> {
         hash: *hasher.finalize().as_bytes(),
     };
     // One write: a crash in it leaves something torn, which the next start cuts off again.
-    let tail = [&index_bytes[..], &footer.encode()].concat();
+    let tail = [&index_bytes[..], &footer.encode(reader.header().salt)].concat();
     file.write_all_at(&tail, found.data_end)?;
     step!("seal-written");
     file.sync_data()?;
