@@ -145,7 +145,7 @@ pub(super) fn attend(
         if matches!(closed, Ok(false)) && !args.quiet {
             paint::say("the journal was left as it is: the next start seals it\n");
         }
-        return ended.and(closed.map(drop));
+        return ended.and_then(|()| closed.map(drop));
     }
     ended
 }
