@@ -24,9 +24,11 @@ impl Advice {
     }
 }
 
-/// What to say about a summary, losses first; empty if there is nothing to say.
-pub(super) fn advise(summary: &Summary) -> Vec<Advice> {
-    let ways = [receiving(summary), handling(summary), replying(summary), signs(summary)];
+/// What to say about a summary, losses first; empty if there is nothing to say. `undelivered`: why datagrams
+/// can be that.
+pub(super) fn advise(summary: &Summary, undelivered: &str) -> Vec<Advice> {
+    let ways =
+        [receiving(summary), handling(summary, undelivered), replying(summary), signs(summary)];
     ways.into_iter().flatten().filter(|advice| advice.count > 0).collect()
 }
 
@@ -67,7 +69,7 @@ fn receiving(summary: &Summary) -> Vec<Advice> {
 }
 
 /// Lost on the way to the handler, or in it.
-fn handling(summary: &Summary) -> Vec<Advice> {
+fn handling(summary: &Summary, undelivered: &str) -> Vec<Advice> {
     let ledger = &summary.ledger;
     let datagrams = |name, count, text| Advice::new(name, count, "datagrams", text);
     vec![
@@ -78,12 +80,7 @@ fn handling(summary: &Summary) -> Vec<Advice> {
              at once. Next: send one signal and wait.",
         ),
         datagrams("rejected", ledger.rejected, "The handler refused them as malformed."),
-        datagrams(
-            "undelivered",
-            ledger.undelivered,
-            "They were received, but the sink could not take them: its reader went away. Next: see \
-             the error below.",
-        ),
+        datagrams("undelivered", ledger.undelivered, undelivered),
     ]
 }
 
@@ -164,7 +161,8 @@ mod tests {
 
     #[test]
     fn every_loss_is_explained_and_nothing_else() {
-        let names: Vec<_> = advise(&summary()).iter().map(|advice| advice.name).collect();
+        let names: Vec<_> =
+            advise(&summary(), "So it is.").iter().map(|advice| advice.name).collect();
         let wanted = [
             "kernel",
             "truncated",
@@ -175,14 +173,14 @@ mod tests {
             "undelivered",
         ];
         assert_eq!(names, wanted);
-        assert!(advise(&summary()).iter().all(|advice| advice.text.ends_with('.')));
+        assert!(advise(&summary(), "So it is.").iter().all(|advice| advice.text.ends_with('.')));
     }
 
     #[test]
     fn buffers_are_never_sold_as_datagrams() {
         let mut summary = summary();
         summary.ledger.kernel_unit = Unit::Buffers;
-        let advice = advise(&summary);
+        let advice = advise(&summary, "");
         assert_eq!((advice[0].name, advice[0].unit), ("kernel", "buffers"));
         assert!(advice[0].text.contains("cannot be known"), "{}", advice[0].text);
     }

@@ -116,11 +116,14 @@ pub(super) struct Beside<'a> {
     pub(super) fleet: Option<Fleet>,
     /// It is closed when all others have ended.
     pub(super) journal: Option<Journal>,
+    /// Why datagrams can be undelivered.
+    pub(super) undelivered: String,
 }
 
 impl Beside<'_> {
     pub(super) fn with(status: Status) -> Self {
-        Self { other: None, status, tallies: Vec::new(), fleet: None, journal: None }
+        let undelivered = "The handler could not pass them on.".to_owned();
+        Self { other: None, status, tallies: Vec::new(), fleet: None, journal: None, undelivered }
     }
 }
 
@@ -152,7 +155,7 @@ fn see_off(
     title: &str,
     args: &EngineArgs,
     engine: Engine,
-    Beside { other, mut status, tallies, fleet, .. }: Beside<'_>,
+    Beside { other, mut status, tallies, fleet, undelivered, .. }: Beside<'_>,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
     if !args.quiet {
@@ -183,7 +186,7 @@ fn see_off(
     if !args.quiet {
         let reason = reason(why, args);
         let paint = Paint::stderr();
-        let sheet = table::render(title, &summary, &reason, unwritten, paint);
+        let sheet = table::render((title, &reason), &summary, unwritten, &undelivered, paint);
         paint::say(&(sheet + &shipments::render(&shipped, paint)));
     }
     if args.json {

@@ -66,10 +66,20 @@ impl DecodeArgs {
                 ));
             }
         }
+        let is_again = |(place, arg): (usize, &DecodeArg)| {
+            self.formats.iter().take(place).any(|before| before.address == arg.address)
+        };
+        if self.formats.iter().enumerate().any(is_again) {
+            return Err(Failure::Usage(
+                "--decode says twice what the same datagrams hold; give one FORMAT for all, and one \
+                 ADDR=FORMAT for an ADDR that differs"
+                    .to_owned(),
+            ));
+        }
         let format = |place: &usize| {
-            // The last one that fits counts, one for the address alone before one for all.
+            // One for the address alone counts before one for all.
             let of = |address: Option<&ListenArg>| {
-                self.formats.iter().rfind(|arg| arg.address.as_ref() == address)
+                self.formats.iter().find(|arg| arg.address.as_ref() == address)
             };
             let found =
                 typed.get(*place).and_then(|address| of(Some(address))).or_else(|| of(None));
@@ -117,6 +127,13 @@ mod tests {
         };
         assert!(args(&["lines", "[::1]:9=json"]).formats(&typed, &[0, 1, 1]).is_ok());
         assert!(args(&["*:515=json"]).formats(&typed, &[0, 1]).is_err());
+        for twice in [["raw", "lines"], ["json", "json"], ["*:514=json", "*:514=lines"]] {
+            let refused = args(&twice).formats(&typed, &[0, 1]).unwrap_err();
+            assert!(
+                matches!(&refused, Failure::Usage(text) if text.contains("twice")),
+                "{refused}"
+            );
+        }
         assert!(args(&[]).formats(&typed, &[0]).unwrap().are_raw());
     }
 }

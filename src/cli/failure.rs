@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// What was waited for did not come: exit code 3.
     NothingCame(String),
+    /// Nobody reads stdout any more: exit code 1, unless that is how such a command ends.
+    Unread,
     /// Anything else: exit code 1. What failed, why, and the next move.
     Failed(String),
 }
@@ -26,11 +28,10 @@ pub(crate) enum Failure {
 impl Failure {
     /// Results could not be written to stdout.
     pub(super) fn stdout(error: &io::Error) -> Self {
-        let why = match error.kind() {
-            io::ErrorKind::BrokenPipe => "its reader went away".to_owned(),
-            _ => error.to_string(),
-        };
-        Self::Failed(format!("cannot write to stdout: {why}; what was to be printed is lost"))
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Unread;
+        }
+        Self::Failed(format!("cannot write to stdout: {error}; what was to be printed is lost"))
     }
 
     /// Says it on stderr and returns the exit code.
@@ -44,7 +45,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::NothingCame(_) => 3,
             Self::Engine(error) if error.is_usage() => 2,
-            Self::Engine(_) | Self::Failed(_) => 1,
+            Self::Engine(_) | Self::Unread | Self::Failed(_) => 1,
         }
     }
 }
@@ -92,6 +93,9 @@ impl fmt::Display for Failure {
                 write!(f, "--{setting} {value}: {reason}")
             }
             Self::Engine(error) => write!(f, "{error}"),
+            Self::Unread => f.write_str(
+                "cannot write to stdout: its reader went away; what was to be printed is lost",
+            ),
             Self::Usage(text) | Self::NothingCame(text) | Self::Failed(text) => f.write_str(text),
         }
     }

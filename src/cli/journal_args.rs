@@ -13,39 +13,30 @@ use ringest::journal::writer::WriterSpec;
 
 use super::failure::Failure;
 use super::paint::{self, Paint, count};
-use super::values;
+use super::values::{self, given};
 
 /// How the journal is written.
 #[derive(Args, Debug)]
 pub(super) struct JournalArgs {
     /// Commit at least this often: what is delivered is on disk, and this is how long that takes
-    #[arg(
-        long, value_name = "DURATION", default_value = "50ms", value_parser = values::duration,
-        help_heading = "Journal"
-    )]
-    commit_interval: Duration,
-    /// And whenever a worker has gathered so much
-    #[arg(
-        long, value_name = "BYTES", default_value = "4M", value_parser = values::size,
-        help_heading = "Journal"
-    )]
-    commit_bytes: usize,
-    /// Begin a new segment before one gets larger
-    #[arg(
-        long, value_name = "BYTES", default_value = "256M", value_parser = values::size,
-        help_heading = "Journal"
-    )]
-    segment_bytes: usize,
-    /// And when one gets older
-    #[arg(
-        long, value_name = "DURATION", default_value = "1h", value_parser = values::duration,
-        help_heading = "Journal"
-    )]
-    segment_age: Duration,
-    /// Remove the oldest segments when all together are larger [default: keep all]
+    /// [default: 50ms]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, help_heading = "Journal")]
+    commit_interval: Option<Duration>,
+    /// And whenever a worker has gathered so much [default: 4M]
+    #[arg(long, value_name = "BYTES", value_parser = values::size, help_heading = "Journal")]
+    commit_bytes: Option<usize>,
+    /// Begin a new segment before one gets larger [default: 256M]
+    #[arg(long, value_name = "BYTES", value_parser = values::size, help_heading = "Journal")]
+    segment_bytes: Option<usize>,
+    /// And close one when it gets older [default: 1h]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, help_heading = "Journal")]
+    segment_age: Option<Duration>,
+    /// Remove the oldest segments when all together are larger; each worker's last one stays
+    /// [default: keep all]
     #[arg(long, value_name = "BYTES", value_parser = values::size, help_heading = "Journal")]
     retain_bytes: Option<usize>,
-    /// Remove segments that are older [default: keep all]
+    /// Remove segments that are older; each worker's last one stays until it has begun another
+    /// [default: keep all]
     #[arg(long, value_name = "DURATION", value_parser = values::duration, help_heading = "Journal")]
     retain_age: Option<Duration>,
     /// Compress segments once they are sealed, at a level from 1 (fast) to 22 (small); those that earlier
@@ -53,11 +44,9 @@ pub(super) struct JournalArgs {
     #[arg(long, value_name = "zstd[:LEVEL]", value_parser = compress, help_heading = "Journal")]
     compress: Option<i32>,
     /// Memory for what the disk has not taken yet; when it is full, --overload says what follows
-    #[arg(
-        long, value_name = "BYTES", default_value = "32M", value_parser = values::size,
-        help_heading = "Journal"
-    )]
-    journal_buffer: usize,
+    /// [default: 32M]
+    #[arg(long, value_name = "BYTES", value_parser = values::size, help_heading = "Journal")]
+    journal_buffer: Option<usize>,
 }
 
 /// `zstd` or `zstd:LEVEL`.
@@ -80,10 +69,41 @@ fn compress(text: &str) -> Result<i32, String> {
 /// A segment smaller than this would hold a handful of the largest datagrams.
 const SEGMENT_BYTES_MIN: usize = 1 << 20;
 
+/// What is not typed.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
+const COMMIT_BYTES: usize = 4 << 20;
+const SEGMENT_BYTES: usize = 256 << 20;
+const SEGMENT_AGE: Duration = Duration::from_secs(3600);
+const BUFFER_BYTES: usize = 32 << 20;
+
 impl JournalArgs {
+    /// The first of these flags that was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let Self {
+            commit_interval,
+            commit_bytes,
+            segment_bytes,
+            segment_age,
+            retain_bytes,
+            retain_age,
+            compress,
+            journal_buffer,
+        } = self;
+        given([
+            ("--commit-interval", commit_interval.is_some()),
+            ("--commit-bytes", commit_bytes.is_some()),
+            ("--segment-bytes", segment_bytes.is_some()),
+            ("--segment-age", segment_age.is_some()),
+            ("--retain-bytes", retain_bytes.is_some()),
+            ("--retain-age", retain_age.is_some()),
+            ("--compress", compress.is_some()),
+            ("--journal-buffer", journal_buffer.is_some()),
+        ])
+    }
+
     /// How long a worker waits for more before it commits.
     pub(super) fn commit_interval(&self) -> Duration {
-        self.commit_interval
+        self.commit_interval.unwrap_or(COMMIT_INTERVAL)
     }
 
     /// How long segments are kept, and how.
@@ -104,30 +124,29 @@ impl JournalArgs {
         readers: Vec<BTreeMap<u16, Position>>,
         quiet: bool,
     ) -> Result<Journal, Failure> {
-        if self.segment_bytes < SEGMENT_BYTES_MIN {
+        let segment_bytes = self.segment_bytes.unwrap_or(SEGMENT_BYTES);
+        if segment_bytes < SEGMENT_BYTES_MIN {
             return Err(Failure::Usage(format!(
-                "--segment-bytes {}: must be at least 1M",
-                self.segment_bytes
+                "--segment-bytes {segment_bytes}: must be at least 1M"
             )));
         }
         if let Some(spool) = retention.spool_bytes
-            && spool < 2 * self.segment_bytes as u64
+            && spool < 2 * segment_bytes as u64
         {
             return Err(Failure::Usage(format!(
-                "--spool-bytes {spool}: must be at least twice --segment-bytes ({}), as whole segments \
-                 go; make segments smaller",
-                self.segment_bytes
+                "--spool-bytes {spool}: must be at least twice --segment-bytes ({segment_bytes}), as \
+                 whole segments go; make segments smaller"
             )));
         }
         let journal = Journal::open(JournalSpec {
             dir: PathBuf::from(dir),
             writer: WriterSpec {
-                commit_interval: self.commit_interval,
-                commit_bytes: self.commit_bytes as u64,
-                segment_bytes: self.segment_bytes as u64,
-                segment_age: self.segment_age,
+                commit_interval: self.commit_interval(),
+                commit_bytes: self.commit_bytes.unwrap_or(COMMIT_BYTES) as u64,
+                segment_bytes: segment_bytes as u64,
+                segment_age: self.segment_age.unwrap_or(SEGMENT_AGE),
             },
-            buffer_bytes: self.journal_buffer,
+            buffer_bytes: self.journal_buffer.unwrap_or(BUFFER_BYTES),
             retention,
             readers,
         })

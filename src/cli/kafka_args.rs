@@ -10,7 +10,7 @@ use clap::Args;
 use ringest::ship::carrier::Carrier;
 
 use super::secret::{read, secret};
-use super::values;
+use super::values::{self, given};
 
 /// Bytes of the file of `--kafka-config`: librdkafka's properties all together are shorter.
 const CONFIG_BYTES_MAX: u64 = 256 << 10;
@@ -47,6 +47,12 @@ impl FromStr for KafkaTarget {
             "expected kafka:HOST:PORT/TOPIC, such as kafka:broker-1:9092,broker-2:9092/syslog"
                 .to_owned()
         };
+        if text.contains('@') {
+            return Err(format!(
+                "a name or a password here shows in the list of processes: put them into {USER} and \
+                 {PASSWORD}"
+            ));
+        }
         let (brokers, topic) = text
             .strip_prefix("kafka:")
             .and_then(|target| target.rsplit_once('/'))
@@ -80,6 +86,12 @@ impl fmt::Display for KafkaTarget {
 }
 
 impl KafkaArgs {
+    /// The first of these flags that was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let Self { kafka_config } = self;
+        given([("--kafka-config", kafka_config.is_some())])
+    }
+
     /// A client for the topic, which may hold secrets: show it to nobody.
     #[cfg(feature = "kafka")]
     pub(super) fn carrier(&self, target: &KafkaTarget) -> Result<Box<dyn Carrier>, String> {

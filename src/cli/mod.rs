@@ -84,6 +84,11 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
 }
 
+/// What was typed. Ends the process if it cannot be, or asks for help.
+pub(crate) fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| secret::hide(error).exit())
+}
+
 /// Runs what was asked for.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {

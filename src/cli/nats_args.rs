@@ -9,7 +9,7 @@ use clap::Args;
 use ringest::ship::carrier::Carrier;
 
 use super::secret::secret;
-use super::values;
+use super::values::{self, given};
 
 /// Where a server listens unless its URL says otherwise.
 const PORT: u16 = 4222;
@@ -44,8 +44,6 @@ pub(super) struct NatsArgs {
 /// `nats:URL/STREAM/SUBJECT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NatsTarget {
-    /// A user stood in the URL. It is forgotten, and refused.
-    names_user: bool,
     tls: bool,
     /// `HOST:PORT` each.
     servers: Vec<String>,
@@ -63,6 +61,12 @@ impl FromStr for NatsTarget {
                 .to_owned()
         };
         let url = text.strip_prefix("nats:").ok_or_else(expected)?;
+        if url.contains('@') {
+            return Err(format!(
+                "a name or a password here shows in the list of processes: put them into {USER} and \
+                 {PASSWORD}, or a token into {TOKEN}"
+            ));
+        }
         let (tls, rest) = match (url.strip_prefix("nats://"), url.strip_prefix("tls://")) {
             (Some(rest), _) => (false, rest),
             (_, Some(rest)) => (true, rest),
@@ -73,11 +77,6 @@ impl FromStr for NatsTarget {
             (parts.next(), parts.next(), parts.next())
         else {
             return Err(expected());
-        };
-        // Refused later: what the parser refuses is shown again, and this would be a password.
-        let (servers, names_user) = match servers.rsplit_once('@') {
-            Some((_, servers)) => (servers, true),
-            None => (servers, false),
         };
         let servers: Option<Vec<_>> = servers.split(',').map(server).collect();
         let word = |text: &str| {
@@ -93,7 +92,6 @@ impl FromStr for NatsTarget {
                 .to_owned());
         }
         Ok(Self {
-            names_user,
             tls,
             servers: servers.ok_or_else(expected)?,
             stream: stream.to_owned(),
@@ -129,11 +127,23 @@ enum Identity {
 }
 
 impl NatsArgs {
+    /// The first of these flags that was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let Self { nats_creds, nats_ca, nats_cert, nats_key, nats_sole_writer } = self;
+        given([
+            ("--nats-creds", nats_creds.is_some()),
+            ("--nats-ca", nats_ca.is_some()),
+            ("--nats-cert", nats_cert.is_some()),
+            ("--nats-key", nats_key.is_some()),
+            ("--nats-sole-writer", *nats_sole_writer),
+        ])
+    }
+
     /// A client for the stream, which may hold secrets: show it to nobody.
     #[cfg(feature = "nats")]
     pub(super) fn carrier(&self, target: &NatsTarget) -> Result<Box<dyn Carrier>, String> {
         use ringest::ship::nats::{Login, Nats, NatsSpec, Secret};
-        let login = match self.identity(target, |name| std::env::var_os(name))? {
+        let login = match self.identity(|name| std::env::var_os(name))? {
             Identity::Nobody => Login::Nobody,
             Identity::Password(user, password) => {
                 Login::Password { user, password: Secret(password) }
@@ -158,7 +168,7 @@ impl NatsArgs {
     /// No client: it is not built in. What was given is read all the same, so that it can be mended first.
     #[cfg(not(feature = "nats"))]
     pub(super) fn carrier(&self, target: &NatsTarget) -> Result<Box<dyn Carrier>, String> {
-        self.identity(target, |name| std::env::var_os(name))?;
+        self.identity(|name| std::env::var_os(name))?;
         Err(format!(
             "{target}: this ringest was built without NATS; build it with `cargo build --release \
              --features nats`, or keep the journal alone and ship it later"
@@ -166,17 +176,7 @@ impl NatsArgs {
     }
 
     /// Who we are. Files that are named must be there; what is in them is read when it is needed.
-    fn identity(
-        &self,
-        target: &NatsTarget,
-        env: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Identity, String> {
-        if target.names_user {
-            return Err(format!(
-                "a name or a password in the URL shows in the list of processes: put them into {USER} \
-                 and {PASSWORD}, or a token into {TOKEN}"
-            ));
-        }
+    fn identity(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<Identity, String> {
         let files = [
             ("--nats-creds", &self.nats_creds),
             ("--nats-ca", &self.nats_ca),
@@ -238,10 +238,10 @@ mod tests {
         ] {
             assert!(text.parse::<NatsTarget>().is_err(), "{text}");
         }
-        let named: NatsTarget = "nats:me:p@ss@one/S/s".parse().unwrap();
-        assert_eq!(named.to_string(), "nats:nats://one:4222/S/s");
-        let refused = args(None).identity(&named, |_| None).unwrap_err();
-        assert!(refused.contains(USER) && !refused.contains("p@ss"), "{refused}");
+        for text in ["nats:me:p@ss@one/S/s", "nats:me:p/ss@one/S/s", "nats:me/p@ss/s"] {
+            let refused = text.parse::<NatsTarget>().unwrap_err();
+            assert!(refused.contains(USER) && !refused.contains("ss@"), "{refused}");
+        }
     }
 
     fn args(creds: Option<&str>) -> NatsArgs {
@@ -255,9 +255,8 @@ mod tests {
     }
 
     fn identity(creds: Option<&str>, vars: &[(&str, &str)]) -> Result<Identity, String> {
-        let target = "nats:one/S/s".parse().unwrap();
         let find = |name: &str| vars.iter().find(|(key, _)| *key == name);
-        args(creds).identity(&target, |name| find(name).map(|(_, value)| value.into()))
+        args(creds).identity(|name| find(name).map(|(_, value)| value.into()))
     }
 
     #[test]

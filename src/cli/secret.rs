@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use clap::error::ContextValue;
+
 /// Bytes of a file that holds a name or a password.
 const SECRET_BYTES_MAX: u64 = 4 << 10;
 
@@ -30,6 +32,34 @@ pub(super) fn secret(
         }
         (None, None) => Ok(None),
     }
+}
+
+/// The same error, without what stands before an `@` in what was typed: it may be a password, wherever it was
+/// typed and whatever else is wrong with it.
+pub(super) fn hide(mut error: clap::Error) -> clap::Error {
+    let hidden = |value: &ContextValue| match value {
+        ContextValue::String(text) => hide_in(text).map(ContextValue::String),
+        ContextValue::Strings(texts) => {
+            let hidden = |text: &String| hide_in(text).unwrap_or_else(|| text.clone());
+            Some(ContextValue::Strings(texts.iter().map(hidden).collect()))
+        }
+        // Suggestions: how to type the same in another way.
+        ContextValue::StyledStrs(texts) => {
+            let is_told = texts.iter().any(|text| text.to_string().contains('@'));
+            is_told.then_some(ContextValue::None)
+        }
+        _ => None,
+    };
+    let context = error.context();
+    let hidden: Vec<_> = context.filter_map(|(kind, value)| Some((kind, hidden(value)?))).collect();
+    for (kind, value) in hidden {
+        error.insert(kind, value);
+    }
+    error
+}
+
+fn hide_in(text: &str) -> Option<String> {
+    text.rsplit_once('@').map(|(_, rest)| format!("…@{rest}"))
 }
 
 /// A whole text file of bounded size.

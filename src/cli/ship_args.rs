@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::sinks::Target;
-use super::values;
+use super::values::{self, given};
 use clap::Args;
 
 /// How records get from the journal to brokers.
@@ -19,31 +19,50 @@ pub(super) struct ShipArgs {
     /// [default: keep all until they are sent]
     #[arg(long, value_name = "BYTES", value_parser = values::size, help_heading = "Brokers")]
     pub(super) spool_bytes: Option<usize>,
-    /// Records under way to a broker at most; as many may be repeated after a crash
-    #[arg(
-        long, value_name = "RECORDS", default_value = "4096", value_parser = values::window,
-        help_heading = "Brokers"
-    )]
-    pub(super) ship_window: usize,
+    /// Records under way to a broker at most; as many may be repeated after a crash [default: 4096]
+    #[arg(long, value_name = "RECORDS", value_parser = values::window, help_heading = "Brokers")]
+    ship_window: Option<usize>,
     /// How long to wait at the end for brokers to have everything; what they do not have by then stays in
-    /// the journal and is sent at the next start
-    #[arg(
-        long, value_name = "DURATION", default_value = "5s", value_parser = values::duration,
-        help_heading = "Brokers"
-    )]
-    pub(super) flush_timeout: Duration,
+    /// the journal and is sent at the next start [default: 5s]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, help_heading = "Brokers")]
+    flush_timeout: Option<Duration>,
 }
 
+/// What is not typed.
+const WINDOW: usize = 4096;
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl ShipArgs {
+    /// The first of these flags that was given.
+    fn given(&self) -> Option<&'static str> {
+        let Self { spool, spool_bytes, ship_window, flush_timeout } = self;
+        given([
+            ("--spool", spool.is_some()),
+            ("--spool-bytes", spool_bytes.is_some()),
+            ("--ship-window", ship_window.is_some()),
+            ("--flush-timeout", flush_timeout.is_some()),
+        ])
+    }
+
+    /// Records under way to a broker at most.
+    pub(super) fn window(&self) -> usize {
+        self.ship_window.unwrap_or(WINDOW)
+    }
+
+    /// How long brokers are waited for at the end.
+    pub(super) fn flush_timeout(&self) -> Duration {
+        self.flush_timeout.unwrap_or(FLUSH_TIMEOUT)
+    }
+
     /// What is wrong with the flags beside the sinks that were asked for.
     pub(super) fn check(&self, targets: &[Target], has_journal: bool) -> Result<(), Failure> {
         let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
         if targets.is_empty() {
-            return match (&self.spool, self.spool_bytes) {
-                (None, None) => Ok(()),
-                _ => usage(
-                    "--spool and --spool-bytes are for brokers: add --sink kafka:… or --sink nats:…",
-                ),
+            return match self.given() {
+                None => Ok(()),
+                Some(flag) => usage(&format!(
+                    "{flag} is for brokers: add --sink kafka:… or --sink nats:…, or leave it out"
+                )),
             };
         }
         match (&self.spool, has_journal) {

@@ -14,6 +14,7 @@ use ringest::journal::janitor::Retention;
 use ringest::journal::open::Journal;
 use ringest::ship::carrier::Carrier;
 use ringest::ship::fleet::{Bearings, Destination, Fleet};
+use ringest::sink::aside::Aside;
 use ringest::sink::landing::{Landing, Sink};
 use ringest::sink::stdout::{Format, Stdout};
 
@@ -146,7 +147,22 @@ impl SinkArgs {
         {
             return usage("one --sink stdout and one --sink journal:DIR are enough");
         }
-        self.ship.check(&self.targets(), self.journal_dir().is_some())
+        self.ship.check(&self.targets(), self.journal_dir().is_some())?;
+        let is_kept = self.journal_dir().is_some() || self.ship.spool.is_some();
+        let of_broker = |wanted: fn(&Target) -> bool| self.targets().iter().any(wanted);
+        // A flag that does nothing was typed by somebody who takes it to do something.
+        for (flag, is_used, sink) in [
+            (self.journal.given(), is_kept, "journal:DIR"),
+            (self.kafka.given(), of_broker(|one| matches!(one, Target::Kafka(_))), "kafka:…"),
+            (self.nats.given(), of_broker(|one| matches!(one, Target::Nats(_))), "nats:…"),
+        ] {
+            if let (Some(flag), false) = (flag, is_used) {
+                return usage(&format!(
+                    "{flag} does nothing here: add --sink {sink}, or leave it out"
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn format(&self) -> Format {
@@ -177,6 +193,30 @@ impl SinkArgs {
         Ok(destinations)
     }
 
+    /// Why datagrams can be undelivered, and the next move.
+    fn undelivered(&self) -> String {
+        let is_kept = self.journal_dir().is_some() || self.ship.spool.is_some();
+        let mut causes = Vec::new();
+        match (self.prints(), is_kept) {
+            (true, false) => causes.push("the reader of stdout went away: see the error below"),
+            (true, true) => causes.push(
+                "the reader of stdout was behind or went away: give it a file, or a faster reader",
+            ),
+            (false, _) => {}
+        }
+        if is_kept {
+            causes.push("the disk failed or is full: see what was said of it above, `df -h`");
+        }
+        if !self.targets().is_empty() {
+            causes.push("a broker never takes them: `ringest journal cat` shows what is in dead-…");
+        }
+        if self.ship.spool_bytes.is_some() {
+            causes.push("the spool was full: a larger --spool-bytes");
+        }
+        let causes = causes.join("; or ");
+        format!("They were received, but not every sink took them. Either of: {causes}.")
+    }
+
     /// How long what was not sent is kept.
     fn retention(&self) -> Retention {
         Retention {
@@ -195,7 +235,6 @@ pub(super) fn receive(
     signals: &Signals,
 ) -> Result<(), Failure> {
     let quiet = engine_args.quiet;
-    let stdout = args.prints().then(|| open_stdout(args.format())).transpose()?;
     let destinations = args.destinations()?;
     let dir = args.journal_dir().or(args.ship.spool.as_deref());
     let bearings = match dir {
@@ -211,17 +250,17 @@ pub(super) fn receive(
         // Its workers commit also when nothing comes.
         builder = builder.idle_tick(args.journal.commit_interval());
     }
+    let out = Out::open(args, journal.as_ref())?;
     let (workers, carriers) = (builder.plan()?.handlers(), destinations.len());
     let mut tallies = Vec::new();
     let engine = builder.start(|worker| {
-        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-        sinks.extend(stdout.iter().map(|stdout| Box::new(stdout.printer()) as Box<dyn Sink>));
+        let mut sinks: Vec<Box<dyn Sink>> = out.printer().into_iter().collect();
         let pen = journal.as_ref().map(|journal| Box::new(journal.pen(worker, workers)));
         let landing = match pen {
             Some(pen) if carriers > 0 => Landing::new(formats.intake(), sinks).carried(
                 pen,
                 carriers,
-                args.ship.flush_timeout,
+                args.ship.flush_timeout(),
             ),
             pen => {
                 sinks.extend(pen.map(|pen| pen as Box<dyn Sink>));
@@ -231,28 +270,69 @@ pub(super) fn receive(
         tallies.push(Arc::clone(landing.tally()));
         landing
     })?;
-    let first_lane = usize::from(stdout.is_some());
+    let first_lane = usize::from(args.prints());
     let fleet = match &journal {
         Some(journal) if carriers > 0 => Some(Fleet::start(
             journal,
             destinations,
             bearings.positions,
             (&tallies, first_lane),
-            args.ship.ship_window,
+            args.ship.window(),
         )?),
         _ => None,
     };
     // Datagrams and a status line on one terminal would overwrite each other.
-    let quiet = quiet || stdout.is_some() && io::stdout().is_terminal();
+    let quiet = quiet || args.prints() && io::stdout().is_terminal();
     let status = Status::on_stderr(quiet)
         .with_alarms(journal.as_ref().map(Journal::alarms))
         .with_watch(fleet.as_ref().map(Fleet::watch));
-    let other = stdout.as_ref().map(AsFd::as_fd);
-    let beside = Beside { other, status, tallies, fleet, journal };
+    let other = out.ending().map(AsFd::as_fd);
+    let undelivered = args.undelivered();
+    let beside = Beside { other, status, tallies, fleet, journal, undelivered };
     let ended = attend::attend("listen", engine_args, engine, signals, beside);
-    match stdout.and_then(|stdout| stdout.failure()) {
+    match out.ending().and_then(Stdout::failure) {
         Some(error) => Err(closed(&error)),
         None => ended,
+    }
+}
+
+/// Standard output as a sink.
+enum Out {
+    Nowhere,
+    /// There is no other: its reader sets the pace, and when that goes it is over.
+    Alone(Stdout<File>),
+    /// There are others, which do not wait for it.
+    Aside(Aside),
+}
+
+impl Out {
+    fn open(args: &SinkArgs, journal: Option<&Journal>) -> Result<Self, Failure> {
+        if !args.prints() {
+            return Ok(Self::Nowhere);
+        }
+        let stdout = open_stdout(args.format())?;
+        Ok(match journal {
+            // Every sink beside it has a journal.
+            Some(journal) => Self::Aside(Aside::start(stdout, journal.alarms())?),
+            None => Self::Alone(stdout),
+        })
+    }
+
+    /// One worker's end.
+    fn printer(&self) -> Option<Box<dyn Sink>> {
+        match self {
+            Self::Nowhere => None,
+            Self::Alone(stdout) => Some(Box::new(stdout.printer())),
+            Self::Aside(aside) => Some(Box::new(aside.printer())),
+        }
+    }
+
+    /// What ends everything when it fails.
+    fn ending(&self) -> Option<&Stdout<File>> {
+        match self {
+            Self::Alone(stdout) => Some(stdout),
+            Self::Nowhere | Self::Aside(_) => None,
+        }
     }
 }
 

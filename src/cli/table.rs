@@ -11,12 +11,13 @@ use super::status::causes;
 const NAME_WIDTH: usize = 30;
 const FIGURE_WIDTH: usize = 16;
 
-/// The whole sheet. `unwritten`: how much of what is pending no sink has for good.
+/// The whole sheet. `unwritten`: how much of what is pending no sink has for good; `undelivered`: why
+/// datagrams can be that.
 pub(super) fn render(
-    title: &str,
+    (title, reason): (&str, &str),
     summary: &Summary,
-    reason: &str,
     unwritten: u64,
+    undelivered: &str,
     paint: Paint,
 ) -> String {
     let mut text = format!(
@@ -27,7 +28,7 @@ pub(super) fn render(
     text += &headline(summary, paint);
     text += &facts(summary);
     text += &ledger(summary, unwritten, paint);
-    text += &losses(summary, paint);
+    text += &losses(summary, undelivered, paint);
     text += &threads(summary, paint);
     text
 }
@@ -196,9 +197,9 @@ fn residual(residual: i64, paint: Paint) -> String {
     format!("{line}   {verdict}\n")
 }
 
-fn losses(summary: &Summary, paint: Paint) -> String {
+fn losses(summary: &Summary, undelivered: &str, paint: Paint) -> String {
     let (losses, signs): (Vec<_>, Vec<_>) =
-        advise(summary).into_iter().partition(|advice| advice.is_loss);
+        advise(summary, undelivered).into_iter().partition(|advice| advice.is_loss);
     explain("What was lost, and what to do", &losses, paint)
         + &explain("Worth knowing", &signs, paint)
 }
@@ -320,7 +321,8 @@ pub(super) mod tests {
 
     #[test]
     fn every_figure_of_the_ledger_is_shown() {
-        let text = render("listen", &summary(), "stopped by SIGINT", 0, Paint::PLAIN);
+        let text =
+            render(("listen", "stopped by SIGINT"), &summary(), 0, "So it is.", Paint::PLAIN);
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for wanted in [
             "ringest listen 2.00 s, stopped by SIGINT",
@@ -348,7 +350,7 @@ pub(super) mod tests {
         let mut summary = summary();
         summary.ledger.arrived = None;
         summary.ledger.kernel_unit = Unit::Buffers;
-        let text = render("listen", &summary, "", 0, Paint::PLAIN);
+        let text = render(("listen", ""), &summary, 0, "", Paint::PLAIN);
         assert!(text.contains("?   not known"), "{text}");
         assert!(text.contains("3   buffers"), "{text}");
     }

@@ -165,6 +165,11 @@ pub(super) fn window(text: &str) -> Result<usize, String> {
     window.ok_or_else(|| "expected a number from 1 to 1048576".to_owned())
 }
 
+/// The first of some flags that was given.
+pub(super) fn given<const N: usize>(flags: [(&'static str, bool); N]) -> Option<&'static str> {
+    flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+}
+
 /// A number in decimal, or in hexadecimal with 0x.
 pub(super) fn number(text: &str) -> Result<u32, String> {
     let parsed = match text.strip_prefix("0x") {

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -48,7 +49,9 @@ impl Rejects {
     /// # Errors
     /// The file cannot be made.
     pub fn create(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        let file = File::create(path)?;
+        // What peers sent is no more public here than in a segment.
+        let file =
+            File::options().write(true).create(true).truncate(true).mode(0o640).open(path)?;
         Ok(Self { file: Mutex::new(Open { file, room_bytes: bytes_max }) })
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -53,7 +53,9 @@ impl Place {
 }
 
 fn lock(dir: &Path) -> Result<Flock<File>, JournalError> {
-    let file = File::create(dir.join("lock")).map_err(failed(dir, "lock"))?;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o640);
+    let file = options.open(dir.join("lock")).map_err(failed(dir, "lock"))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
         Err((_, nix::Error::EWOULDBLOCK)) => Err(JournalError::Taken { dir: dir.to_owned() }),

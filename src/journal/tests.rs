@@ -403,6 +403,43 @@ fn everything_is_committed_at_the_end_and_segments_are_complete() {
     assert_eq!(writer.disk().files.len(), 12);
 }
 
+/// Whether or not another record comes: how long a segment is kept counts from its end.
+#[test]
+fn a_segment_that_got_old_is_complete_though_nothing_comes() {
+    let spec = WriterSpec {
+        commit_interval: Duration::from_millis(50),
+        commit_bytes: 1 << 20,
+        segment_bytes: 1 << 20,
+        segment_age: Duration::from_secs(60),
+    };
+    let outside = Outside { salt: || 0x5eed, now_unix_ns: || 7 };
+    let mut writer = Writer::new(Model::new(3, 1), 3, (Path::new("/n"), 0, 1), spec, outside);
+    let peer = "192.0.2.1:5".parse().unwrap();
+    let record =
+        Record { received_unix_ns: 1, peer, listener: 0, continued: false, payload: &[7; 100] };
+    let begun = Instant::now();
+    let mut complete = Vec::new();
+    let mut quiet = |writer: &mut Writer<Model>, at: u64| {
+        (0..20).for_each(|_| writer.pump(begun + Duration::from_secs(at)));
+        for event in writer.take_events() {
+            complete.extend(match event {
+                Event::Complete(sequence, _) => Some(sequence),
+                _ => None,
+            });
+        }
+        complete.clone()
+    };
+    for (segment, at) in [(1, 0), (2, 200)] {
+        writer.push(&record, begun + Duration::from_secs(at));
+        writer.end_datagram(begun + Duration::from_secs(at));
+        let before: Vec<u64> = (1..segment).collect();
+        assert_eq!(quiet(&mut writer, at + 59), before, "not old yet");
+        assert_eq!(quiet(&mut writer, at + 60), [before, vec![segment]].concat());
+        assert_eq!(quiet(&mut writer, at + 150).len() as u64, segment, "none is begun for nothing");
+    }
+    assert_eq!(writer.disk().files.len(), 2);
+}
+
 /// A disk on which nothing ends, for as long as the buffers last: it is never waited for, however many
 /// segments that is. Then all of it is committed.
 #[test]

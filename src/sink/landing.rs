@@ -92,7 +92,8 @@ impl Landing {
     }
 
     fn pump(&mut self, now: Instant, finish: bool) {
-        for place in &mut self.places {
+        // The journal stands behind stdout: at the end it is done before a reader is waited for.
+        for place in self.places.iter_mut().rev() {
             let (tally, settles) = (&self.tally, &place.settles);
             let mut tell = |run| match settles {
                 Settles::Itself(lane) => tally.settle(*lane, run),

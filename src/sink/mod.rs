@@ -5,6 +5,7 @@ pub mod landing;
 pub mod tally;
 pub mod discard;
 pub mod stdout;
+pub mod aside;
 pub mod journal;
 pub mod escape;
 pub mod json;

@@ -38,7 +38,7 @@ pub enum Format {
 
 /// Lines are written out at this size even before their batch is done. Lower costs system calls,
 /// higher costs memory: escapes make a batch up to six times as long.
-const WRITE_BYTES: usize = 64 << 10;
+pub(super) const WRITE_BYTES: usize = 64 << 10;
 
 /// One writer for all workers; readable once it has failed.
 #[derive(Debug)]
@@ -83,6 +83,15 @@ impl<W: Write + Send> Stdout<W> {
             ends: Vec::new(),
             runs: VecDeque::new(),
         }
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// See [`Shared::write_whole`].
+    pub(super) fn write(&self, lines: &[u8], ends: &[usize]) -> [Run; 2] {
+        self.shared.write_whole(lines, ends)
     }
 
     /// Why the writer failed, if it did.
@@ -137,6 +146,14 @@ impl<W: Write> Shared<W> {
         }
     }
 
+    /// Writes the lines of datagrams that end at `ends`. Returns how many were written, and how many were not.
+    fn write_whole(&self, lines: &[u8], ends: &[usize]) -> [Run; 2] {
+        let written = self.write(lines);
+        let whole = ends.partition_point(|end| *end <= written) as u64;
+        let lost = ends.len() as u64 - whole;
+        [Run { datagrams: whole, lost: false }, Run { datagrams: lost, lost: true }]
+    }
+
     fn fail(&self, door: &mut Door<W>, error: io::Error, written: usize) -> usize {
         door.failure = Some(error);
         self.failed.store(true, Ordering::Release);
@@ -182,17 +199,20 @@ impl<W: Write + Send + Debug> Sink for Printer<W> {
 
 impl<W: Write> Printer<W> {
     fn write_out(&mut self) {
-        let written = self.shared.write(&self.lines);
-        let whole = self.ends.partition_point(|end| *end <= written) as u64;
-        Run::note(&mut self.runs, Run { datagrams: whole, lost: false });
-        let lost = self.ends.len() as u64 - whole;
-        Run::note(&mut self.runs, Run { datagrams: lost, lost: true });
+        for run in self.shared.write_whole(&self.lines, &self.ends) {
+            Run::note(&mut self.runs, run);
+        }
         self.lines.clear();
         self.ends.clear();
     }
 }
 
-fn write_line(out: &mut Vec<u8>, format: Format, datagram: &Datagram<'_>, record: &[u8]) {
+pub(super) fn write_line(
+    out: &mut Vec<u8>,
+    format: Format,
+    datagram: &Datagram<'_>,
+    record: &[u8],
+) {
     match format {
         Format::Text => escape::text(out, record),
         Format::Hex => escape::hex(out, record),
@@ -237,7 +257,7 @@ fn write_json(out: &mut Vec<u8>, datagram: &Datagram<'_>, bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::datapath::batch::{Batch, Frame};
     use crate::datapath::headers::Headers;
@@ -271,7 +291,7 @@ mod tests {
         }
     }
 
-    fn batch(payloads: &[&[u8]]) -> Batch {
+    pub(in crate::sink) fn batch(payloads: &[&[u8]]) -> Batch {
         let mut batch = Batch::new(1 << 20, 64, 0);
         batch.open(0, 1_700_000_000_000_000_000);
         for payload in payloads {
@@ -289,7 +309,7 @@ mod tests {
         batch
     }
 
-    fn no_replies() -> Replies {
+    pub(in crate::sink) fn no_replies() -> Replies {
         let (pool, _) = Pool::new(0, || Batch::new(4096, 1, 0));
         Replies::new(pool, Vec::new(), false)
     }

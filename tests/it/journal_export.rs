@@ -9,6 +9,7 @@ use std::process::Command;
 use ringest::sink::escape;
 use serde_json::Value;
 
+use crate::client_rig::RINGEST;
 use crate::journal_rig::Place;
 use crate::journal_tools::{Entry, entries, journal, journal_ok, same, write};
 
@@ -81,6 +82,33 @@ fn ndjson_is_what_cat_prints() {
     assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 1);
     journal_ok(&dir, "export {} --format ndjson --out /dev/null");
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
+}
+
+/// Who reads on by `head` has what he wanted: that is no failure.
+#[test]
+fn a_reader_that_has_enough_is_the_quiet_end() {
+    let place = Place::new("enough");
+    write(&place.0, &entries(2000), false);
+    let dir = place.0.to_str().unwrap();
+    for (args, code) in [
+        ("ls", 0),
+        ("cat", 0),
+        ("cat --output json", 0),
+        ("tail -n 1000", 0),
+        ("export --format ndjson", 0),
+        ("export --format csv", 0),
+        ("export --format pcapng", 0),
+        // Its exit code is its answer.
+        ("verify --json", 1),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let args = args.split_whitespace().chain([dir]);
+        let mut command = Command::new(RINGEST);
+        let output = command.arg("journal").args(args).stdout(writer).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.is_empty()), (Some(code), code == 0), "{said}");
+    }
 }
 
 #[test]

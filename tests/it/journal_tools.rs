@@ -467,13 +467,16 @@ fn what_cannot_be_is_refused_with_its_reason() {
         ("replay {} 127.0.0.1:9 --threads 9", 2, "--threads 9"),
         ("export {} --format csv --listener 192.0.2.1:5", 2, "--format pcapng"),
         ("export {} --format csv --out /nonexistent/x", 1, "cannot write /nonexistent/x"),
+        ("export {} --format csv --out {}", 2, "give the name of a file in it"),
         ("export {}", 2, "--format"),
+        ("cat {} --since 1s --until 1h", 2, "--since is the earlier one"),
     ] {
         let output = journal(&place.0, args);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{args}: {stderr}");
         assert!(stderr.contains(said), "{args}: {said:?} is not in {stderr}");
     }
+    journal_ok(&place.0, "cat {} --peer [::1]");
     let line = journal_ok(&place.0, "cat {} --grep =HYPER");
     let mut wanted = Vec::new();
     escape::text(&mut wanted, &hostile()[7]);

@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
 use crate::client_rig::RINGEST;
-use crate::journal_rig::Place;
+use crate::journal_rig::{Place, contents};
+use crate::support::until;
 
 /// A `ringest listen` at work; killed if it is dropped before its end.
 #[derive(Debug)]
@@ -70,8 +72,10 @@ fn what_is_printed_is_on_disk_too() {
     let place = Place::new("sinks");
     let dir = place.0.join("journal");
     let sink = format!("journal:{}", dir.display());
+    let rejects = place.0.join("rejects.json");
+    let rejects = rejects.to_str().unwrap();
     let args = ["--sink", "stdout", "--sink", &sink, "--decode", "lines", "--count", "3"];
-    let listen = Listen::start(&args);
+    let listen = Listen::start(&[&args[..], &["--rejects", rejects]].concat());
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     for payload in [&b"one\ntwo"[..], b"", b"three \x1b[2J\n"] {
         socket.send_to(payload, listen.address).unwrap();
@@ -86,6 +90,12 @@ fn what_is_printed_is_on_disk_too() {
         cat.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     let payloads: Vec<_> = lines.iter().map(|line| line["payload"].as_str().unwrap()).collect();
     assert_eq!(payloads, ["one", "two", "three \u{1b}[2J"]);
+    // What peers sent is for nobody else to read.
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    for file in files.chain([rejects.into()]) {
+        let mode = fs::metadata(&file).unwrap().mode();
+        assert_eq!(mode & 0o027, 0, "{}: {mode:o}", file.display());
+    }
 }
 
 #[test]
@@ -110,4 +120,107 @@ fn sinks_that_cannot_go_together_are_refused_with_the_next_move() {
         assert!(text.contains(said), "{args:?}: {text}");
     }
     assert!(fs::read_dir(&place.0).unwrap().next().is_none(), "nothing was made");
+}
+
+/// Whatever else is wrong, and wherever it was typed.
+#[test]
+fn no_error_repeats_what_may_be_a_password() {
+    for args in [
+        &["--sink", "nats:nats://u:se/kret@host/A/b"][..],
+        &["--sink=nats:nats://u:sekret@host:4222/A/b"],
+        &["--sink", "nats:tls://u/sekret@host/b"],
+        &["--sink", "nats:sekret@host"],
+        &["--sink", "nats:u:sekret@one,u:sekret@two/A/b"],
+        &["--sink", "kafka:u:sekret@host/t"],
+        &["--sink", "kafka:u:sekret@host:9092/t"],
+        &["--sink", "natz:nats://u:sekret@host/A/b"],
+        &["nats:nats://u:sekret@host:4222/A/b"],
+        &["--output", "u:sekret@host"],
+        &["--nats:u:sekret@host"],
+        &["--spool-bytes=u:sekret@host"],
+    ] {
+        let text = refused(args);
+        assert!(!text.contains("kret"), "{args:?}: {text}");
+        let is_target = args[1..].first().is_some_and(|text| text.starts_with(['n', 'k']));
+        let is_known = is_target && !args[1].starts_with("natz");
+        assert!(!is_known || text.contains("RINGEST_"), "the next move, {args:?}: {text}");
+    }
+}
+
+#[test]
+fn flags_without_the_sink_they_are_for_are_refused_with_the_next_move() {
+    for (args, said) in [
+        (&["--compress", "zstd"][..], "--compress does nothing here: add --sink journal:DIR"),
+        (&["--retain-age", "1h", "--sink", "stdout"], "--retain-age does nothing here"),
+        (&["--retain-bytes", "1G"], "--retain-bytes does nothing here"),
+        (&["--segment-bytes", "1G"], "--segment-bytes does nothing here"),
+        (&["--segment-age", "1h"], "--segment-age does nothing here"),
+        (&["--commit-interval", "50ms"], "--commit-interval does nothing here"),
+        (&["--commit-bytes", "4M"], "--commit-bytes does nothing here"),
+        (&["--journal-buffer", "32M"], "--journal-buffer does nothing here"),
+        (&["--ship-window", "4096"], "--ship-window is for brokers: add --sink kafka"),
+        (&["--flush-timeout", "5s"], "--flush-timeout is for brokers: add --sink kafka"),
+        (&["--kafka-config", "/dev/null"], "add --sink kafka:…"),
+        (&["--nats-sole-writer"], "add --sink nats:…"),
+        (
+            &["--nats-ca", "/dev/null", "--spool", "/nowhere/s", "--sink", "kafka:h:1/t"],
+            "add --sink nats:…",
+        ),
+        (&["--decode", "raw", "--decode", "lines"], "twice"),
+        (&["--decode", "127.0.0.1:0=raw", "--decode", "127.0.0.1:0=raw"], "twice"),
+    ] {
+        let text = refused(args);
+        assert!(text.contains(said), "{args:?}: {text}");
+    }
+}
+
+/// Sends until `listen` has ended by itself.
+fn feed(listen: &mut Listen) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    until("it to have all it wants", || {
+        // It may have ended meanwhile.
+        let _ = socket.send_to(&[b'x'; 4000], listen.address);
+        listen.child.try_wait().unwrap().is_some()
+    });
+}
+
+/// The journal beside stdout has all there was, and the receivers go on, whatever its reader does.
+#[test]
+fn a_reader_that_stands_still_or_goes_holds_up_no_other_sink() {
+    for (goes, said) in [(false, "the reader of stdout is behind"), (true, "closed by its reader")]
+    {
+        let place = Place::new("still");
+        let dir = place.0.join("journal");
+        let sink = format!("journal:{}", dir.display());
+        let mut listen = Listen::start(&[
+            "--sink",
+            "stdout",
+            "--sink",
+            &sink,
+            "--count",
+            "3000",
+            "--workers",
+            "1",
+        ]);
+        let reader = listen.child.stdout.take();
+        let kept = reader.filter(|_| !goes);
+        feed(&mut listen);
+        listen.child.stdout = kept.or_else(|| Some(nothing()));
+        let (printed, sheet) = listen.end();
+        assert!(printed.len() < 6 << 20 && printed.is_empty() == goes, "{}", printed.len());
+        let sheet = sheet.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(sheet.contains(said), "{sheet}");
+        assert!(
+            sheet.contains("was behind or went away") && !sheet.contains("error below"),
+            "{sheet}"
+        );
+        assert!(contents(&dir).payloads.len() >= 3000);
+    }
+}
+
+/// Output of a process that prints nothing.
+fn nothing() -> std::process::ChildStdout {
+    let mut child = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
+    child.wait().unwrap();
+    child.stdout.take().unwrap()
 }

@@ -34,7 +34,7 @@ pub(super) struct CatArgs {
 pub(super) fn run(args: &CatArgs) -> Result<(), Failure> {
     let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
     let mut troubles = Troubles::default();
-    let mut merge = Merge::of(super::segments(&args.dir)?, args.select.selection());
+    let mut merge = Merge::of(super::segments(&args.dir)?, args.select.selection()?);
     while let Some(step) = merge.next_step() {
         let record = match step {
             Step::Record(record) => record,

@@ -68,7 +68,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
         let text = "--listener: only a capture has destinations; add --format pcapng";
         return Err(Failure::Usage(text.to_owned()));
     }
-    let mut merge = Merge::of(super::segments(&args.dir)?, args.select.selection());
+    let mut merge = Merge::of(super::segments(&args.dir)?, args.select.selection()?);
     let target = Target::open(args)?;
     let failed = |error: io::Error| target.failed(&error);
     let out = target.file.try_clone().map_err(failed)?;
@@ -172,6 +172,11 @@ impl Target {
         };
         // A device or a pipe is written to as it is; the name of a link stays one.
         let target = fs::canonicalize(&args.out).unwrap_or_else(|_| args.out.clone());
+        if target.is_dir() {
+            return Err(Failure::Usage(format!(
+                "--out {name}: it is a directory; give the name of a file in it"
+            )));
+        }
         if fs::metadata(&target).is_ok_and(|facts| !facts.is_file()) {
             let file = OpenOptions::new().write(true).open(&target).map_err(failed)?;
             return Ok(Self { file, name, place: None });

@@ -26,7 +26,7 @@ Examples:
   ringest journal export DIR --format pcapng --out day.pcapng
   ringest journal replay DIR collector:514 --speed 10       send it again
 
-Reading needs no lock: a journal that is being written is read up to what is on disk by now.";
+ls, cat, tail and export end with exit code 0 when nobody reads on, as `head` does. Reading needs no lock: a journal that is being written is read up to what is on disk by now.";
 
 /// Look at a journal, or check it
 #[derive(Args, Debug)]
@@ -48,12 +48,20 @@ enum Action {
 
 pub(super) fn run(args: &JournalCommand) -> Result<(), Failure> {
     match &args.action {
-        Action::Ls(args) => ls::run(args),
-        Action::Cat(args) => cat::run(args),
-        Action::Tail(args) => tail::run(args),
+        Action::Ls(args) => while_read(ls::run(args)),
+        Action::Cat(args) => while_read(cat::run(args)),
+        Action::Tail(args) => while_read(tail::run(args)),
         Action::Verify(args) => verify::run(args),
-        Action::Export(args) => export::run(args),
+        Action::Export(args) => while_read(export::run(args)),
         Action::Replay(args) => replay::run(args),
+    }
+}
+
+/// What is read until nobody wants more of it, by `head` for example, ends well then.
+fn while_read(ended: Result<(), Failure>) -> Result<(), Failure> {
+    match ended {
+        Err(Failure::Unread) => Ok(()),
+        ended => ended,
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let target = load::resolve(&args.target)?;
     // Says where to look if the directory cannot be read.
     super::segments(&args.dir)?;
-    let records = Records::of(&args.dir, args.select.selection())
+    let records = Records::of(&args.dir, args.select.selection()?)
         .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", args.dir.display())))?;
     let recording = Recording::Journal(Box::new(records));
     let failed = |error: ReplayError| Failure::Failed(error.to_string());

@@ -33,17 +33,28 @@ pub(super) struct SelectArgs {
 }
 
 impl SelectArgs {
-    pub(super) fn selection(&self) -> Selection {
+    /// # Errors
+    /// No record can be wanted.
+    pub(super) fn selection(&self) -> Result<Selection, Failure> {
+        if let (Some(since), Some(until)) = (self.since, self.until)
+            && since >= until
+        {
+            return Err(Failure::Usage(format!(
+                "no time is both: --since is {} and --until {}; --since is the earlier one",
+                Rfc3339(since),
+                Rfc3339(until)
+            )));
+        }
         let selection = Selection {
             since_unix_ns: self.since,
             until_unix_ns: self.until,
             peer: self.peer.map(|(ip, port)| (ip.to_canonical(), port)),
             holds: None,
         };
-        match &self.grep {
+        Ok(match &self.grep {
             Some(text) => selection.holding(text.as_bytes()),
             None => selection,
-        }
+        })
     }
 }
 
@@ -63,8 +74,12 @@ fn peer(text: &str) -> Result<(IpAddr, Option<u16>), String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok((address.ip(), Some(address.port())));
     }
-    let ip = text.parse().map_err(|_| "expected IP, IP:PORT or [IP6]:PORT".to_owned())?;
-    Ok((ip, None))
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let ip = match bare {
+        Some(text) => text.parse().map(IpAddr::V6).ok(),
+        None => text.parse().ok(),
+    };
+    ip.map(|ip| (ip, None)).ok_or_else(|| "expected IP, IP:PORT or [IP6]:PORT".to_owned())
 }
 
 /// How records are printed.
@@ -132,6 +147,23 @@ mod tests {
         assert!(time("noon").is_err() && time("").is_err());
         assert_eq!(peer("192.0.2.1").unwrap().1, None);
         assert_eq!(peer("[::1]:5").unwrap().1, Some(5));
-        assert!(peer("host").is_err());
+        assert_eq!(peer("[::1]"), peer("::1"));
+        for text in ["host", "[192.0.2.1]", "[::1", "::1]", "[]"] {
+            assert!(peer(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_range_without_any_time_is_wrong_usage() {
+        let select = |since, until| SelectArgs { since, until, peer: None, grep: None };
+        for (since, until) in [(Some(2), Some(1)), (Some(1), Some(1))] {
+            let refused = select(since, until).selection().unwrap_err();
+            assert!(
+                matches!(&refused, Failure::Usage(text) if text.contains("--since")),
+                "{refused}"
+            );
+        }
+        assert!(select(Some(1), Some(2)).selection().is_ok());
+        assert!(select(Some(1), None).selection().unwrap().until_unix_ns.is_none());
     }
 }

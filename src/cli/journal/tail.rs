@@ -79,7 +79,7 @@ pub(super) fn run(args: &TailArgs) -> Result<(), Failure> {
 }
 
 fn print(args: &TailArgs, troubles: &mut Troubles) -> Result<(), Ended> {
-    let selection = args.select.selection();
+    let selection = args.select.selection()?;
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     // Says where to look if the directory cannot be read.
     super::segments(&args.dir)?;

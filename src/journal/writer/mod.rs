@@ -204,7 +204,7 @@ impl<D: Disk> Writer<D> {
         let full = |open: &Open| {
             open.offset + bytes as u64 > self.spec.segment_bytes
                 && open.offset > HEADER_BYTES as u64
-                || now.duration_since(open.begun) >= self.spec.segment_age
+                || self.is_old(open, now)
         };
         // A datagram's records are all in one segment, even if that gets a little larger by them.
         if self.records == 0 && self.segments[self.slot].as_ref().is_some_and(full) {
@@ -223,6 +223,10 @@ impl<D: Disk> Writer<D> {
         buffer.fill += bytes;
         open.offset += bytes as u64;
         Ok(())
+    }
+
+    fn is_old(&self, open: &Open, now: Instant) -> bool {
+        now.duration_since(open.begun) >= self.spec.segment_age
     }
 
     /// Begins a segment in the slot records go to.
@@ -333,7 +337,8 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Commits what is due, and takes note of what has ended.
+    /// Commits what is due, and takes note of what has ended. A segment that got old is ended also when no
+    /// record comes: how long it is kept counts from then.
     pub(super) fn pump(&mut self, now: Instant) {
         if self.clearing {
             self.clear();
@@ -345,7 +350,10 @@ impl<D: Disk> Writer<D> {
                 now.duration_since(since) >= self.spec.commit_interval
                     || self.offset().saturating_sub(from) >= self.spec.commit_bytes
             });
-        let closed = if due { self.close_group() } else { Ok(()) };
+        let aged =
+            room && self.segments[self.slot].as_ref().is_some_and(|open| self.is_old(open, now));
+        let ended = if aged { self.rotate() } else { Ok(()) };
+        let closed = ended.and_then(|()| if due { self.close_group() } else { Ok(()) });
         if let Err(Refused::Failed(error)) = closed.and_then(|()| self.progress(false)) {
             self.fail(error, now);
         }

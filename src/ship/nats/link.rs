@@ -235,6 +235,11 @@ fn explain(spec: &NatsSpec, error: &ConnectError) -> String {
             };
             format!("{text}: {tried}")
         }
+        _ if spec.tls && text.contains("InvalidContentType") => {
+            format!(
+                "{text}: the server speaks no TLS there; use nats://, or enable TLS on the server"
+            )
+        }
         ConnectErrorKind::Tls => format!("{text}; see --nats-ca, --nats-cert and --nats-key"),
         _ => text,
     }
