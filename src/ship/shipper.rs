@@ -66,6 +66,8 @@ pub(super) struct Post {
 /// Something that was sent, or is to be passed over, and is not settled yet.
 #[derive(Debug)]
 struct Flight {
+    /// The carrier knows it by that, if it took it; else it is that of the next one that it takes.
+    ticket: u64,
     worker: u16,
     step: Step,
     /// Which record; `None` for those that are missing.
@@ -107,8 +109,8 @@ pub(super) struct Shipper {
     losing: BTreeMap<u16, bool>,
     window: VecDeque<Flight>,
     window_bytes: usize,
-    /// The ticket of the window's first flight.
-    first_ticket: u64,
+    /// The ticket of the next message.
+    next_ticket: u64,
     /// Why the journal could not be read further. A record may have been handed over then that has no place
     /// in the window, so nothing more is: what is in the window is settled, and then all else sent again.
     unreadable: Option<String>,
@@ -135,7 +137,7 @@ impl Shipper {
             losing: BTreeMap::new(),
             window: VecDeque::new(),
             window_bytes: 0,
-            first_ticket: 0,
+            next_ticket: 0,
             unreadable: None,
             kept_at: None,
             unkept: 0,
@@ -185,6 +187,7 @@ impl Shipper {
             let Some((worker, ahead)) = self.earliest()? else { return Ok(Filled::All) };
             let Some(lane) = self.lanes.get_mut(&worker) else { return Ok(Filled::All) };
             let mut flight = Flight {
+                ticket: self.next_ticket,
                 worker,
                 step: Step::default(),
                 id: None,
@@ -201,13 +204,14 @@ impl Shipper {
                     flight.fate = Some(Fate::Missing);
                 }
                 Ahead::Record => {
-                    let ticket = self.first_ticket + self.window.len() as u64;
-                    let Some(message) = lane.message(ticket) else { return Ok(Filled::All) };
+                    let message = lane.message(self.next_ticket);
+                    let Some(message) = message else { return Ok(Filled::All) };
                     flight.id = Some(message.id);
                     flight.bytes = message.payload.len();
                     flight.received_unix_ns = message.received_unix_ns;
                     match self.carrier.submit(&message) {
-                        Submitted::Taken => {}
+                        // Only what is taken uses up a ticket: a carrier may count on that.
+                        Submitted::Taken => self.next_ticket += 1,
                         Submitted::Full => return Ok(Filled::UpToHere),
                         Submitted::Refused(Verdict::Acknowledged) => {
                             flight.fate = Some(Fate::Acknowledged);
@@ -252,8 +256,11 @@ impl Shipper {
     fn note(&mut self, verdicts: &[(u64, Verdict)]) -> Option<String> {
         let mut again = None;
         for (ticket, verdict) in verdicts {
-            let Some(place) = ticket.checked_sub(self.first_ticket) else { continue };
-            let flight = usize::try_from(place).ok().and_then(|place| self.window.get_mut(place));
+            // Those that were not taken have the ticket of the one behind them.
+            let behind = self.window.partition_point(|flight| flight.ticket <= *ticket);
+            let flight = behind.checked_sub(1).and_then(|place| self.window.get_mut(place));
+            let flight =
+                flight.filter(|flight| flight.ticket == *ticket && flight.fate.is_none());
             match (verdict, flight) {
                 (Verdict::Again(reason), _) => again = again.or_else(|| Some(reason.clone())),
                 (_, None) => {}
@@ -271,7 +278,6 @@ impl Shipper {
     fn settle(&mut self) {
         let mut runs: BTreeMap<u16, VecDeque<Run>> = BTreeMap::new();
         while let Some(flight) = self.window.pop_front_if(|flight| flight.fate.is_some()) {
-            self.first_ticket += 1;
             self.window_bytes -= flight.bytes;
             self.unkept += 1;
             self.settled.insert(flight.worker, flight.step.after);
@@ -304,7 +310,6 @@ impl Shipper {
     fn send_again(&mut self, reason: &str) {
         self.carrier.reset();
         self.unreadable = None;
-        self.first_ticket += self.window.len() as u64;
         self.window.clear();
         self.window_bytes = 0;
         for (worker, lane) in &mut self.lanes {
