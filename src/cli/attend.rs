@@ -172,15 +172,20 @@ fn see_off(
         paint::say(&format!("{signal}: stopping; once more abandons what is on the way\n"));
     }
     // A worker that waits for the shippers waits no longer then.
-    let summary = patience.stop(engine, || tallies.iter().for_each(|tally| tally.abandon()))?;
+    let mut summary = patience.stop(engine, || tallies.iter().for_each(|tally| tally.abandon()))?;
     let unwritten = tallies.iter().map(|tally| tally.unwritten()).sum();
     let watch = fleet.as_ref().map(|fleet| fleet.watch().clone());
-    // The last acknowledgements are taken, and the cursors kept.
+    // The last acknowledgements are taken, what is gone is given up, and the cursors are kept.
     if let Some(fleet) = fleet
         && !patience.run("ringest-leave", move || drop(fleet))?
         && !args.quiet
     {
         paint::say("the shippers were left: what they had under way is sent again\n");
+    }
+    if watch.is_some() {
+        let undelivered = tallies.iter().map(|tally| tally.totals().1).sum();
+        let pending = tallies.iter().map(|tally| tally.pending()).sum();
+        summary.ledger.settled_late(undelivered, pending);
     }
     let shipped = watch.map(|watch| watch.stats()).unwrap_or_default();
     if !args.quiet {

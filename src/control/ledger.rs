@@ -174,6 +174,15 @@ pub fn balance(
 }
 
 impl Ledger {
+    /// Takes note of what was settled after the workers had ended: so many are undelivered and pending by now.
+    pub fn settled_late(&mut self, undelivered: u64, pending: u64) {
+        let settled = self.pending.saturating_sub(pending);
+        let lost = undelivered.saturating_sub(self.undelivered).min(settled);
+        self.pending -= settled;
+        self.undelivered += lost;
+        self.delivered += settled - lost;
+    }
+
     /// The sum of what each line is off by, as absolute values: two errors must not cancel out.
     fn off_by(&self, enqueued: u64, ended: bool) -> i64 {
         let received = self.received.abs_diff(self.dropped.after_receive() + enqueued);
@@ -247,6 +256,18 @@ mod tests {
         assert_eq!(residual(receiver(), lost_in_sink, None, end), 1);
         assert_eq!(residual(receiver(), worker(), Some(100), end), 7, "fewer arrived than read");
         assert_eq!(residual(receiver(), worker(), None, None), 0);
+    }
+
+    #[test]
+    fn what_is_settled_late_still_balances() {
+        let waits = WorkerCounts { delivered: 50, pending: 30, ..worker() };
+        let mut ledger = balance(&[(receiver(), None)], &[waits], false, Some(Ended::default()));
+        let (delivered, undelivered) = (ledger.delivered, ledger.undelivered);
+        ledger.settled_late(undelivered + 11, 7);
+        assert_eq!((ledger.delivered, ledger.undelivered), (delivered + 12, undelivered + 11));
+        assert_eq!((ledger.pending, ledger.off_by(90, true)), (7, 0));
+        ledger.settled_late(undelivered, 9);
+        assert_eq!((ledger.pending, ledger.off_by(90, true)), (7, 0), "nothing is unsettled");
     }
 
     #[test]

@@ -143,12 +143,22 @@ impl Rounds {
     }
 
     fn seal(&self, path: &Path, own: &mut VecDeque<PathBuf>) {
-        if let Err(error) = seal(path) {
+        match seal(path) {
+            Ok(_) if self.retention.compress.is_some() => own.push_back(path.to_owned()),
+            Ok(_) => {}
+            // Retention took it before it was its turn.
+            Err(ReadError::Io(error))
+                if error.kind() == io::ErrorKind::NotFound && !self.should_be_there(path) => {}
             // It stays readable as it is; the next start tries again.
-            self.alarms.repeated("seal", &format!("cannot seal {}: {error}", path.display()));
-        } else if self.retention.compress.is_some() {
-            own.push_back(path.to_owned());
+            Err(error) => {
+                self.alarms.repeated("seal", &format!("cannot seal {}: {error}", path.display()));
+            }
         }
+    }
+
+    fn should_be_there(&self, path: &Path) -> bool {
+        let number = segment::number_of(path);
+        number.is_none_or(|(worker, sequence)| self.shelf.has(worker, sequence))
     }
 
     /// Compresses what is next. What it is told meanwhile is done meanwhile: nothing that is to be sealed waits
@@ -193,24 +203,29 @@ impl Rounds {
         let mut total: u64 = segments.iter().map(|segment| segment.bytes).sum();
         let mut old = Vec::new();
         let mut unsent_bytes = 0;
+        let mut latest = (0, SystemTime::UNIX_EPOCH);
         for (index, one) in segments.iter().enumerate() {
             let (complete, unsent) = self.shelf.is_free(one.worker, one.sequence);
             unsent_bytes += if unsent { one.bytes } else { 0 };
             let newest = segments.get(index + 1).is_none_or(|next| next.worker != one.worker);
             let written = fs::metadata(&one.path).and_then(|facts| facts.modified());
             if let (true, false, Ok(written)) = (complete, newest, written) {
-                old.push((written, one, unsent));
+                // Each worker's in their order, whatever their times: what is gone is in front.
+                let before = if latest.0 == one.worker { latest.1 } else { written };
+                latest = (one.worker, written.max(before));
+                old.push((latest.1, written, one, unsent));
             }
         }
-        old.sort_by_key(|(written, ..)| *written);
+        old.sort_by_key(|(turn, ..)| *turn);
         let now = SystemTime::now();
-        for (written, one, unsent) in old {
+        for (_, written, one, unsent) in old {
             let too_old =
                 age.is_some_and(|kept| now.duration_since(written).unwrap_or_default() > kept);
             let too_large = bytes.is_some_and(|kept| total > kept);
             let spool_full = unsent && spool_bytes.is_some_and(|kept| unsent_bytes > kept);
-            let kept_until_sent = unsent && !spool_full;
-            if kept_until_sent || !(spool_full || too_old || too_large || only_unsent) {
+            if unsent && !(spool_full && self.shelf.give_up(one.worker, one.sequence))
+                || !(unsent || too_old || too_large || only_unsent)
+            {
                 continue;
             }
             if !self.remove(one, unsent) {
@@ -226,6 +241,9 @@ impl Rounds {
         if let Err(error) = fs::remove_file(&one.path) {
             self.alarms
                 .repeated("remove", &format!("cannot remove {}: {error}", one.path.display()));
+            if unsent {
+                self.shelf.take_back(one.worker, one.sequence);
+            }
             return false;
         }
         self.shelf.removed(one.worker, one.sequence);

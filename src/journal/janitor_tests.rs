@@ -11,6 +11,7 @@ use super::alarm::Alarms;
 use super::janitor::{Retention, Rounds, Task};
 use super::open::{Journal, JournalSpec};
 use super::packed_tests::{Place, read, write_segment};
+use super::progress::Committed;
 use super::seal::is_intact;
 use super::segment;
 use super::shelf::Shelf;
@@ -107,6 +108,26 @@ fn a_stop_does_not_wait_for_what_earlier_runs_left() {
     rounds.compress_one(&mut waiting, &tasks);
     assert!(paths[0].exists() && !packed(&paths[0]).exists());
     assert!(!packed(&paths[0]).with_added_extension("tmp").exists());
+}
+
+/// What was let go before its turn to be sealed is no alarm; what somebody else removed is.
+#[test]
+fn what_was_let_go_is_not_missed_when_it_is_to_be_sealed() {
+    let place = Place::new("janitor-gone");
+    let paths = segments(&place.0, 3);
+    let mut rounds = rounds(&place.0);
+    rounds.retention = Retention { only_unsent: true, ..Retention::default() };
+    let holds = |sequence| Committed { sequence, offset: 100, records: 1, datagrams: 1 };
+    (1..4).for_each(|sequence| rounds.shelf.put(3, holds(sequence)));
+    fs::remove_file(&paths[1]).unwrap();
+    let (complete, tasks) = unbounded();
+    paths.iter().for_each(|path| complete.send(Task::Seal(path.clone())).unwrap());
+    drop(complete);
+    rounds.run(&tasks);
+    assert_eq!(paths.iter().filter(|path| path.exists()).collect::<Vec<_>>(), [&paths[2]]);
+    let alarms = rounds.alarms.take();
+    let removed = format!("cannot seal {}", paths[1].display());
+    assert!(alarms.len() == 1 && alarms[0].starts_with(&removed), "{alarms:?}");
 }
 
 /// What is to be sealed while one is compressed is sealed before that is done.

@@ -158,7 +158,7 @@ impl Journal {
         let buffers = (self.spec.buffer_bytes / BUFFER_BYTES / workers.max(1)).clamp(2, 1024);
         let memory = vec![vec![0; BUFFER_BYTES].into_boxed_slice(); buffers];
         let worker = u16::try_from(index).unwrap_or(u16::MAX);
-        let sequence = self.shelf.last_sequence(worker) + 1;
+        let sequence = self.shelf.last_sequence(worker).saturating_add(1);
         let place = (self.spec.dir.as_path(), worker, sequence);
         let outside = Outside { salt, now_unix_ns };
         let writer = match Uring::new(memory) {

@@ -51,7 +51,12 @@ pub fn is_packed(path: &Path) -> bool {
 
 /// Whether a segment may be called so.
 pub(super) fn is_segment(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).and_then(parse).is_some()
+    number_of(path).is_some()
+}
+
+/// Whose segment it is, and its number among that worker's, by its name.
+pub(super) fn number_of(path: &Path) -> Option<(u16, u64)> {
+    path.file_name().and_then(|name| name.to_str()).and_then(parse)
 }
 
 fn parse(name: &str) -> Option<(u16, u64)> {

@@ -33,6 +33,21 @@ pub struct Position {
     pub datagrams: u64,
 }
 
+/// What a reader has not read of a segment that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Whose segment it was.
+    pub worker: u16,
+    /// The position behind it.
+    pub after: Position,
+    /// Written by this process.
+    pub own: bool,
+    /// Records that were not read.
+    pub records: u64,
+    /// Datagrams that were not read.
+    pub datagrams: u64,
+}
+
 /// What somebody has not read yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
@@ -54,6 +69,8 @@ struct State {
     rows: BTreeMap<u16, VecDeque<Volume>>,
     /// By reader, by worker.
     positions: Vec<BTreeMap<u16, Position>>,
+    /// The readers have told their last: what they have not read stays.
+    left: bool,
     changes: u64,
 }
 
@@ -96,6 +113,39 @@ impl Shelf {
         });
     }
 
+    /// A segment is about to be removed, whoever still needs it: what is unread of it counts as gone. `false`:
+    /// nobody would count it any more, so it is to be kept.
+    pub(super) fn give_up(&self, worker: u16, sequence: u64) -> bool {
+        let mut given_up = true;
+        self.change(|state| {
+            let needed = state.is_unread(worker, sequence);
+            given_up = !(needed && state.left);
+            if let Some(volume) = state.volume(worker, sequence) {
+                volume.gone |= needed && given_up;
+            }
+        });
+        given_up
+    }
+
+    /// It could not be removed: who has not passed it yet can read it.
+    pub(super) fn take_back(&self, worker: u16, sequence: u64) {
+        self.change(|state| {
+            if let Some(volume) = state.volume(worker, sequence) {
+                volume.gone = false;
+            }
+        });
+    }
+
+    /// The readers are about to end: what is unread from now on is there at the next start.
+    pub fn leave(&self) {
+        self.change(|state| state.left = true);
+    }
+
+    /// Whether a segment is there, as far as anybody has said.
+    pub(super) fn has(&self, worker: u16, sequence: u64) -> bool {
+        self.state().volume(worker, sequence).is_some_and(|volume| !volume.gone)
+    }
+
     /// A segment was removed; if somebody still needs it, that is to be found here.
     pub(super) fn removed(&self, worker: u16, sequence: u64) {
         self.change(|state| {
@@ -133,8 +183,11 @@ impl Shelf {
     /// A reader needs nothing before these positions any more.
     pub fn passed(&self, reader: usize, positions: &BTreeMap<u16, Position>) {
         let mut state = self.state();
-        if let Some(own) = state.positions.get_mut(reader) {
+        let own = state.positions.get_mut(reader);
+        if let Some(own) = own.filter(|own| *own != positions) {
             own.clone_from(positions);
+            state.changes += 1;
+            self.changed.notify_all();
         }
         // What is gone and needed by nobody is forgotten.
         let State { rows, positions, .. } = &mut *state;
@@ -163,6 +216,32 @@ impl Shelf {
         row.get(place).copied()
     }
 
+    /// What is gone unread in front of everything else behind these positions.
+    #[must_use]
+    pub fn gone(&self, positions: &BTreeMap<u16, Position>) -> Vec<Gone> {
+        let state = self.state();
+        let mut found = Vec::new();
+        for (worker, row) in &state.rows {
+            let position = positions.get(worker).copied().unwrap_or_default();
+            let place = row.partition_point(|one| one.holds.sequence < position.sequence);
+            let ahead = row.range(place..);
+            let ahead = ahead.filter(|one| !one.complete || unread(&one.holds, position) > 0);
+            for Volume { holds, own, .. } in ahead.take_while(|one| one.gone) {
+                let is_within = holds.sequence == position.sequence;
+                let before = if is_within { position.datagrams } else { 0 };
+                let Committed { sequence, offset, records, datagrams } = *holds;
+                found.push(Gone {
+                    worker: *worker,
+                    after: Position { sequence, offset, records, datagrams },
+                    own: *own,
+                    records: unread(holds, position),
+                    datagrams: datagrams.saturating_sub(before),
+                });
+            }
+        }
+        found
+    }
+
     /// What a reader has before it.
     #[must_use]
     pub fn backlog(&self, reader: usize) -> Backlog {
@@ -172,11 +251,13 @@ impl Shelf {
         for (worker, row) in &state.rows {
             let position = positions.get(worker).copied().unwrap_or_default();
             for Volume { holds, .. } in row {
-                sum.records += unread(holds, position);
+                // What is found in a journal may say anything of itself.
+                sum.records = sum.records.saturating_add(unread(holds, position));
                 if holds.sequence == position.sequence {
-                    sum.bytes += holds.offset.saturating_sub(position.offset);
+                    let bytes = holds.offset.saturating_sub(position.offset);
+                    sum.bytes = sum.bytes.saturating_add(bytes);
                 } else if holds.sequence > position.sequence {
-                    sum.bytes += holds.offset;
+                    sum.bytes = sum.bytes.saturating_add(holds.offset);
                 }
             }
         }
@@ -258,6 +339,54 @@ mod tests {
         assert_eq!(shelf.is_free(0, 1), (true, false));
         assert_eq!(shelf.is_free(0, 2), (false, true));
         assert_eq!(shelf.is_free(1, 1), (false, false));
+    }
+
+    #[test]
+    fn that_a_reader_has_moved_is_a_change() {
+        let shelf = Shelf::default();
+        shelf.put(0, holds(1, 10));
+        shelf.register(BTreeMap::new());
+        let end = BTreeMap::from([(0, Position { sequence: 2, ..Position::default() })]);
+        let before = shelf.changes();
+        shelf.passed(0, &end);
+        assert_eq!(shelf.changes(), before + 1, "the janitor may let it go now");
+        shelf.passed(0, &end);
+        assert_eq!(shelf.changes(), before + 1, "nobody is woken for nothing");
+    }
+
+    #[test]
+    fn what_is_given_up_is_gone_until_the_readers_have_left() {
+        let shelf = Shelf::default();
+        (1..6).for_each(|sequence| shelf.put(0, holds(sequence, 4)));
+        let within = Position { sequence: 1, offset: 164, records: 1, datagrams: 1 };
+        let positions = BTreeMap::from([(0, within)]);
+        shelf.register(positions.clone());
+        assert!(shelf.give_up(0, 3));
+        assert_eq!(shelf.gone(&positions), [], "what is before it is not passed yet");
+        assert!(shelf.give_up(0, 1) && shelf.give_up(0, 2));
+        assert!(!shelf.has(0, 2) && shelf.has(0, 4));
+        let gone = shelf.gone(&positions);
+        let unread: Vec<_> =
+            gone.iter().map(|one| (one.after.sequence, one.records, one.datagrams)).collect();
+        assert_eq!(unread, [(1, 3, 3), (2, 4, 4), (3, 4, 4)]);
+        shelf.take_back(0, 2);
+        assert_eq!(shelf.gone(&positions).len(), 1);
+        shelf.leave();
+        assert!(!shelf.give_up(0, 4));
+        assert!(shelf.has(0, 4), "there is nobody left to count it");
+        let behind = BTreeMap::from([(0, Position { sequence: 5, ..Position::default() })]);
+        shelf.passed(0, &behind);
+        assert_eq!((shelf.gone(&behind), shelf.give_up(0, 4)), (Vec::new(), true));
+    }
+
+    #[test]
+    fn what_a_journal_says_of_itself_adds_up_without_end() {
+        let shelf = Shelf::default();
+        let all =
+            |sequence| Committed { sequence, offset: u64::MAX, records: u64::MAX, datagrams: 0 };
+        (1..3).for_each(|sequence| shelf.put(0, all(sequence)));
+        shelf.register(BTreeMap::new());
+        assert_eq!(shelf.backlog(0), Backlog { records: u64::MAX, bytes: u64::MAX });
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Account {
             (_, true) => &mut counts.undelivered,
             _ => &mut counts.acknowledged,
         };
-        *total += records;
+        *total = total.saturating_add(records);
     }
 
     pub(super) fn resent(&self) {

@@ -27,8 +27,8 @@ impl Display for MessageId {
 /// A record on its way to a broker.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// What a verdict names it by: one more than the one before it, from any number on after a
-    /// [reset](Carrier::reset).
+    /// What a verdict names it by: one more than the one before it that was taken, from any number on after
+    /// a [reset](Carrier::reset).
     pub ticket: u64,
     /// What the broker may know it by.
     pub id: MessageId,

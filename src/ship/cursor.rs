@@ -43,6 +43,11 @@ impl Cursor {
         Self { path, destination: destination.to_owned() }
     }
 
+    /// Where the next one is written, before it takes the place of the one there is.
+    pub(super) fn new_path(&self) -> PathBuf {
+        self.path.with_extension("cursor.new")
+    }
+
     /// How far it had come. One that was never kept is at the beginning of everything.
     ///
     /// # Errors
@@ -90,7 +95,7 @@ impl Cursor {
         };
         let workers = positions.iter().map(row).collect();
         let document = Document { version: 1, destination: self.destination.clone(), workers };
-        let new = self.path.with_extension("cursor.new");
+        let new = self.new_path();
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&new)?;
         file.write_all(&serde_json::to_vec(&document)?)?;

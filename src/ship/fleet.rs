@@ -156,6 +156,8 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
+        // Nothing unsent is removed from now on: they would not count it any more.
+        self.watch.shelf.leave();
         self.stop.store(true, Ordering::Release);
         self.watch.shelf.wake();
         for thread in self.threads.drain(..) {

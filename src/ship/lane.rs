@@ -112,8 +112,8 @@ impl Lane {
             let missing = missing(&volume, self.position);
             if self.position.offset >= volume.holds.offset {
                 match (missing, volume.complete) {
-                    (None, true) => self.next_segment(),
-                    (None, false) => return Ok(Ahead::Nothing),
+                    (None, true) if self.next_segment() => {}
+                    (None, _) => return Ok(Ahead::Nothing),
                     (Some(missing), _) => return Ok(missing),
                 }
                 continue;
@@ -121,8 +121,8 @@ impl Lane {
             if volume.gone || !self.open(dir)? {
                 match (missing, volume.complete) {
                     (Some(missing), _) => return Ok(missing),
-                    (None, true) => self.next_segment(),
-                    (None, false) => return Ok(Ahead::Nothing),
+                    (None, true) if self.next_segment() => {}
+                    (None, _) => return Ok(Ahead::Nothing),
                 }
                 continue;
             }
@@ -145,12 +145,13 @@ impl Lane {
             Ahead::Record => {
                 self.has_head = false;
                 self.position.offset = self.head.end;
-                self.position.records += 1;
-                self.position.datagrams += u64::from(!self.head.continued);
+                let begins = u64::from(!self.head.continued);
+                self.position.records = self.position.records.saturating_add(1);
+                self.position.datagrams = self.position.datagrams.saturating_add(begins);
             }
             Ahead::Missing { records, datagrams } => {
-                self.position.records += records;
-                self.position.datagrams += datagrams;
+                self.position.records = self.position.records.saturating_add(records);
+                self.position.datagrams = self.position.datagrams.saturating_add(datagrams);
                 let held = shelf.from(self.worker, self.position.sequence);
                 let end = held.map_or(HEADER_BYTES as u64, |volume| volume.holds.offset);
                 self.position.offset = self.position.offset.max(end);
@@ -165,8 +166,13 @@ impl Lane {
         Ok(Step { after, own, ends: !more })
     }
 
-    fn next_segment(&mut self) {
-        self.rewind(Position { sequence: self.position.sequence + 1, ..Position::default() });
+    /// Goes on to the next segment; `false`: no number is left for one.
+    fn next_segment(&mut self) -> bool {
+        let next = self.position.sequence.checked_add(1);
+        if let Some(sequence) = next {
+            self.rewind(Position { sequence, ..Position::default() });
+        }
+        next.is_some()
     }
 
     /// Opens the segment it is in; `false` if it is not there any more.

@@ -25,4 +25,6 @@ pub mod fleet;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod missing_tests;
+#[cfg(test)]
 mod unreadable_tests;

@@ -25,7 +25,7 @@ use crate::journal::format::Record;
 use crate::journal::progress::Run;
 use crate::journal::reader::Next;
 use crate::journal::segment;
-use crate::journal::shelf::{Position, Shelf};
+use crate::journal::shelf::{Gone, Position, Shelf};
 use crate::sink::tally::Tally;
 
 /// Bytes under way at most, whatever the window's records: payloads may be 64 KiB each.
@@ -39,6 +39,13 @@ const COMMITS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often the cursor is kept while it moves. What lies behind it is sent again after a crash.
 const KEEP_EVERY: Duration = Duration::from_millis(100);
+
+/// Without a verdict for so long, what retention took is given up with what is under way: a carrier whose
+/// broker is away may hold that for ever.
+const GONE_WITHIN: Duration = match cfg!(test) {
+    false => Duration::from_secs(1),
+    true => Duration::from_millis(4),
+};
 
 /// How long to leave a broker alone that is to be asked again: first, and at most.
 const BACK_OFF: (Duration, Duration) = match cfg!(test) {
@@ -66,6 +73,8 @@ pub(super) struct Post {
 /// Something that was sent, or is to be passed over, and is not settled yet.
 #[derive(Debug)]
 struct Flight {
+    /// The carrier knows it by that, if it took it; else it is that of the next one that it takes.
+    ticket: u64,
     worker: u16,
     step: Step,
     /// Which record; `None` for those that are missing.
@@ -104,16 +113,18 @@ pub(super) struct Shipper {
     /// Everything before is settled.
     settled: BTreeMap<u16, Position>,
     /// Of each worker's datagram that is settled in part: whether a record of it is lost.
-    losing: BTreeMap<u16, bool>,
+    begun: BTreeMap<u16, bool>,
     window: VecDeque<Flight>,
     window_bytes: usize,
-    /// The ticket of the window's first flight.
-    first_ticket: u64,
+    /// The ticket of the next message.
+    next_ticket: u64,
     /// Why the journal could not be read further. A record may have been handed over then that has no place
     /// in the window, so nothing more is: what is in the window is settled, and then all else sent again.
     unreadable: Option<String>,
     kept_at: Option<Instant>,
     unkept: usize,
+    /// When something was settled, or the window begun.
+    moved_at: Instant,
     back_off: Duration,
 }
 
@@ -132,13 +143,14 @@ impl Shipper {
             letters,
             lanes: BTreeMap::new(),
             settled,
-            losing: BTreeMap::new(),
+            begun: BTreeMap::new(),
             window: VecDeque::new(),
             window_bytes: 0,
-            first_ticket: 0,
+            next_ticket: 0,
             unreadable: None,
             kept_at: None,
             unkept: 0,
+            moved_at: Instant::now(),
             back_off: BACK_OFF.0,
         }
     }
@@ -161,6 +173,7 @@ impl Shipper {
             self.carrier.poll(bound, &mut verdicts);
             let again = self.note(&verdicts);
             self.settle();
+            self.pass_gone(false);
             self.tell();
             let unreadable = self.unreadable.take_if(|_| self.window.is_empty());
             if let Some(reason) = again.or(unreadable) {
@@ -170,6 +183,7 @@ impl Shipper {
                 self.post.shelf.wait(changes, COMMITS_WITHIN);
             }
         }
+        self.pass_gone(true);
         self.keep();
         self.tell();
         self.letters.close();
@@ -185,6 +199,7 @@ impl Shipper {
             let Some((worker, ahead)) = self.earliest()? else { return Ok(Filled::All) };
             let Some(lane) = self.lanes.get_mut(&worker) else { return Ok(Filled::All) };
             let mut flight = Flight {
+                ticket: self.next_ticket,
                 worker,
                 step: Step::default(),
                 id: None,
@@ -201,13 +216,14 @@ impl Shipper {
                     flight.fate = Some(Fate::Missing);
                 }
                 Ahead::Record => {
-                    let ticket = self.first_ticket + self.window.len() as u64;
-                    let Some(message) = lane.message(ticket) else { return Ok(Filled::All) };
+                    let message = lane.message(self.next_ticket);
+                    let Some(message) = message else { return Ok(Filled::All) };
                     flight.id = Some(message.id);
                     flight.bytes = message.payload.len();
                     flight.received_unix_ns = message.received_unix_ns;
                     match self.carrier.submit(&message) {
-                        Submitted::Taken => {}
+                        // Only what is taken uses up a ticket: a carrier may count on that.
+                        Submitted::Taken => self.next_ticket += 1,
                         Submitted::Full => return Ok(Filled::UpToHere),
                         Submitted::Refused(Verdict::Acknowledged) => {
                             flight.fate = Some(Fate::Acknowledged);
@@ -224,6 +240,9 @@ impl Shipper {
                 }
             }
             flight.step = lane.step(ahead, &self.post.dir, &self.post.shelf)?;
+            if self.window.is_empty() {
+                self.moved_at = Instant::now();
+            }
             self.window_bytes += flight.bytes;
             self.window.push_back(flight);
         }
@@ -252,8 +271,10 @@ impl Shipper {
     fn note(&mut self, verdicts: &[(u64, Verdict)]) -> Option<String> {
         let mut again = None;
         for (ticket, verdict) in verdicts {
-            let Some(place) = ticket.checked_sub(self.first_ticket) else { continue };
-            let flight = usize::try_from(place).ok().and_then(|place| self.window.get_mut(place));
+            // Those that were not taken have the ticket of the one behind them.
+            let behind = self.window.partition_point(|flight| flight.ticket <= *ticket);
+            let flight = behind.checked_sub(1).and_then(|place| self.window.get_mut(place));
+            let flight = flight.filter(|flight| flight.ticket == *ticket && flight.fate.is_none());
             match (verdict, flight) {
                 (Verdict::Again(reason), _) => again = again.or_else(|| Some(reason.clone())),
                 (_, None) => {}
@@ -271,23 +292,24 @@ impl Shipper {
     fn settle(&mut self) {
         let mut runs: BTreeMap<u16, VecDeque<Run>> = BTreeMap::new();
         while let Some(flight) = self.window.pop_front_if(|flight| flight.fate.is_some()) {
-            self.first_ticket += 1;
             self.window_bytes -= flight.bytes;
             self.unkept += 1;
+            self.moved_at = Instant::now();
             self.settled.insert(flight.worker, flight.step.after);
             let lost = flight.fate != Some(Fate::Acknowledged);
             self.post.account.settled(flight.records, flight.fate == Some(Fate::DeadLetter), lost);
             if !lost {
                 self.back_off = BACK_OFF.0;
             }
-            let losing = self.losing.entry(flight.worker).or_default();
-            *losing |= lost;
-            if flight.step.ends {
-                let lost = std::mem::take(losing);
-                if flight.step.own {
-                    let run = Run { datagrams: flight.datagrams, lost };
-                    Run::note(runs.entry(flight.worker).or_default(), run);
-                }
+            let begun = self.begun.remove(&flight.worker);
+            let lost = lost || begun == Some(true);
+            if !flight.step.ends {
+                self.begun.insert(flight.worker, lost);
+            } else if flight.step.own {
+                // One that was begun is not among those that are missing, and ends with them.
+                let ended = u64::from(flight.id.is_none() && begun.is_some());
+                let run = Run { datagrams: flight.datagrams + ended, lost };
+                Run::note(runs.entry(flight.worker).or_default(), run);
             }
         }
         for (worker, runs) in runs {
@@ -300,16 +322,55 @@ impl Shipper {
         }
     }
 
-    /// Forgets what is under way, and begins again at what is settled, a little later.
-    fn send_again(&mut self, reason: &str) {
-        self.carrier.reset();
+    /// Gives up what retention took in front of everything else, if that waits for a carrier that takes or
+    /// settles nothing, or is to be done at once. What is under way of it has no other fate then, and the
+    /// rest is sent again.
+    fn pass_gone(&mut self, at_once: bool) {
+        let gone = self.post.shelf.gone(&self.settled);
+        let is_stuck = self.window.is_empty() || self.moved_at.elapsed() >= GONE_WITHIN;
+        if gone.is_empty() || !(at_once || is_stuck) {
+            return;
+        }
+        if !self.window.is_empty() || self.unreadable.is_some() {
+            self.carrier.reset();
+        }
+        self.forget();
+        let flight = |gone: Gone| Flight {
+            ticket: self.next_ticket,
+            worker: gone.worker,
+            step: Step { after: gone.after, own: gone.own, ends: true },
+            id: None,
+            records: gone.records,
+            datagrams: gone.datagrams,
+            bytes: 0,
+            received_unix_ns: 0,
+            fate: Some(Fate::Missing),
+        };
+        self.window.extend(gone.into_iter().map(flight));
+        self.settle();
+        self.rewind();
+        self.keep();
+    }
+
+    /// Forgets what is under way.
+    fn forget(&mut self) {
         self.unreadable = None;
-        self.first_ticket += self.window.len() as u64;
         self.window.clear();
         self.window_bytes = 0;
+    }
+
+    /// The lanes go back, or on, to what is settled.
+    fn rewind(&mut self) {
         for (worker, lane) in &mut self.lanes {
             lane.rewind(self.settled.get(worker).copied().unwrap_or_default());
         }
+    }
+
+    /// Forgets what is under way, and begins again at what is settled, a little later.
+    fn send_again(&mut self, reason: &str) {
+        self.carrier.reset();
+        self.forget();
+        self.rewind();
         let name = &self.post.destination;
         self.post.alarms.repeated(name, &format!("{name}: {reason}; it is tried again"));
         self.post.account.resent();
@@ -332,9 +393,12 @@ impl Shipper {
         }
     }
 
-    /// Keeps the cursor on disk, and lets go of what is before it.
+    /// Keeps the cursor on disk, and lets go of what is settled. Also where the cursor cannot be kept: the disk
+    /// may be full of just that. After a crash the old cursor points before what is gone then, which begins
+    /// with what is there.
     fn keep(&mut self) {
         if self.unkept > 0 {
+            self.unkept = 0;
             if let Err(error) = self.cursor.write(&self.settled) {
                 let name = &self.post.destination;
                 self.post.alarms.repeated(
@@ -344,10 +408,8 @@ impl Shipper {
                          would be sent again"
                     ),
                 );
-                self.kept_at = Some(Instant::now());
-                return;
+                self.unkept = 1;
             }
-            self.unkept = 0;
             self.kept_at = Some(Instant::now());
         }
         self.post.shelf.passed(self.post.number, &self.settled);

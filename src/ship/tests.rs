@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::account::ShipCounts;
 use super::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
-use super::fleet::{Bearings, Destination, Fleet};
+use super::fleet::{Bearings, Destination, Fleet, ShipStats};
 use crate::journal::format::Record;
 use crate::journal::janitor::Retention;
 use crate::journal::open::{Journal, JournalSpec, Pen};
@@ -24,9 +24,9 @@ use crate::sink::tally::Tally;
 
 /// What a broker has, by whom and in which order.
 #[derive(Debug, Default)]
-struct Log {
+pub(super) struct Log {
     known: HashSet<MessageId>,
-    messages: Vec<(SocketAddr, u64)>,
+    pub(super) messages: Vec<(SocketAddr, u64)>,
 }
 
 /// See the module's description. Its moods are seeded.
@@ -39,6 +39,8 @@ pub(super) struct Broker {
     under_way: VecDeque<(u64, MessageId, SocketAddr, u64)>,
     /// What was under way when it was reset may still arrive, until more is sent.
     told: Vec<(u64, Verdict)>,
+    /// The ticket of what it took last, since it was reset.
+    taken: Option<u64>,
 }
 
 pub(super) fn number(payload: &[u8]) -> u64 {
@@ -46,11 +48,23 @@ pub(super) fn number(payload: &[u8]) -> u64 {
 }
 
 /// What this broker will never take.
-fn is_refused(number: u64) -> bool {
+pub(super) fn is_refused(number: u64) -> bool {
     number % 13 == 5
 }
 
 impl Broker {
+    /// One that is there, as long as `away` is not set.
+    pub(super) fn with(log: &Arc<Mutex<Log>>, away: &Arc<AtomicBool>) -> Self {
+        Self {
+            log: Arc::clone(log),
+            away: Arc::clone(away),
+            seed: 7,
+            under_way: VecDeque::new(),
+            told: Vec::new(),
+            taken: None,
+        }
+    }
+
     fn mood(&mut self, faces: u64) -> u64 {
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         (self.seed >> 33) % faces
@@ -60,6 +74,8 @@ impl Broker {
 impl Carrier for Broker {
     fn submit(&mut self, message: &Message<'_>) -> Submitted {
         let number = number(message.payload);
+        let is_next = self.taken.is_none_or(|taken| message.ticket == taken + 1);
+        assert!(is_next, "ticket {} behind {:?}", message.ticket, self.taken);
         match self.mood(40) {
             0 => Submitted::Full,
             1 => Submitted::Refused(Verdict::Again("it is tired".to_owned())),
@@ -67,6 +83,7 @@ impl Carrier for Broker {
                 Submitted::Refused(Verdict::Rejected("by the client".to_owned()))
             }
             _ => {
+                self.taken = Some(message.ticket);
                 self.under_way.push_back((message.ticket, message.id, message.peer, number));
                 Submitted::Taken
             }
@@ -113,6 +130,7 @@ impl Carrier for Broker {
     }
 
     fn reset(&mut self) {
+        self.taken = None;
         self.told.clear();
         self.under_way.clear();
     }
@@ -145,7 +163,7 @@ impl Drop for Place {
 }
 
 const WORKERS: usize = 2;
-const NAMES: [&str; 2] = ["kafka:one", "nats:two"];
+pub(super) const NAMES: [&str; 2] = ["kafka:one", "nats:two"];
 
 pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -225,7 +243,7 @@ impl Run {
         }
     }
 
-    fn totals(&self) -> (u64, u64) {
+    pub(super) fn totals(&self) -> (u64, u64) {
         let sum = |(a, b): (u64, u64), (c, d): (u64, u64)| (a + c, b + d);
         self.tallies.iter().map(|tally| tally.totals()).fold((0, 0), sum)
     }
@@ -235,8 +253,24 @@ impl Run {
         self.fleet.watch().stats().swap_remove(0).counts
     }
 
+    pub(super) fn stats(&self) -> ShipStats {
+        self.fleet.watch().stats().swap_remove(0)
+    }
+
     pub(super) fn drained(&self) -> bool {
         self.fleet.watch().stats().iter().all(|one| one.backlog.records == 0)
+    }
+
+    /// Ends the shippers; returns their last figures, and those of all datagrams.
+    pub(super) fn leave(self) -> (ShipStats, (u64, u64)) {
+        let Self { journal, pens, tallies, fleet, .. } = self;
+        let watch = fleet.watch().clone();
+        drop(fleet);
+        let sum = |(a, b): (u64, u64), (c, d): (u64, u64)| (a + c, b + d);
+        let totals = tallies.iter().map(|tally| tally.totals()).fold((0, 0), sum);
+        drop(pens);
+        journal.close();
+        (watch.stats().swap_remove(0), totals)
     }
 
     /// Ends it as a crash would, as far as the shippers can tell: nothing is waited for.
@@ -257,7 +291,7 @@ pub(super) fn numbers_at(path: &Path) -> Vec<u64> {
     numbers
 }
 
-fn numbers_in(dir: &Path) -> Vec<u64> {
+pub(super) fn numbers_in(dir: &Path) -> Vec<u64> {
     segment::list(dir).unwrap().iter().flat_map(|one| numbers_at(&one.path)).collect()
 }
 
@@ -304,6 +338,7 @@ proptest! {
                 seed: seed ^ (which << 32) ^ turn,
                 under_way: VecDeque::new(),
                 told: Vec::new(),
+                taken: None,
             }).collect()
         };
         let mut run = Run::start(&place, brokers(0), Retention::default(), window);
@@ -360,13 +395,7 @@ proptest! {
 fn datagrams_are_settled_when_all_destinations_have_them() {
     let place = Place::new();
     let away = Arc::new(AtomicBool::new(true));
-    let broker = |away: &Arc<AtomicBool>| Broker {
-        log: Arc::default(),
-        away: Arc::clone(away),
-        seed: 7,
-        under_way: VecDeque::new(),
-        told: Vec::new(),
-    };
+    let broker = |away: &Arc<AtomicBool>| Broker::with(&Arc::default(), away);
     let here = Arc::new(AtomicBool::new(false));
     let brokers = vec![broker(&here), broker(&away)];
     let mut run = Run::start(&place, brokers, Retention::default(), 100);
@@ -390,13 +419,7 @@ fn what_a_full_spool_lets_go_is_counted() {
     let place = Place::new();
     let away = Arc::new(AtomicBool::new(true));
     let log = Arc::<Mutex<Log>>::default();
-    let broker = Broker {
-        log: Arc::clone(&log),
-        away: Arc::clone(&away),
-        seed: 7,
-        under_way: VecDeque::new(),
-        told: Vec::new(),
-    };
+    let broker = Broker::with(&log, &away);
     let retention =
         Retention { only_unsent: true, spool_bytes: Some(10_000), ..Retention::default() };
     let mut run = Run::start(&place, vec![broker], retention, 5);

@@ -68,6 +68,13 @@ impl Tally {
         self.landed.load(Ordering::Acquire).saturating_sub(met)
     }
 
+    /// Datagrams that were given to the places and are not settled everywhere.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        let (delivered, undelivered) = self.totals();
+        self.landed.load(Ordering::Acquire).saturating_sub(delivered.saturating_add(undelivered))
+    }
+
     /// The next datagrams are settled in `lane`.
     pub fn settle(&self, lane: usize, run: Run) {
         let mut lanes = self.lanes();

@@ -165,6 +165,38 @@ fn stopped_without_its_broker_it_says_what_waits_and_ships_it_later() {
     assert_eq!(stopped_meanwhile(&mut site, &mut Stage::spool("nats-stopped"), &[]), 0);
 }
 
+/// A byte that flips in a sealed segment costs the one record that it is in.
+#[test]
+fn a_damaged_record_is_the_only_one_that_is_not_sent() {
+    let Some(mut site) = Site::of(1) else { return };
+    let mut stage = Stage::spool("nats-damaged");
+    site.kill();
+    let program = stage.start(&site, &["--flush-timeout", "100ms"]);
+    stage.load(&program, "some records", |records| records >= 500);
+    program.stop();
+    let journal = stage.records().to_vec();
+    let lost = &journal[250];
+    let path = segment::list(stage.dir()).unwrap().remove(0).path;
+    let mut bytes = fs::read(&path).unwrap();
+    let found = bytes.windows(lost.payload.len()).position(|some| *some == *lost.payload);
+    bytes[found.unwrap()] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    site.start();
+    let program = stage.start(&site, &["--flush-timeout", "20s"]);
+    stage.load_until_it_has(&program, &mut site, journal.len() as u64);
+    stage.load_until_it_catches_up(&program);
+    let (summary, said) = program.stop();
+    assert_eq!(summary["delivered"], stage.sent(), "{said}");
+    let destination = &summary["destinations"][0];
+    assert_eq!(
+        (&destination["undelivered"], &destination["backlog_records"]),
+        (&json!(1), &json!(0))
+    );
+    let sent: Vec<Held> = stage.records().iter().filter(|held| *held != lost).cloned().collect();
+    assert_eq!(destination["acknowledged"], sent.len(), "{summary:#}");
+    assert_eq!(compare(&sent, &site.contents()), 0);
+}
+
 #[test]
 fn what_is_wrong_is_said_without_secrets_and_what_came_is_sent_once_it_is_right() {
     if !is_here() {
