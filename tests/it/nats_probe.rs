@@ -149,6 +149,15 @@ impl Probe {
         answer["cluster"]["leader"].as_str().map(str::to_owned)
     }
 
+    /// The sequence of the last message of the stream, once it is led and nobody is said to be behind.
+    fn last_sequence(&mut self) -> Option<u64> {
+        let answer = self.ask("STREAM.INFO.LOGS", &json!({})).ok()?;
+        let is_current = |one: &Value| one["current"] == true && one["offline"] != true;
+        let replicas = answer["cluster"]["replicas"].as_array()?;
+        let is_led = answer["cluster"]["leader"].is_string();
+        (is_led && replicas.iter().all(is_current)).then(|| answer["state"]["last_seq"].as_u64())?
+    }
+
     /// How many messages the stream has; `None` if nobody says so now.
     pub(crate) fn count(&mut self) -> Option<u64> {
         let answer = self.ask("STREAM.INFO.LOGS", &json!({})).ok()?;
@@ -192,4 +201,11 @@ impl Probe {
         }
         all
     }
+}
+
+/// Whether each of the servers has all that the stream has. What the leader says is not enough: it calls a
+/// server current that is still being sent what it missed.
+pub(crate) fn are_whole(servers: &[Server]) -> bool {
+    let Some(last) = Probe::new(&servers[0]).last_sequence() else { return false };
+    servers.iter().all(|server| server.last_sequence().is_some_and(|own| own >= last))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ringest::ship::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
 use ringest::ship::nats::{Login, Nats, NatsSpec};
+use serde_json::Value;
 
 use super::journal_rig::Place;
 use super::nats_probe::Stored;
@@ -44,6 +46,8 @@ fn free_ports<const N: usize>() -> [u16; N] {
 pub(crate) struct Server {
     config: PathBuf,
     pub(crate) port: u16,
+    /// Where it tells about itself.
+    monitor: Option<u16>,
     process: Option<Child>,
 }
 
@@ -52,7 +56,7 @@ impl Server {
         let config = place.0.join(format!("{name}.conf"));
         let text = format!("server_name: {name}\nlisten: \"127.0.0.1:{port}\"\n{more}\n");
         fs::write(&config, text).unwrap();
-        let mut server = Self { config, port, process: None };
+        let mut server = Self { config, port, monitor: None, process: None };
         server.start();
         server
     }
@@ -104,6 +108,16 @@ impl Server {
     pub(crate) fn url(&self) -> String {
         format!("nats://{}", self.address())
     }
+
+    /// The sequence of the last message in its own copy of the stream, as one of a cluster says by HTTP.
+    pub(crate) fn last_sequence(&self) -> Option<u64> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.monitor?)).ok()?;
+        stream.write_all(b"GET /jsz?accounts=true&streams=true HTTP/1.0\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let answer: Value = serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()?;
+        answer["account_details"][0]["stream_detail"][0]["state"]["last_seq"].as_u64()
+    }
 }
 
 impl Drop for Server {
@@ -114,18 +128,21 @@ impl Drop for Server {
 
 /// Three servers that replicate.
 pub(crate) fn cluster(place: &Place) -> Vec<Server> {
-    let ports = free_ports::<6>();
+    let ports = free_ports::<9>();
     let routes: Vec<_> =
-        ports[3..].iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+        ports[3..6].iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
     let server = |index: usize| {
         let (name, store) = (format!("n{index}"), place.0.join(format!("store{index}")));
         let more = format!(
-            "jetstream {{ store_dir: {store:?} }}\ncluster {{ name: c, listen: \"127.0.0.1:{}\", \
-             routes: [{}] }}",
+            "http: \"127.0.0.1:{}\"\njetstream {{ store_dir: {store:?} }}\n\
+             cluster {{ name: c, listen: \"127.0.0.1:{}\", routes: [{}] }}",
+            ports[6 + index],
             ports[3 + index],
             routes.join(", ")
         );
-        Server::new(place, &name, ports[index], &more)
+        let mut server = Server::new(place, &name, ports[index], &more);
+        server.monitor = Some(ports[6 + index]);
+        server
     };
     (0..3).map(server).collect()
 }
@@ -281,6 +298,15 @@ impl Courier {
                 self.carrier.trouble(),
                 self.agains.last()
             );
+        }
+    }
+
+    /// Goes on until `done`; hands over so many at most.
+    pub(crate) fn ship_until(&mut self, what: &str, most: usize, mut done: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !done() {
+            self.turn(most);
+            assert!(Instant::now() < deadline, "hung: waited for {what}: {:?}", self.agains.last());
         }
     }
 
