@@ -146,6 +146,12 @@ impl Journal {
         &self.spec.dir
     }
 
+    /// How long segments are kept.
+    #[must_use]
+    pub fn retention(&self) -> &Retention {
+        &self.spec.retention
+    }
+
     /// What it holds, for those who carry it on.
     #[must_use]
     pub fn shelf(&self) -> &Arc<Shelf> {

@@ -139,6 +139,7 @@ impl Fleet {
                 alarms: Arc::clone(journal.alarms()),
                 stop: Arc::clone(&fleet.stop),
                 window: window.max(1),
+                letters_bytes_max: journal.retention().spool_bytes,
             };
             let shipper = Shipper::new(post, one.carrier, settled);
             let thread = hire(format!("ringest-ship-{number}"), None, move || shipper.run())?;

@@ -68,6 +68,8 @@ pub(super) struct Post {
     pub(super) stop: Arc<AtomicBool>,
     /// Records under way at most.
     pub(super) window: usize,
+    /// Bytes of dead letters at most; `None`: all are kept.
+    pub(super) letters_bytes_max: Option<u64>,
 }
 
 /// Something that was sent, or is to be passed over, and is not settled yet.
@@ -135,7 +137,7 @@ impl Shipper {
         settled: BTreeMap<u16, Position>,
     ) -> Self {
         let cursor = Cursor::new(&post.dir, &post.destination);
-        let letters = Letters::new(&post.dir, &post.destination);
+        let letters = Letters::new(&post.dir, &post.destination, post.letters_bytes_max);
         Self {
             post,
             carrier,

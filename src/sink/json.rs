@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::escape::{self, Printable};
 
 /// `length` and `payload`, or `payload_hex` where the payload is not UTF-8. To be flattened into a line, and
-/// written by [`write`].
+/// written by [`write()`].
 #[derive(Debug, Serialize)]
 pub struct Payload<'a> {
     length: usize,
