@@ -97,8 +97,11 @@ fn fill_spool(place: &Place, run: &mut Run, settled: u64) -> u64 {
 fn records_that_are_damaged_are_the_only_ones_that_are_missing() {
     let place = Place::new();
     let mut run = Run::start(&place, Vec::<Broker>::new(), Retention::default(), 100);
-    (0..300).for_each(|number| run.land(0, number, 1));
-    run.commit();
+    for number in 0..300 {
+        run.land(0, number, 1);
+        // A writer begins the next segment only when the one before the last is committed.
+        run.commit();
+    }
     run.end();
     let mut damaged = Vec::new();
     for one in segment::list(&place.0).unwrap() {
