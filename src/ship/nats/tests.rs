@@ -64,6 +64,8 @@ enum Happening {
     /// The shipper stops, and begins at its cursor again. What is in the old connection may still arrive.
     Crash,
     ArriveLate(u8),
+    /// Who leads when the next connection asks has not stored so many yet, though they are certain to be.
+    Behind(u8),
     /// Another writes, unless this stream has one writer.
     Others(u8),
     SecondsPass(u8),
@@ -78,6 +80,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         1 => Just(Happening::Fail),
         1 => Just(Happening::Crash),
         2 => (1u8..20).prop_map(Happening::ArriveLate),
+        1 => (1u8..20).prop_map(Happening::Behind),
         1 => (1u8..4).prop_map(Happening::Others),
         1 => (1u8..40).prop_map(Happening::SecondsPass),
     ];
@@ -103,6 +106,7 @@ struct Scene {
     from_stream: VecDeque<((u64, u32), Answer)>,
     late: VecDeque<Sent>,
     fail: bool,
+    behind: u64,
     now: Instant,
 }
 
@@ -128,6 +132,7 @@ impl Scene {
             from_stream: VecDeque::new(),
             late: VecDeque::new(),
             fail: false,
+            behind: 0,
             now: Instant::now(),
         };
         scene.begin();
@@ -136,8 +141,9 @@ impl Scene {
 
     /// A new connection, which asks for the last sequence.
     fn begin(&mut self) {
+        let last = (self.stream.log.len() as u64).saturating_sub(std::mem::take(&mut self.behind));
         self.window = Window::new(match self.order {
-            Order::Sequence(_) => Order::Sequence(self.stream.log.len() as u64),
+            Order::Sequence(_) => Order::Sequence(last),
             order => order,
         });
         self.shift += 1000;
@@ -209,6 +215,7 @@ impl Scene {
                     self.stream.take(id, expected);
                 }
             }
+            Happening::Behind(count) => self.behind = count.into(),
             Happening::Others(count) if self.is_shared => {
                 self.stream.log.extend(std::iter::repeat_n(None, count.into()));
             }
@@ -300,29 +307,50 @@ fn behind_a_missing_message_all_are_sent_again_at_once() {
     use Expected::{Id, Nothing, Sequence};
     for order in [Order::Id, Order::Sequence(40)] {
         let (mut window, now) = (window(order, &[0; 5]), Instant::now());
-        let first = sent(&mut window, now);
+        let mut first = sent(&mut window, now);
         let is_by_id = order == Order::Id;
+        assert_eq!(first.len(), if is_by_id { 5 } else { 1 });
         let either = |by_id, sequence| if is_by_id { by_id } else { Sequence(sequence) };
         let expected: Vec<_> = (0..5)
             .map(|at| (at, either(if at == 0 { Nothing } else { Id(id(at - 1)) }, 40 + at)))
             .collect();
-        assert_eq!(expectations(&first), expected);
         let stored = Answer::Stored { sequence: 41 };
         assert_eq!(window.answered((0, first[0].1), stored, now), Some((0, Verdict::Acknowledged)));
+        first.extend(sent(&mut window, now));
+        assert_eq!(expectations(&first), expected);
         // Message 1 is missing; the answers to those behind it tell that.
         for (ticket, attempt, _) in &first[2..] {
             assert_eq!(sent(&mut window, now), [], "nothing is sent before all is known");
             let refused = Answer::OutOfTurn { last: (!is_by_id).then_some(41) };
             assert_eq!(window.answered((*ticket, *attempt), refused, now), None);
         }
-        let again = sent(&mut window, now);
+        let mut again = sent(&mut window, now);
+        let late = window.answered((1, first[1].1), Answer::Failed(String::new()), now);
+        assert_eq!(late, None, "an answer to an earlier attempt says nothing of this one");
+        window.answered((1, again[0].1), Answer::Stored { sequence: 42 }, now).unwrap();
+        again.extend(sent(&mut window, now));
         let expected: Vec<_> = (1..5)
             .map(|at| (at, either(if at == 1 { Nothing } else { Id(id(at - 1)) }, 40 + at)))
             .collect();
         assert_eq!(expectations(&again), expected);
-        let late = window.answered((1, first[1].1), Answer::Failed(String::new()), now);
-        assert_eq!(late, None, "an answer to an earlier attempt says nothing of this one");
     }
+}
+
+#[test]
+fn a_leader_that_is_behind_lets_no_message_overtake_another() {
+    use Expected::Sequence;
+    // It says 37, and the stream has 40.
+    let (mut window, now) = (window(Order::Sequence(37), &[0; 9]), Instant::now());
+    let first = sent(&mut window, now);
+    assert_eq!(expectations(&first), [(0, Sequence(37))], "the fourth would be stored");
+    let refused = Answer::OutOfTurn { last: Some(40) };
+    assert_eq!(window.answered((0, first[0].1), refused, now), None);
+    let first = sent(&mut window, now);
+    assert_eq!(expectations(&first), [(0, Sequence(40))]);
+    // It was stored before, as 39: so the next one is 40, or will be.
+    window.answered((0, first[0].1), Answer::Stored { sequence: 39 }, now).unwrap();
+    let expected: Vec<_> = (1..9).map(|at| (at, Sequence(38 + at))).collect();
+    assert_eq!(expectations(&sent(&mut window, now)), expected);
 }
 
 #[test]

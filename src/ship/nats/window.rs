@@ -10,7 +10,9 @@
 //! under way; another's message in between costs a round trip.
 //!
 //! *By sequence*: each says which sequence the last one must have (`Nats-Expected-Last-Sequence`), counted on. The same,
-//! but another's message in between is taken for the missing one: for streams with one writer.
+//! but another's message in between is taken for the missing one: for streams with one writer. Where it counts
+//! from must be right, or one in the middle fits and gets in before the first: a leader that was chosen a moment
+//! ago may tell a last sequence that is too low. So the first goes alone, until it is known where it is.
 //!
 //! *By peer*: one message of each peer is under way and expects nothing. Slow where few peers send much, and
 //! right on every server, whoever else writes.
@@ -152,6 +154,8 @@ pub(super) struct Window<M> {
     next: u64,
     /// What that one is to expect.
     expected: Expected,
+    /// Whether that is known from where the one before it is. By sequence.
+    counts: bool,
     /// The highest sequence that the stream told.
     last: u64,
     peers: Peers,
@@ -180,6 +184,7 @@ impl<M> Window<M> {
             first: 0,
             next: 0,
             expected,
+            counts: false,
             last,
             peers: Peers::default(),
             sent: 0,
@@ -241,7 +246,8 @@ impl<M> Window<M> {
         if self.sent == 0 {
             self.begin_round(now);
         }
-        if self.sent >= self.sent_max {
+        let alone = !self.counts && matches!(self.order, Order::Sequence(_));
+        if self.sent >= if alone { 1 } else { self.sent_max } {
             return None;
         }
         let ticket = match self.order {
@@ -310,6 +316,9 @@ impl<M> Window<M> {
         let verdict = match answer {
             Answer::Stored { sequence, .. } => {
                 self.last = self.last.max(sequence);
+                if let (Order::Sequence(_), false) = (self.order, self.counts) {
+                    (self.expected, self.counts) = (Expected::Sequence(sequence), true);
+                }
                 self.sent_max = (self.sent_max + 1).min(SENT_MAX);
                 self.settle(ticket);
                 Verdict::Acknowledged
@@ -399,7 +408,7 @@ impl<M> Window<M> {
             flight.state = State::Waiting;
         }
         if self.order != Order::Id {
-            self.expected = Expected::Sequence(self.last);
+            (self.expected, self.counts) = (Expected::Sequence(self.last), false);
         }
         self.sent_max = (self.sent_max / 2).max(SENT_MIN);
         if self.spoiled.1.is_none_or(|at| now.duration_since(at) > SPOILED.1) {
