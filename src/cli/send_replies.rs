@@ -2,14 +2,12 @@
 //! network, so whatever does not print is escaped.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use ringest::client::Reply;
 use ringest::sink::escape;
-use ringest::sink::json::{self, Payload};
-use serde::Serialize;
+use ringest::sink::json::Object;
 
 use super::failure::Failure;
 use super::paint;
@@ -60,15 +58,6 @@ pub(super) struct Output {
     quiet: bool,
 }
 
-/// One line of `--output json`.
-#[derive(Serialize)]
-struct Line<'a> {
-    peer: SocketAddr,
-    round_trip_ns: u64,
-    #[serde(flatten)]
-    payload: Payload<'a>,
-}
-
 impl Output {
     pub(super) fn new(format: Option<OutputArg>, on_stderr: bool, quiet: bool) -> Self {
         Self { format: format.unwrap_or(OutputArg::Text), on_stderr, quiet }
@@ -102,9 +91,11 @@ impl Output {
             OutputArg::Text => escape::text(&mut line, payload),
             OutputArg::Hex => escape::hex(&mut line, payload),
             OutputArg::Json => {
-                let payload = Payload::from(payload.as_slice());
-                // A Vec takes every write, and nothing in a line can fail to be serialised.
-                let _ = json::write(&mut line, &Line { peer: *peer, round_trip_ns, payload });
+                let mut object = Object::begin(&mut line);
+                object.address("peer", *peer);
+                object.number("round_trip_ns", round_trip_ns);
+                object.payload(payload);
+                object.end();
             }
         }
         line.push(b'\n');

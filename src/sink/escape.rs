@@ -3,10 +3,6 @@
 //! encoding: not C0, not DEL, not C1 (U+0080 to U+009F, which some terminals obey too), and no
 //! invalid UTF-8, which each terminal reads in its own way.
 
-use std::io::{self, Write};
-
-use serde_json::ser::Formatter;
-
 /// Appends `payload` as one line of text without its end. Printable text passes; everything else,
 /// and the backslash, becomes an escape of Rust's string literals (`\n`, `\u{1b}`, `\xff`), so that
 /// two different payloads never look the same.
@@ -85,60 +81,33 @@ pub fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
     );
 }
 
-/// Compact JSON whose strings are also safe on a terminal: RFC 8259 lets DEL and C1 stand as they
-/// are, this escapes them with everything else that does not print. A reader gets the same string.
-///
-/// Bytes are UTF-8, and written as a string, too: at several times the speed of one that serde_json takes
-/// apart byte by byte.
-#[derive(Clone, Copy, Debug)]
-pub struct Printable;
-
-impl Formatter for Printable {
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        write_printable(writer, fragment)
-    }
-
-    fn write_byte_array<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        let text = str::from_utf8(bytes).map_err(io::Error::other)?;
-        writer.write_all(b"\"")?;
-        write_printable(writer, text)?;
-        writer.write_all(b"\"")
-    }
-}
-
-/// Writes what is between the quotes of a JSON string.
-fn write_printable<W: ?Sized + Write>(writer: &mut W, text: &str) -> io::Result<()> {
+/// Appends `text` as a JSON string (RFC 8259) that is also safe on a terminal: DEL, C1 and everything else
+/// that does not print is escaped, which the RFC does not ask for. A reader gets the same string.
+pub fn json(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
     let mut rest = text;
     loop {
         let plain = plain_length(rest.as_bytes(), [b'\\', b'"']);
-        writer.write_all(&rest.as_bytes()[..plain])?;
+        out.extend_from_slice(&rest.as_bytes()[..plain]);
         rest = &rest[plain..];
-        let Some(char) = rest.chars().next() else { return Ok(()) };
+        let Some(char) = rest.chars().next() else { break };
         match char {
-            '"' => writer.write_all(b"\\\"")?,
-            '\\' => writer.write_all(b"\\\\")?,
-            '\n' => writer.write_all(b"\\n")?,
-            '\r' => writer.write_all(b"\\r")?,
-            '\t' => writer.write_all(b"\\t")?,
-            char if prints(char) => {
-                writer.write_all(char.encode_utf8(&mut [0; 4]).as_bytes())?;
-            }
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            char if prints(char) => push(out, char),
             char => {
                 for unit in char.encode_utf16(&mut [0; 2]) {
-                    write!(writer, "\\u{unit:04x}")?;
+                    out.extend_from_slice(b"\\u");
+                    hex(out, &unit.to_be_bytes());
                 }
             }
         }
         rest = &rest[char.len_utf8()..];
     }
+    out.push(b'"');
 }
 
 /// Combining marks count as not printing; an escape is the same character to a JSON reader.
@@ -157,10 +126,9 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    fn json(text: &str) -> String {
+    fn quoted(text: &str) -> String {
         let mut out = Vec::new();
-        let mut serializer = serde_json::Serializer::with_formatter(&mut out, Printable);
-        serde::Serialize::serialize(text, &mut serializer).unwrap();
+        json(&mut out, text);
         String::from_utf8(out).unwrap()
     }
 
@@ -189,8 +157,8 @@ mod tests {
     #[test]
     fn json_strings_read_back_as_they_were() {
         let odd = "a\u{7f}\u{9b}2J\u{1b}\u{202e}\u{e0001}\"\\ü\u{301}\n";
-        assert_eq!(serde_json::from_str::<String>(&json(odd)).unwrap(), odd);
-        assert_eq!(json("\u{9b}\u{e0001}"), r#""\u009b\udb40\udc01""#);
+        assert_eq!(serde_json::from_str::<String>(&quoted(odd)).unwrap(), odd);
+        assert_eq!(quoted("\u{9b}\u{e0001}"), r#""\u009b\udb40\udc01""#);
     }
 
     /// A reader for what [`text`] writes.
@@ -248,7 +216,7 @@ mod tests {
             let line = escaped(payload.as_bytes());
             prop_assert!(is_harmless(&line), "{line:?}");
             prop_assert_eq!(unescaped(&line), payload.as_bytes());
-            let quoted = json(&payload);
+            let quoted = quoted(&payload);
             prop_assert!(is_harmless(&quoted), "{quoted:?}");
             prop_assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), payload);
         }

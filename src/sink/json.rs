@@ -1,83 +1,93 @@
-//! Payloads as JSON, the same wherever one is printed: as text where it is UTF-8, else as digits.
+//! Datagrams and records as lines of JSON, the same wherever one is printed. Millions a second are: so they
+//! are put together here, and no serialiser looks for escapes in keys and times.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 
-use serde::{Serialize, Serializer};
+use super::escape;
+use super::rfc3339::Rfc3339;
 
-use super::escape::{self, Printable};
-
-/// `length` and `payload`, or `payload_hex` where the payload is not UTF-8. To be flattened into a line, and
-/// written by [`write()`].
-#[derive(Debug, Serialize)]
-pub struct Payload<'a> {
-    length: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<Text<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_hex: Option<Hex<'a>>,
+/// An object that is being appended to a line, member by member, safe on a terminal. Keys are written as
+/// they are given.
+#[derive(Debug)]
+pub struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    /// What comes before the next key.
+    before: u8,
 }
 
-impl<'a> From<&'a [u8]> for Payload<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        let (payload, payload_hex) = match str::from_utf8(bytes) {
-            Ok(text) => (Some(Text(text)), None),
-            Err(_) => (None, Some(Hex(bytes))),
-        };
-        Self { length: bytes.len(), payload, payload_hex }
+impl<'a> Object<'a> {
+    /// An object at the end of `out`, without members yet.
+    pub fn begin(out: &'a mut Vec<u8>) -> Self {
+        Self { out, before: b'{' }
     }
-}
 
-/// As [`SocketAddr`] is serialised: an IPv4 one, of which millions are printed, without its formatter.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+    /// As RFC 3339 has it.
+    pub fn time(&mut self, key: &str, time: Rfc3339) {
+        self.key(key);
+        // A Vec takes every write, and there is nothing to escape.
+        let _ = write!(self.out, "\"{time}\"");
+    }
 
-impl Serialize for Peer {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let SocketAddr::V4(address) = self.0 else { return self.0.serialize(serializer) };
-        let (mut text, mut end) = ([0; "255.255.255.255:65535".len()], 0);
-        let mut push = |part: &str| {
-            text[end..end + part.len()].copy_from_slice(part.as_bytes());
-            end += part.len();
-        };
-        let mut number = itoa::Buffer::new();
-        for (octet, behind) in address.ip().octets().into_iter().zip([".", ".", ".", ":"]) {
-            push(number.format(octet));
-            push(behind);
+    /// As `IP:PORT` or `[IP6]:PORT`.
+    pub fn address(&mut self, key: &str, address: SocketAddr) {
+        self.key(key);
+        self.out.push(b'"');
+        push_address(self.out, address);
+        self.out.push(b'"');
+    }
+
+    /// As digits.
+    pub fn number(&mut self, key: &str, number: impl itoa::Integer) {
+        self.key(key);
+        push_digits(self.out, number);
+    }
+
+    /// `length`, and `payload` or, where the bytes are not UTF-8, `payload_hex`.
+    pub fn payload(&mut self, bytes: &[u8]) {
+        self.number("length", bytes.len());
+        if let Ok(text) = str::from_utf8(bytes) {
+            self.key("payload");
+            escape::json(self.out, text);
+        } else {
+            self.key("payload_hex");
+            self.out.push(b'"');
+            escape::hex(self.out, bytes);
+            self.out.push(b'"');
         }
-        push(number.format(address.port()));
-        serializer.serialize_str(str::from_utf8(&text[..end]).unwrap_or_default())
+    }
+
+    /// It has no more members.
+    pub fn end(self) {
+        if self.before == b'{' {
+            self.out.push(b'{');
+        }
+        self.out.push(b'}');
+    }
+
+    fn key(&mut self, key: &str) {
+        self.out.extend_from_slice(&[self.before, b'"']);
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.before = b',';
     }
 }
 
-/// Serialised as bytes, which [`Printable`] writes as a string.
-#[derive(Debug)]
-struct Text<'a>(&'a str);
-
-impl Serialize for Text<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0.as_bytes())
+/// Appends an address as it is displayed: an IPv4 one, of which millions are printed, without its formatter.
+pub fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
+    let SocketAddr::V4(v4) = address else {
+        let _ = write!(out, "{address}");
+        return;
+    };
+    for (octet, behind) in v4.ip().octets().into_iter().zip(*b"...:") {
+        push_digits(out, octet);
+        out.push(behind);
     }
+    push_digits(out, v4.port());
 }
 
-#[derive(Debug)]
-struct Hex<'a>(&'a [u8]);
-
-impl Serialize for Hex<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut digits = Vec::with_capacity(self.0.len() * 2);
-        escape::hex(&mut digits, self.0);
-        serializer.serialize_str(str::from_utf8(&digits).unwrap_or_default())
-    }
-}
-
-/// Writes one object without its line's end, safe on a terminal.
-///
-/// # Errors
-/// `out` failed.
-pub fn write(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
-    let mut serializer = serde_json::Serializer::with_formatter(out, Printable);
-    Ok(line.serialize(&mut serializer)?)
+fn push_digits(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 #[cfg(test)]
@@ -85,16 +95,45 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn an_object_may_be_empty() {
+        let mut out = Vec::new();
+        Object::begin(&mut out).end();
+        assert_eq!(out, b"{}");
+    }
+
     proptest! {
         #[test]
-        fn a_peer_is_written_as_an_address_is(v4: bool, ip: u128, port: u16) {
+        fn members_read_back_as_they_were(
+            v4: bool,
+            ip: u128,
+            port: u16,
+            time: u64,
+            payload in prop_oneof![any::<String>().prop_map(String::into_bytes), any::<Vec<u8>>()],
+        ) {
             let ip = match v4 {
                 true => std::net::Ipv4Addr::from((ip >> 96) as u32).into(),
                 false => std::net::Ipv6Addr::from(ip).into(),
             };
             let address = SocketAddr::new(ip, port);
-            let written = serde_json::to_string(&Peer(address)).unwrap();
-            prop_assert_eq!(written, serde_json::to_string(&address).unwrap());
+            let mut out = Vec::new();
+            let mut object = Object::begin(&mut out);
+            object.time("time", Rfc3339(time));
+            object.address("peer", address);
+            object.number("listener", port);
+            object.payload(&payload);
+            object.end();
+            let mut wanted = serde_json::json!({
+                "time": Rfc3339(time), "peer": address, "listener": port, "length": payload.len(),
+            });
+            match String::from_utf8(payload) {
+                Ok(text) => wanted["payload"] = text.into(),
+                Err(odd) => {
+                    let digits = odd.as_bytes().iter().map(|byte| format!("{byte:02x}"));
+                    wanted["payload_hex"] = digits.collect::<String>().into();
+                }
+            }
+            prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&out).unwrap(), wanted);
         }
     }
 }

@@ -7,17 +7,15 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use serde::Serialize;
 
 use super::escape;
-use super::json::{self, Payload, Peer};
+use super::json::Object;
 use super::landing::Sink;
 use super::rfc3339::Rfc3339;
 use crate::datapath::batch::Datagram;
@@ -221,39 +219,26 @@ pub(super) fn write_line(
     out.push(b'\n');
 }
 
-/// One line of `--output json`.
-#[derive(Serialize)]
-struct Line<'a> {
-    peer: Peer,
-    time: Rfc3339,
-    #[serde(flatten)]
-    payload: Payload<'a>,
-    /// The rest only where the engine was told to ask.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kernel_time: Option<Rfc3339>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    destination: Option<SocketAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ttl: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dscp: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ecn: Option<u8>,
-}
-
+/// One line of `--output json`. What comes behind the payload is there only where the engine was told to ask.
 fn write_json(out: &mut Vec<u8>, datagram: &Datagram<'_>, bytes: &[u8]) {
-    let line = Line {
-        peer: Peer(datagram.peer()),
-        time: Rfc3339(datagram.unix_time_ns()),
-        payload: Payload::from(bytes),
-        kernel_time: datagram.kernel_unix_ns().map(Rfc3339),
-        destination: datagram.destination(),
-        ttl: datagram.hop_limit(),
-        dscp: datagram.traffic_class().map(|class| class >> 2),
-        ecn: datagram.traffic_class().map(|class| class & 3),
-    };
-    // A Vec takes every write, and nothing in a line can fail to be serialised.
-    let _ = json::write(out, &line);
+    let mut object = Object::begin(out);
+    object.address("peer", datagram.peer());
+    object.time("time", Rfc3339(datagram.unix_time_ns()));
+    object.payload(bytes);
+    if let Some(time) = datagram.kernel_unix_ns() {
+        object.time("kernel_time", Rfc3339(time));
+    }
+    if let Some(destination) = datagram.destination() {
+        object.address("destination", destination);
+    }
+    if let Some(hops) = datagram.hop_limit() {
+        object.number("ttl", hops);
+    }
+    if let Some(class) = datagram.traffic_class() {
+        object.number("dscp", class >> 2);
+        object.number("ecn", class & 3);
+    }
+    object.end();
 }
 
 #[cfg(test)]

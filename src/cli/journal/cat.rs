@@ -1,13 +1,13 @@
 //! `ringest journal cat`: the records, in the order they arrived.
 
-use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use ringest::journal::merge::{Merge, Step};
 
 use super::Failure;
-use super::select::{OutputArg, SelectArgs, Troubles, write};
+use super::lines::{Lines, OutputArg};
+use super::select::{SelectArgs, Troubles};
 
 /// Print the records
 #[derive(Args, Debug)]
@@ -32,7 +32,7 @@ pub(super) struct CatArgs {
 }
 
 pub(super) fn run(args: &CatArgs) -> Result<(), Failure> {
-    let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
+    let mut out = Lines::new(args.output);
     let mut troubles = Troubles::default();
     let mut merge = Merge::of(super::segments(&args.dir)?, args.select.selection()?);
     while let Some(step) = merge.next_step() {
@@ -43,7 +43,7 @@ pub(super) fn run(args: &CatArgs) -> Result<(), Failure> {
                 continue;
             }
         };
-        write(&mut out, args.output, &record).map_err(|error| Failure::stdout(&error))?;
+        out.add(&record).map_err(|error| Failure::stdout(&error))?;
     }
     out.flush().map_err(|error| Failure::stdout(&error))?;
     troubles.judge()

@@ -8,6 +8,7 @@ use ringest::journal::segment::SegmentFile;
 use super::failure::Failure;
 
 mod select;
+mod lines;
 mod ls;
 mod cat;
 mod tail;

@@ -1,16 +1,12 @@
-//! Which records, and how they are printed: what `cat`, `tail`, `export` and `replay` have in common.
+//! Which records: what `cat`, `tail`, `export` and `replay` have in common.
 
-use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::{Args, ValueEnum};
-use ringest::journal::export::Line;
-use ringest::journal::format::Record;
+use clap::Args;
 use ringest::journal::merge::{Trouble, What};
 use ringest::journal::select::Selection;
 use ringest::sink::rfc3339::Rfc3339;
-use ringest::sink::{escape, json};
 
 use crate::cli::failure::Failure;
 use crate::cli::paint::{self, count};
@@ -80,36 +76,6 @@ fn peer(text: &str) -> Result<(IpAddr, Option<u16>), String> {
         None => text.parse().ok(),
     };
     ip.map(|ip| (ip, None)).ok_or_else(|| "expected IP, IP:PORT or [IP6]:PORT".to_owned())
-}
-
-/// How records are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum OutputArg {
-    Text,
-    Json,
-    Raw,
-}
-
-/// Prints one.
-pub(super) fn write(
-    out: &mut impl Write,
-    output: OutputArg,
-    record: &Record<'_>,
-) -> io::Result<()> {
-    match output {
-        OutputArg::Raw => out.write_all(record.payload),
-        OutputArg::Text => {
-            let mut line = Vec::with_capacity(record.payload.len() + 64);
-            escape::text(&mut line, record.payload);
-            line.push(b'\n');
-            write!(out, "{} {} ", Rfc3339(record.received_unix_ns), record.peer)?;
-            out.write_all(&line)
-        }
-        OutputArg::Json => {
-            json::write(out, &Line::from(record))?;
-            out.write_all(b"\n")
-        }
-    }
 }
 
 /// What could not be read, told as it is met and judged in the end.

@@ -1,6 +1,6 @@
 //! `ringest journal tail`: the last records, and with -f those that come.
 
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -9,7 +9,8 @@ use ringest::journal::follow::{self, Follow, FollowError, Kept};
 use ringest::journal::format::Record;
 
 use super::Failure;
-use super::select::{OutputArg, SelectArgs, Troubles, write};
+use super::lines::{Lines, OutputArg};
+use super::select::{SelectArgs, Troubles};
 use crate::cli::signals::{self, Signals};
 
 /// Print the last records, and those that come
@@ -80,21 +81,21 @@ pub(super) fn run(args: &TailArgs) -> Result<(), Failure> {
 
 fn print(args: &TailArgs, troubles: &mut Troubles) -> Result<(), Ended> {
     let selection = args.select.selection()?;
-    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let mut out = Lines::new(args.output);
     // Says where to look if the directory cannot be read.
     super::segments(&args.dir)?;
     if !args.follow {
         let last = follow::last(&args.dir, &selection, args.lines, &mut |one| troubles.tell(&one));
-        print_kept(&mut out, args, &last.map_err(FollowError::from)?)?;
+        print_kept(&mut out, &last.map_err(FollowError::from)?)?;
         return Ok(());
     }
     let signals = Signals::block()?;
     let (last, mut follow) =
         Follow::open(&args.dir, selection, args.lines, &mut |one| troubles.tell(&one))?;
-    print_kept(&mut out, args, &last)?;
+    print_kept(&mut out, &last)?;
     drop(last);
     while signals.take().is_none() {
-        let each = |record: &Record<'_>| Ok::<_, Ended>(write(&mut out, args.output, record)?);
+        let each = |record: &Record<'_>| Ok::<_, Ended>(out.add(record)?);
         follow.take(&mut |one| troubles.tell(&one), each)?;
         out.flush()?;
         let closed =
@@ -106,7 +107,7 @@ fn print(args: &TailArgs, troubles: &mut Troubles) -> Result<(), Ended> {
     Ok(())
 }
 
-fn print_kept(out: &mut impl Write, args: &TailArgs, last: &[Kept]) -> io::Result<()> {
-    last.iter().try_for_each(|kept| write(out, args.output, &kept.record()))?;
+fn print_kept(out: &mut Lines, last: &[Kept]) -> io::Result<()> {
+    last.iter().try_for_each(|kept| out.add(&kept.record()))?;
     out.flush()
 }

@@ -16,7 +16,7 @@ mod parquet;
 mod tests;
 
 pub use csv::Csv;
-pub use ndjson::{Line, Ndjson};
+pub use ndjson::{Ndjson, line as json_line};
 #[cfg(feature = "parquet")]
 pub use parquet::Parquet;
 pub use pcapng::{PLACE_V4, PLACE_V6, PORT_FIRST, Pcapng};

@@ -2,51 +2,41 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
-
 use super::Sheet;
 use crate::journal::format::Record;
-use crate::sink::json::{self, Payload, Peer};
+use crate::sink::json::Object;
 use crate::sink::rfc3339::Rfc3339;
 
-/// A record as an object: the contract with scripts.
-#[derive(Debug, Serialize)]
-pub struct Line<'a> {
-    time: Rfc3339,
-    peer: Peer,
-    listener: u16,
-    #[serde(flatten)]
-    payload: Payload<'a>,
-}
-
-impl<'a> From<&Record<'a>> for Line<'a> {
-    fn from(record: &Record<'a>) -> Self {
-        Self {
-            time: Rfc3339(record.received_unix_ns),
-            peer: Peer(record.peer),
-            listener: record.listener,
-            payload: Payload::from(record.payload),
-        }
-    }
+/// Appends a record as a line: the contract with scripts.
+pub fn line(out: &mut Vec<u8>, record: &Record<'_>) {
+    let mut object = Object::begin(out);
+    object.time("time", Rfc3339(record.received_unix_ns));
+    object.address("peer", record.peer);
+    object.number("listener", record.listener);
+    object.payload(record.payload);
+    object.end();
+    out.push(b'\n');
 }
 
 /// See the module's description.
 #[derive(Debug)]
 pub struct Ndjson<W> {
     out: W,
+    line: Vec<u8>,
 }
 
 impl<W: Write> Ndjson<W> {
     /// Written to `out`, a line at a time.
     pub fn new(out: W) -> Self {
-        Self { out }
+        Self { out, line: Vec::new() }
     }
 }
 
 impl<W: Write> Sheet for Ndjson<W> {
     fn add(&mut self, record: &Record<'_>) -> io::Result<bool> {
-        json::write(&mut self.out, &Line::from(record))?;
-        self.out.write_all(b"\n")?;
+        self.line.clear();
+        line(&mut self.line, record);
+        self.out.write_all(&self.line)?;
         Ok(true)
     }
 

@@ -1,0 +1,63 @@
+//! How `cat` and `tail` print records: put together in memory, written some thousand at a time.
+
+use std::io::{self, StdoutLock, Write};
+
+use clap::ValueEnum;
+use ringest::journal::export::json_line;
+use ringest::journal::format::Record;
+use ringest::sink::escape;
+use ringest::sink::json::push_address;
+use ringest::sink::rfc3339::Rfc3339;
+
+/// How records are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputArg {
+    Text,
+    Json,
+    Raw,
+}
+
+/// What a pipe takes at once. Less costs calls, more falls out of the processor's cache before it is written.
+const WRITE_BYTES: usize = 64 << 10;
+
+/// Standard output, a record after the other.
+pub(super) struct Lines {
+    output: OutputArg,
+    text: Vec<u8>,
+    out: StdoutLock<'static>,
+}
+
+impl Lines {
+    pub(super) fn new(output: OutputArg) -> Self {
+        let text = Vec::with_capacity(2 * WRITE_BYTES);
+        Self { output, text, out: io::stdout().lock() }
+    }
+
+    /// Prints one; it may stay here until the next [`Lines::flush`].
+    pub(super) fn add(&mut self, record: &Record<'_>) -> io::Result<()> {
+        match self.output {
+            OutputArg::Raw => self.text.extend_from_slice(record.payload),
+            OutputArg::Text => {
+                write!(self.text, "{} ", Rfc3339(record.received_unix_ns))?;
+                push_address(&mut self.text, record.peer);
+                self.text.push(b' ');
+                escape::text(&mut self.text, record.payload);
+                self.text.push(b'\n');
+            }
+            OutputArg::Json => json_line(&mut self.text, record),
+        }
+        if self.text.len() < WRITE_BYTES { Ok(()) } else { self.write_out() }
+    }
+
+    /// Writes what is still here.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.write_out()?;
+        self.out.flush()
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        let written = self.out.write_all(&self.text);
+        self.text.clear();
+        written
+    }
+}
