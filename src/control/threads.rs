@@ -112,6 +112,17 @@ pub(crate) fn pin(core: usize) {
     core_affinity::set_for_current(CoreId { id: core });
 }
 
+/// How much less than its share of a busy core a thread takes that works in the background (nice(1)): a tenth.
+/// Less, and what it has to do is never done on a host that is busy for hours; more, and it is what the
+/// receivers wait for.
+const BACKGROUND: i32 = 10;
+
+/// Has the calling thread give way to receivers and workers (setpriority(2): a thread's own, on Linux). Where it
+/// may not, it goes on as it is.
+pub(crate) fn give_way() {
+    let _ = rustix::process::setpriority_process(None, BACKGROUND);
+}
+
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()

@@ -24,6 +24,7 @@ use super::shelf::{Position, Shelf};
 use super::uring::Uring;
 use super::writer::{BUFFER_BYTES, Outside, Writer, WriterSpec};
 use crate::control::engine::hire;
+use crate::control::threads::give_way;
 use crate::datapath::clock;
 use crate::error::Error;
 
@@ -124,7 +125,11 @@ impl Journal {
             alarms: Arc::clone(&alarms),
             found,
         };
-        let janitor = hire("ringest-journal".to_owned(), None, move || rounds.run(&inbox))?;
+        let life = move || {
+            give_way();
+            rounds.run(&inbox);
+        };
+        let janitor = hire("ringest-journal".to_owned(), None, life)?;
         Ok(Self { spec, repaired, alarms, shelf, complete, janitor, _place: place })
     }
 

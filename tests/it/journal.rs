@@ -132,3 +132,36 @@ fn a_start_that_cannot_repair_starts_all_the_same() {
         assert_eq!(is_intact(&one.path).unwrap(), Some(true), "{one:?}");
     }
 }
+
+/// Sealing and retention take what receivers and workers leave of a busy core.
+#[test]
+fn the_journals_own_thread_gives_way() {
+    let place = Place::new("gives-way");
+    let journal = open(&place.0);
+    let engine = start(&journal);
+    // Those of other tests are here, too.
+    let mut own = nice_of("ringest-work");
+    until("the journal's thread to give way", || {
+        own = nice_of("ringest-work");
+        let background = nice_of("ringest-journal");
+        let first = background.first().copied();
+        first > own.first().copied() && background.iter().all(|nice| Some(*nice) == first)
+    });
+    assert!(own.iter().all(|nice| Some(nice) == own.first()), "{own:?}");
+    stop(engine);
+    journal.close();
+}
+
+/// How nice each of this process's threads of that name is (proc(5)).
+fn nice_of(name: &str) -> Vec<i64> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
+    stats
+        .filter_map(|stat| {
+            let (head, fields) = stat.rsplit_once(") ")?;
+            let (_, comm) = head.split_once('(')?;
+            let nice = fields.split(' ').nth(16)?;
+            comm.starts_with(name).then(|| nice.parse().unwrap())
+        })
+        .collect()
+}
