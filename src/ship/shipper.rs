@@ -16,15 +16,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::account::Account;
-use super::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
+use super::carrier::{Carrier, MessageId, Submitted, Verdict};
 use super::cursor::Cursor;
 use super::lane::{Ahead, Lane, Step};
 use super::letters::Letters;
 use crate::journal::alarm::Alarms;
-use crate::journal::format::Record;
 use crate::journal::progress::Run;
-use crate::journal::reader::Next;
-use crate::journal::segment;
 use crate::journal::shelf::{Gone, Position, Shelf};
 use crate::sink::tally::Tally;
 
@@ -98,8 +95,10 @@ enum Filled {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Acknowledged,
+    /// Refused, and put among the dead letters as that one of the next commit.
+    Buried(usize),
     DeadLetter,
     Missing,
 }
@@ -231,8 +230,7 @@ impl Shipper {
                             flight.fate = Some(Fate::Acknowledged);
                         }
                         Submitted::Refused(Verdict::Rejected(reason)) => {
-                            flight.fate =
-                                Some(bury((&self.post, &mut self.letters), &message, &reason));
+                            flight.fate = Some(self.letters.bury(&self.post, &message, &reason));
                         }
                         Submitted::Refused(Verdict::Again(reason)) => {
                             self.send_again(&reason);
@@ -283,15 +281,37 @@ impl Shipper {
                 (Verdict::Acknowledged, Some(flight)) => flight.fate = Some(Fate::Acknowledged),
                 (Verdict::Rejected(reason), Some(flight)) => {
                     let Some(id) = flight.id else { continue };
-                    flight.fate = Some(rebury((&self.post, &mut self.letters), id, reason));
+                    flight.fate = Some(self.letters.rebury(&self.post, id, reason));
                 }
             }
         }
         again
     }
 
+    /// Makes the dead letters of this turn durable.
+    fn commit_letters(&mut self) {
+        let kept = self.letters.commit();
+        if kept.is_empty() {
+            return;
+        }
+        for fate in self.window.iter_mut().filter_map(|flight| flight.fate.as_mut()) {
+            if let Fate::Buried(number) = *fate {
+                let kept = kept.get(number) == Some(&true);
+                *fate = if kept { Fate::DeadLetter } else { Fate::Missing };
+            }
+        }
+        if kept.contains(&false) {
+            let (name, place) = (&self.post.destination, self.letters.dir().display());
+            self.post.alarms.repeated(
+                &format!("{name} unkept"),
+                &format!("{name}: what it refuses cannot be kept in {place} either, and is lost"),
+            );
+        }
+    }
+
     /// Settles what stands in front.
     fn settle(&mut self) {
+        self.commit_letters();
         let mut runs: BTreeMap<u16, VecDeque<Run>> = BTreeMap::new();
         while let Some(flight) = self.window.pop_front_if(|flight| flight.fate.is_some()) {
             self.window_bytes -= flight.bytes;
@@ -427,52 +447,5 @@ impl Shipper {
             self.post.alarms.repeated(&format!("{name} trouble"), &format!("{name}: {trouble}"));
         }
         self.post.account.stands(self.window.len() as u64, oldest, trouble);
-    }
-}
-
-/// Keeps a record that the broker refuses as a dead letter, and says so.
-fn bury((post, letters): (&Post, &mut Letters), message: &Message<'_>, reason: &str) -> Fate {
-    let record = Record {
-        received_unix_ns: message.received_unix_ns,
-        peer: message.peer,
-        listener: message.listener,
-        continued: false,
-        payload: message.payload,
-    };
-    let name = &post.destination;
-    let (fate, kept) = match letters.keep(&record) {
-        Ok(()) => {
-            let place = letters.dir().display();
-            (Fate::DeadLetter, format!("it and others like it are kept in {place}"))
-        }
-        Err(error) => {
-            (Fate::Missing, format!("it could not be kept as a dead letter either: {error}"))
-        }
-    };
-    post.alarms.repeated(
-        &format!("{name} dead"),
-        &format!("{name} refuses a record of {} for good: {reason}; {kept}", message.peer),
-    );
-    fate
-}
-
-/// The same of a record that was read long ago.
-fn rebury((post, letters): (&Post, &mut Letters), id: MessageId, reason: &str) -> Fate {
-    let opened = segment::open(&post.dir, id.worker, id.sequence);
-    let Ok(mut reader) = opened else { return Fate::Missing };
-    reader.seek(id.offset);
-    match reader.read_next() {
-        Ok(Next::Record { offset, record }) if offset == id.offset => {
-            let message = Message {
-                ticket: 0,
-                id,
-                peer: record.peer,
-                listener: record.listener,
-                received_unix_ns: record.received_unix_ns,
-                payload: record.payload,
-            };
-            bury((post, letters), &message, reason)
-        }
-        _ => Fate::Missing,
     }
 }
