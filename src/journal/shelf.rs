@@ -66,6 +66,7 @@ pub struct Shelf {
 
 #[derive(Debug, Default)]
 struct State {
+    /// By worker, in the order of their numbers.
     rows: BTreeMap<u16, VecDeque<Volume>>,
     /// By reader, by worker.
     positions: Vec<BTreeMap<u16, Position>>,
@@ -150,10 +151,12 @@ impl Shelf {
     pub(super) fn removed(&self, worker: u16, sequence: u64) {
         self.change(|state| {
             let needed = state.is_unread(worker, sequence);
-            let Some(row) = state.rows.get_mut(&worker) else { return };
-            match row.iter_mut().find(|volume| volume.holds.sequence == sequence) {
+            match state.volume(worker, sequence) {
                 Some(volume) if needed => volume.gone = true,
-                _ => row.retain(|volume| volume.holds.sequence != sequence),
+                _ => {
+                    let row = state.rows.entry(worker).or_default();
+                    row.retain(|volume| volume.holds.sequence != sequence);
+                }
             }
         });
     }
@@ -286,7 +289,8 @@ impl Shelf {
 impl State {
     fn volume(&mut self, worker: u16, sequence: u64) -> Option<&mut Volume> {
         let row = self.rows.get_mut(&worker)?;
-        row.iter_mut().rev().find(|volume| volume.holds.sequence == sequence)
+        let place = row.binary_search_by_key(&sequence, |volume| volume.holds.sequence).ok()?;
+        row.get_mut(place)
     }
 
     fn is_unread(&mut self, worker: u16, sequence: u64) -> bool {

@@ -117,10 +117,12 @@ impl Probe {
         let address = self.to.peer_addr().unwrap();
         let deadline = Instant::now() + PATIENCE;
         loop {
+            // 10005: of the peers that a fresh cluster knows by now, too few can take it.
+            let later = |answer: &Value| {
+                answer["error"]["code"] == 503 || answer["error"]["err_code"] == 10005
+            };
             match self.ask(what, body) {
-                Ok(answer) if answer.is_object() && answer["error"]["code"] != 503 => {
-                    return answer;
-                }
+                Ok(answer) if answer.is_object() && !later(&answer) => return answer,
                 Ok(_) => {}
                 Err(_) => {
                     if let Ok(again) = Self::try_new(address, self.user) {
