@@ -354,25 +354,28 @@ pub(super) fn cases() -> u32 {
     std::env::var("RINGEST_JOURNAL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2000)
 }
 
-#[test]
-fn everything_is_committed_at_the_end_and_segments_are_complete() {
+/// A writer whose segments are so large and get so old, on a disk that does what it is told.
+fn writer(segment_bytes: u64, age_s: u64) -> Writer<Model> {
     let spec = WriterSpec {
         commit_interval: Duration::from_millis(50),
         commit_bytes: 1 << 20,
-        segment_bytes: 10_000,
-        segment_age: Duration::from_secs(60),
+        segment_bytes,
+        segment_age: Duration::from_secs(age_s),
     };
     let outside = Outside { salt: || 0x5eed, now_unix_ns: || 7 };
-    let dir = Path::new("/nowhere");
-    let mut writer = Writer::new(Model::new(3, 1), 3, (dir, 0, 1), spec, outside);
+    Writer::new(Model::new(3, 1), 3, (Path::new("/nowhere"), 0, 1), spec, outside)
+}
+
+fn record(payload: &[u8]) -> Record<'_> {
+    let peer = "192.0.2.1:5".parse().unwrap();
+    Record { received_unix_ns: 1, peer, listener: 0, continued: false, payload }
+}
+
+#[test]
+fn everything_is_committed_at_the_end_and_segments_are_complete() {
+    let mut writer = writer(10_000, 60);
     let now = Instant::now();
-    let record = Record {
-        received_unix_ns: 1,
-        peer: "192.0.2.1:5".parse().unwrap(),
-        listener: 0,
-        continued: false,
-        payload: &[7; 1000],
-    };
+    let record = record(&[7; 1000]);
     for _ in 0..100 {
         writer.push(&record, now);
         writer.end_datagram(now);
@@ -406,17 +409,8 @@ fn everything_is_committed_at_the_end_and_segments_are_complete() {
 /// Whether or not another record comes: how long a segment is kept counts from its end.
 #[test]
 fn a_segment_that_got_old_is_complete_though_nothing_comes() {
-    let spec = WriterSpec {
-        commit_interval: Duration::from_millis(50),
-        commit_bytes: 1 << 20,
-        segment_bytes: 1 << 20,
-        segment_age: Duration::from_secs(60),
-    };
-    let outside = Outside { salt: || 0x5eed, now_unix_ns: || 7 };
-    let mut writer = Writer::new(Model::new(3, 1), 3, (Path::new("/n"), 0, 1), spec, outside);
-    let peer = "192.0.2.1:5".parse().unwrap();
-    let record =
-        Record { received_unix_ns: 1, peer, listener: 0, continued: false, payload: &[7; 100] };
+    let mut writer = writer(1 << 20, 60);
+    let record = record(&[7; 100]);
     let begun = Instant::now();
     let mut complete = Vec::new();
     let mut quiet = |writer: &mut Writer<Model>, at: u64| {
@@ -445,18 +439,8 @@ fn a_segment_that_got_old_is_complete_though_nothing_comes() {
 #[test]
 fn a_disk_that_stalls_is_not_waited_for() {
     for stalled_from in [0, 1, 10, 50] {
-        let spec = WriterSpec {
-            commit_interval: Duration::from_millis(50),
-            commit_bytes: 1 << 20,
-            segment_bytes: 10_000,
-            segment_age: Duration::from_secs(1),
-        };
-        let outside = Outside { salt: || 0x5eed, now_unix_ns: || 7 };
-        let dir = Path::new("/nowhere");
-        let mut writer = Writer::new(Model::new(3, 1), 3, (dir, 0, 1), spec, outside);
-        let peer = "192.0.2.1:5".parse().unwrap();
-        let payload = &[7; 1000];
-        let record = Record { received_unix_ns: 1, peer, listener: 0, continued: false, payload };
+        let mut writer = writer(10_000, 1);
+        let record = record(&[7; 1000]);
         let mut now = Instant::now();
         let fits = 3 * BUFFER_BYTES / (record_bytes(1000) + 100);
         for number in 0..fits {
@@ -479,18 +463,9 @@ fn a_disk_that_stalls_is_not_waited_for() {
 /// Once the disk takes something again, so does the writer, within a second: by its own clock.
 #[test]
 fn a_disk_that_works_again_is_written_to_within_a_second() {
-    let spec = WriterSpec {
-        commit_interval: Duration::from_millis(50),
-        commit_bytes: 1 << 20,
-        segment_bytes: 10_000,
-        segment_age: Duration::from_secs(60),
-    };
-    let outside = Outside { salt: || 0x5eed, now_unix_ns: || 7 };
     for fault in [Fault::Write, Fault::Sync, Fault::Create] {
-        let mut writer = Writer::new(Model::new(3, 1), 3, (Path::new("/n"), 0, 1), spec, outside);
-        let peer = "192.0.2.1:5".parse().unwrap();
-        let payload = &[7; 1000];
-        let record = Record { received_unix_ns: 1, peer, listener: 0, continued: false, payload };
+        let mut writer = writer(10_000, 60);
+        let record = record(&[7; 1000]);
         let mut now = Instant::now();
         let mut land = |writer: &mut Writer<Model>| {
             writer.push(&record, now);

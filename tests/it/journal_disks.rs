@@ -156,13 +156,22 @@ struct Stream {
     journal: Journal,
     engine: Engine,
     sender: Sender,
+    /// All that was said so far.
+    alarms: Vec<String>,
 }
 
 impl Stream {
     fn start(dir: &Path) -> Self {
         let journal = open(dir);
         let engine = start(&journal);
-        Self { journal, engine, sender: Sender::new() }
+        Self { journal, engine, sender: Sender::new(), alarms: Vec::new() }
+    }
+
+    /// One that has some segments behind it.
+    fn flowing(dir: &Path) -> Self {
+        let mut stream = Self::start(dir);
+        stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+        stream
     }
 
     fn ledger(&self) -> Ledger {
@@ -179,17 +188,32 @@ impl Stream {
     }
 
     /// Waits for the one alarm that says that it cannot be written, and why.
-    fn alarm(&self, reasons: &[&str]) {
-        let alarms = self.journal.alarms().take();
+    fn alarm(&mut self, reasons: &[&str]) {
+        self.alarms.extend(self.journal.alarms().take());
+        let alarms = &self.alarms;
         let failures: Vec<_> = alarms.iter().filter(|text| text.contains("cannot be")).collect();
         let known = |text: &str| reasons.iter().any(|reason| text.contains(reason));
         assert!(failures.len() == 1 && known(failures[0]), "{alarms:?}");
     }
 
-    fn resumption(&self) {
+    /// Waits for the one word that it is written again. A disk that is nearly full takes a little now and then,
+    /// so that may have been said before.
+    fn resumption(&mut self) {
         until("it to be said", || {
-            self.journal.alarms().take().iter().any(|text| text.contains("written again"))
+            self.alarms.extend(self.journal.alarms().take());
+            self.alarms.iter().any(|text| text.contains("written again"))
         });
+    }
+
+    /// The disk takes something again: so does the journal, and in the end all that was delivered is there.
+    fn heals(mut self, dir: &Path) {
+        let delivered = self.ledger().delivered;
+        self.flow_until("it to heal", |ledger| ledger.delivered > delivered + 100);
+        self.resumption();
+        let ledger = self.stop();
+        let found = numbers(dir);
+        assert!(found.is_sorted());
+        assert!(found.len() as u64 >= ledger.delivered, "{} of {ledger:?}", found.len());
     }
 
     /// Ends it: nothing was dropped, and all is accounted for.
@@ -219,14 +243,8 @@ fn a_full_disk_stops_nobody_and_heals() {
     let filler = disk.fill(1 << 20);
     stream.flow_until("the disk to be full", |ledger| ledger.undelivered > 1000);
     stream.alarm(&["No space left"]);
-    let delivered = stream.ledger().delivered;
     fs::remove_file(filler).unwrap();
-    stream.flow_until("it to heal", |ledger| ledger.delivered > delivered + 100);
-    stream.resumption();
-    let ledger = stream.stop();
-    let found = numbers(&dir);
-    assert!(found.is_sorted());
-    assert!(found.len() as u64 >= ledger.delivered, "{} of {ledger:?}", found.len());
+    stream.heals(&dir);
 }
 
 /// Every write fails with EIO from some moment on.
@@ -234,8 +252,7 @@ fn a_full_disk_stops_nobody_and_heals() {
 fn a_disk_that_breaks_stops_nobody() {
     let Some(disk) = LoopDisk::make("breaks", 64) else { return };
     let dir = disk.path().join("journal");
-    let mut stream = Stream::start(&dir);
-    stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+    let mut stream = Stream::flowing(&dir);
     disk.cut_power();
     stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 1000);
     stream.alarm(&["Input/output error"]);
@@ -254,8 +271,7 @@ fn a_disk_that_breaks_stops_nobody() {
 fn a_disk_that_becomes_read_only_stops_nobody() {
     let Some(disk) = LoopDisk::make("readonly", 64) else { return };
     let dir = disk.path().join("journal");
-    let mut stream = Stream::start(&dir);
-    stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+    let mut stream = Stream::flowing(&dir);
     let before = stream.ledger().delivered;
     disk.make_read_only();
     stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 1000);
@@ -275,8 +291,7 @@ fn a_disk_that_becomes_read_only_stops_nobody() {
 fn a_directory_that_is_read_only_for_a_while_heals() {
     let Some(disk) = LoopDisk::make("covered", 64) else { return };
     let dir = disk.path().join("journal");
-    let mut stream = Stream::start(&dir);
-    stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+    let mut stream = Stream::flowing(&dir);
     // Read only before it covers the journal: a segment begun on it in between would keep it writable.
     let (dir_text, cover) = (dir.display(), disk.path().join("cover"));
     fs::create_dir(&cover).unwrap();
@@ -288,12 +303,7 @@ fn a_directory_that_is_read_only_for_a_while_heals() {
     stream.alarm(&["Read-only file system"]);
     run("umount", &dir_text.to_string()).unwrap();
     run("umount", &cover.to_string()).unwrap();
-    let delivered = stream.ledger().delivered;
-    stream.flow_until("it to heal", |ledger| ledger.delivered > delivered + 1000);
-    stream.resumption();
-    let ledger = stream.stop();
-    let found = numbers(&dir);
-    assert!(found.is_sorted() && found.len() as u64 >= ledger.delivered, "{ledger:?}");
+    stream.heals(&dir);
 }
 
 /// Somebody removes the directory, with all that is in it: it is made again, and is locked as before.
@@ -301,8 +311,7 @@ fn a_directory_that_is_read_only_for_a_while_heals() {
 fn a_directory_that_is_removed_is_made_again() {
     let place = Place::new("made-again");
     let dir = place.0.join("journal");
-    let mut stream = Stream::start(&dir);
-    stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+    let mut stream = Stream::flowing(&dir);
     until("it to be removed", || fs::remove_dir_all(&dir).is_ok());
     let removed = stream.ledger();
     stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 0);
@@ -321,19 +330,13 @@ fn a_directory_that_is_removed_is_made_again() {
 fn a_disk_that_is_taken_away_is_waited_for() {
     let Some(disk) = LoopDisk::make("away", 64) else { return };
     let dir = disk.path().join("journal");
-    let mut stream = Stream::start(&dir);
-    stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
+    let mut stream = Stream::flowing(&dir);
     run("umount", &format!("-l {}", disk.path().display())).unwrap();
     stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 1000);
     assert!(!dir.exists(), "it is not made where it was never");
     stream.alarm(&["No such file or directory"]);
     disk.mount().unwrap();
-    let delivered = stream.ledger().delivered;
-    stream.flow_until("it to heal", |ledger| ledger.delivered > delivered + 1000);
-    stream.resumption();
-    let ledger = stream.stop();
-    let found = numbers(&dir);
-    assert!(found.is_sorted() && found.len() as u64 >= ledger.delivered, "{ledger:?}");
+    stream.heals(&dir);
 }
 
 /// The program on a full disk says so once, and says when it writes again; its exit tells the rest.
