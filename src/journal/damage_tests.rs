@@ -145,6 +145,41 @@ fn a_wrong_byte_in_the_index_hides_no_record() {
     fs::remove_file(&place).ok();
 }
 
+/// Several receivers feed a worker, so its records are not sorted by time: all that were received since then are
+/// found all the same.
+#[test]
+fn a_search_by_time_hides_no_record() {
+    let header = Header { worker: 0, sequence: 1, salt: 99, created_unix_ns: 1 };
+    let mut bytes = header.encode().to_vec();
+    // One of two receivers is 300 records late.
+    let time = |number: u64| number + 1000 - if number / 100 % 2 == 0 { 300 } else { 0 };
+    for number in 0..2000 {
+        let at = bytes.len();
+        bytes.resize(at + record_bytes(500), 0);
+        let peer = "192.0.2.1:5".parse().unwrap();
+        let (received_unix_ns, payload) = (time(number), &[7; 500][..]);
+        let record = Record { received_unix_ns, peer, listener: 0, continued: false, payload };
+        record.encode(&mut bytes[at..], header.salt, at as u64);
+    }
+    let place = scratch();
+    file_of(&bytes, &place);
+    seal(&place).unwrap();
+    for since in (700..3000).step_by(7) {
+        let mut reader = Reader::open(&place).unwrap();
+        reader.seek_time(since).unwrap();
+        let mut found = 0;
+        while let Next::Record { record, .. } = reader.read_next().unwrap() {
+            found += u64::from(record.received_unix_ns >= since);
+        }
+        let wanted = (0..2000).filter(|number| time(*number) >= since).count() as u64;
+        assert_eq!(found, wanted, "since {since}");
+    }
+    let mut reader = Reader::open(&place).unwrap();
+    reader.seek_time(2900).unwrap();
+    assert!(reader.offset() > 900_000, "by the index");
+    fs::remove_file(&place).ok();
+}
+
 /// A peer that knows how long a segment is sends what looks like its footer, and says that there is nothing in
 /// it. It does not know the salt.
 #[test]

@@ -10,7 +10,7 @@
 //!            created_unix_ns:u64 zero:[u8; 20] crc32c:u32
 //!  record    magic:u32 crc32c:u32 length:u16 flags:u16 listener:u16 port:u16 ip:[u8; 16] received_unix_ns:u64
 //!            payload, zeros to a multiple of 8
-//!  index     {offset:u64 records_before:u64 received_unix_ns:u64 zero:u32 crc32c:u32} every 64 KiB
+//!  index     {offset:u64 records_before:u64 latest_unix_ns:u64 zero:u32 crc32c:u32} every 64 KiB
 //!  footer    "RINGSEAL" version:u16 zero:[u8; 6] data_end:u64 index_entries:u64 records:u64
 //!            payload_bytes:u64 first_unix_ns:u64 last_unix_ns:u64 blake3:[u8; 32] zero:[u8; 20]
 //!            crc32c:u32
@@ -264,8 +264,8 @@ pub struct IndexEntry {
     pub offset: u64,
     /// Records before it.
     pub records_before: u64,
-    /// When it was received.
-    pub received_unix_ns: u64,
+    /// When the latest of the records up to it was received: those before it are no later.
+    pub latest_unix_ns: u64,
 }
 
 impl IndexEntry {
@@ -275,7 +275,7 @@ impl IndexEntry {
         let mut bytes = [0; INDEX_ENTRY_BYTES];
         put(&mut bytes, 0, self.offset.to_le_bytes());
         put(&mut bytes, 8, self.records_before.to_le_bytes());
-        put(&mut bytes, 16, self.received_unix_ns.to_le_bytes());
+        put(&mut bytes, 16, self.latest_unix_ns.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..28]);
         put(&mut bytes, 28, crc.to_le_bytes());
         bytes
@@ -288,7 +288,7 @@ impl IndexEntry {
         sound.then_some(Self {
             offset: u64_at(bytes, 0)?,
             records_before: u64_at(bytes, 8)?,
-            received_unix_ns: u64_at(bytes, 16)?,
+            latest_unix_ns: u64_at(bytes, 16)?,
         })
     }
 }
@@ -402,7 +402,7 @@ mod tests {
     fn header_index_and_footer_come_back() {
         let header = Header { worker: 3, sequence: 9, salt: 77, created_unix_ns: 5 };
         assert_eq!(Header::decode(&header.encode()), Ok(header));
-        let entry = IndexEntry { offset: 64, records_before: 2, received_unix_ns: 3 };
+        let entry = IndexEntry { offset: 64, records_before: 2, latest_unix_ns: 3 };
         assert_eq!(IndexEntry::decode(&entry.encode()), Some(entry));
         let footer = Footer {
             data_end: 1,

@@ -94,7 +94,7 @@ pub struct Journal {
     complete: Sender<Task>,
     janitor: JoinHandle<()>,
     /// Held as long as it is open.
-    _place: Arc<Place>,
+    place: Arc<Place>,
 }
 
 impl Journal {
@@ -130,7 +130,7 @@ impl Journal {
             rounds.run(&inbox);
         };
         let janitor = hire("ringest-journal".to_owned(), None, life)?;
-        Ok(Self { spec, repaired, alarms, shelf, complete, janitor, _place: place })
+        Ok(Self { spec, repaired, alarms, shelf, complete, janitor, place })
     }
 
     /// What had to be repaired.
@@ -172,7 +172,7 @@ impl Journal {
         let sequence = self.shelf.last_sequence(worker).saturating_add(1);
         let place = (self.spec.dir.as_path(), worker, sequence);
         let outside = Outside { salt, now_unix_ns };
-        let writer = match Uring::new(memory) {
+        let writer = match Uring::new(memory, self.place.device()) {
             Ok(ring) => AnyWriter::Ring(Box::new(Writer::new(
                 ring,
                 buffers,
@@ -181,7 +181,7 @@ impl Journal {
                 outside,
             ))),
             Err(memory) => {
-                let plain = Plain::new(memory, worker);
+                let plain = Plain::new(memory, worker, self.place.device());
                 AnyWriter::Plain(Box::new(Writer::new(
                     plain,
                     buffers,

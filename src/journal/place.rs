@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::disk::is_on;
 use super::open::JournalError;
 
 /// See the module's description. Locked as long as it lives.
@@ -27,6 +28,11 @@ impl Place {
         Ok(Self { dir: dir.to_owned(), device, lock: Mutex::new(lock(dir)?) })
     }
 
+    /// The file system it is on.
+    pub(super) fn device(&self) -> u64 {
+        self.device
+    }
+
     /// Makes the directory again if it is gone, and locks it again if need be. Returns whether it was made. Not
     /// on another file system: a disk that was taken away is not one that is empty.
     pub(super) fn restore(&self) -> Result<bool, JournalError> {
@@ -38,13 +44,12 @@ impl Place {
             return Ok(false);
         }
         let is_gone = !self.dir.try_exists().map_err(fail("stat(2)"))?;
+        let parent = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or_else(|| Path::new("."));
+        let place =
+            File::open(if is_gone { parent } else { &self.dir }).map_err(fail("open(2)"))?;
+        is_on(&place, self.device).map_err(fail("stat(2)"))?;
         if is_gone {
-            let parent = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let parent = fs::metadata(parent.unwrap_or_else(|| Path::new(".")));
-            if parent.map_err(fail("mkdir"))?.dev() != self.device {
-                let gone = io::Error::other("the file system it was on is not there any more");
-                return Err(fail("mkdir")(gone));
-            }
             fs::create_dir(&self.dir).map_err(fail("mkdir"))?;
         }
         *held = lock(&self.dir)?;

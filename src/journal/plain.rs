@@ -19,6 +19,8 @@ enum Task {
     /// With a copy of the bytes: the worker goes on filling the buffer they are from.
     Write(Write, Box<[u8]>),
     Sync(usize),
+    /// Ends as nothing.
+    Release(usize),
 }
 
 /// See the module's description.
@@ -33,11 +35,11 @@ pub(super) struct Plain {
 }
 
 impl Plain {
-    pub(super) fn new(buffers: Vec<Box<[u8]>>, worker: u16) -> Self {
+    pub(super) fn new(buffers: Vec<Box<[u8]>>, worker: u16, device: u64) -> Self {
         let (tasks, inbox) = unbounded();
         let (outbox, done) = unbounded();
         // Without its thread every task is refused, and the writer says that it cannot write.
-        let life = move || run(&inbox, &outbox);
+        let life = move || run(&inbox, &outbox, device);
         let thread = hire(format!("ringest-disk-{worker}"), None, life).ok();
         Self { buffers, tasks: Some(tasks), done, under_way: 0, thread }
     }
@@ -67,6 +69,13 @@ impl Disk for Plain {
         self.begin(Task::Sync(slot))
     }
 
+    fn release(&mut self, slot: usize) {
+        if let Some(tasks) = &self.tasks {
+            // Without its thread no file is open.
+            let _ = tasks.send(Task::Release(slot));
+        }
+    }
+
     fn reap(&mut self, wait: bool, done: &mut Vec<Done>) -> io::Result<()> {
         if wait && self.under_way > 0 {
             let first = self.done.recv();
@@ -93,13 +102,13 @@ impl Drop for Plain {
 }
 
 /// The thread's life: what comes, in order.
-fn run(inbox: &Receiver<Task>, outbox: &Sender<Done>) {
+fn run(inbox: &Receiver<Task>, outbox: &Sender<Done>, device: u64) {
     let mut files: [Option<File>; SLOTS] = [None, None];
     let absent = || io::Error::other("no segment is open");
     for task in inbox {
         let done = match task {
             Task::Create(slot, path) => {
-                let created = create_durably(&path);
+                let created = create_durably(&path, device);
                 let result = created.map(|file| files[slot] = Some(file));
                 if result.is_err() {
                     files[slot] = None;
@@ -110,6 +119,10 @@ fn run(inbox: &Receiver<Task>, outbox: &Sender<Done>) {
                 let file = files[write.slot].as_ref().ok_or_else(absent);
                 let written = file.and_then(|file| file.write_all_at(&bytes, write.offset));
                 Done::Write(write.number, written)
+            }
+            Task::Release(slot) => {
+                files[slot] = None;
+                continue;
             }
             Task::Sync(slot) => {
                 let file = files[slot].as_ref().ok_or_else(absent);

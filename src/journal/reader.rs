@@ -240,13 +240,13 @@ impl Reader {
         known_record(self.window.get(self.last.clone())?)
     }
 
-    /// Goes on at the last record of the index that is not later than `unix_ns`; stays where there is no
-    /// index. What comes may be a little earlier still.
+    /// Goes on at the last record of the index before which all are earlier than `unix_ns`; stays where there is
+    /// no index.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn seek_time(&mut self, unix_ns: u64) -> io::Result<()> {
-        self.seek_entry(|entry| entry.received_unix_ns < unix_ns)
+        self.seek_entry(|entry| entry.latest_unix_ns < unix_ns)
     }
 
     /// Goes on at the last record of the index that has at most so many before it; stays where there is

@@ -60,12 +60,12 @@ fn read_records(reader: &mut Reader, mut each: impl FnMut(&IndexEntry)) -> io::R
     loop {
         match reader.read_next()? {
             Next::Record { offset, record } => {
+                let time = record.received_unix_ns;
                 each(&IndexEntry {
                     offset,
                     records_before: found.records,
-                    received_unix_ns: record.received_unix_ns,
+                    latest_unix_ns: found.last_unix_ns.max(time),
                 });
-                let time = record.received_unix_ns;
                 found.first_unix_ns =
                     if found.records == 0 { time } else { found.first_unix_ns.min(time) };
                 found.last_unix_ns = found.last_unix_ns.max(time);

@@ -175,6 +175,11 @@ impl Disk for Model {
         Ok(())
     }
 
+    fn release(&mut self, slot: usize) {
+        assert!(self.under_way.iter().all(|other| other.slot() != slot), "still written to");
+        self.slots[slot] = None;
+    }
+
     /// Any of what is under way may end, in any order; but nothing before its file is there.
     fn reap(&mut self, wait: bool, done: &mut Vec<Done>) -> io::Result<()> {
         let count = self.under_way.len();

@@ -16,7 +16,7 @@ use std::path::Path;
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{IoUring, Probe, opcode, squeue};
 
-use super::disk::{Disk, Done, SLOTS, Write, still_there};
+use super::disk::{Disk, Done, SLOTS, Write, is_on, still_there};
 
 /// Entries are submitted one by one; it is full only while the kernel takes none.
 const ENTRIES: u32 = 256;
@@ -74,6 +74,8 @@ pub(super) struct Uring {
     buffers: Vec<Box<[u8]>>,
     /// The buffers are registered: the kernel need not map them for each write.
     registered: bool,
+    /// The file system segments are to be on.
+    device: u64,
     files: [Option<File>; SLOTS],
     creations: [Option<Creation>; SLOTS],
     /// Writes under way, to write again what a short one left.
@@ -91,7 +93,7 @@ impl std::fmt::Debug for Uring {
 
 impl Uring {
     /// Sets up a ring over `buffers`; gives them back where there is no io_uring.
-    pub(super) fn new(buffers: Vec<Box<[u8]>>) -> Result<Self, Vec<Box<[u8]>>> {
+    pub(super) fn new(buffers: Vec<Box<[u8]>>, device: u64) -> Result<Self, Vec<Box<[u8]>>> {
         let ring = IoUring::builder().dontfork().setup_cqsize(COMPLETIONS).build(ENTRIES);
         let Ok(mut ring) = ring else { return Err(buffers) };
         if !works(&mut ring) {
@@ -110,6 +112,7 @@ impl Uring {
             ring,
             buffers,
             registered,
+            device,
             files: [None, None],
             creations: [None, None],
             writes: Vec::with_capacity(64),
@@ -173,6 +176,10 @@ impl Uring {
         let opened = Some(unsafe { File::from_raw_fd(result) });
         if creation.file.is_some() {
             creation.dir_file = opened;
+            let dir = creation.dir_file.as_ref();
+            if let Some(Err(error)) = dir.map(|dir| is_on(dir, self.device)) {
+                return Some(Err(error));
+            }
         } else {
             creation.file = opened;
             step!("segment-made");
@@ -241,9 +248,6 @@ impl Disk for Uring {
     }
 
     fn create(&mut self, slot: usize, path: &Path) -> io::Result<()> {
-        if let Some(file) = self.files[slot].take() {
-            self.close(file);
-        }
         let creation = Creation::of(path)?;
         let entry = creation.entry();
         // Its paths stay where they are for as long as the kernel may read them.
@@ -270,6 +274,12 @@ impl Disk for Uring {
         self.push(&fsync.user_data(SYNC | slot as u64))?;
         self.syncs += 1;
         Ok(())
+    }
+
+    fn release(&mut self, slot: usize) {
+        if let Some(file) = self.files[slot].take() {
+            self.close(file);
+        }
     }
 
     fn reap(&mut self, wait: bool, done: &mut Vec<Done>) -> io::Result<()> {

@@ -5,7 +5,8 @@ use std::fs;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use ringest::journal::open::Journal;
+use ringest::journal::janitor::Retention;
+use ringest::journal::open::{Journal, JournalSpec};
 use ringest::journal::seal::is_intact;
 use ringest::journal::segment;
 
@@ -131,6 +132,33 @@ fn a_start_that_cannot_repair_starts_all_the_same() {
     for one in segment::list(&place.0).unwrap() {
         assert_eq!(is_intact(&one.path).unwrap(), Some(true), "{one:?}");
     }
+}
+
+/// A file that is open keeps its room on the disk after it was removed: one that is complete is not.
+#[test]
+fn what_retention_removes_frees_its_room_though_nothing_comes() {
+    let place = Place::new("frees");
+    let retention = Retention { bytes: Some(1), ..Retention::default() };
+    let journal = Journal::open(JournalSpec { retention, ..spec(&place.0) }).unwrap();
+    let engine = start(&journal);
+    let mut sender = Sender::new();
+    while_moving("some segments", || {
+        let ledger = engine.stats().ledger;
+        sender.follow(engine.addresses()[0], ledger.received);
+        (ledger.delivered < 5000).then_some(ledger.received + ledger.delivered)
+    });
+    until("all but the newest to be removed", || segment::list(&place.0).unwrap().len() == 1);
+    let held = || {
+        let open = fs::read_dir("/proc/self/fd").unwrap();
+        let open = open.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+        open.filter(|path| {
+            path.starts_with(&place.0) && path.to_string_lossy().ends_with("(deleted)")
+        })
+        .count()
+    };
+    until("no removed file to be open", || held() == 0);
+    stop(engine);
+    journal.close();
 }
 
 /// Sealing and retention take what receivers and workers leave of a busy core.

@@ -34,7 +34,9 @@ impl<D: Disk> Writer<D> {
         self.clearing = false;
         self.buffers.fill(Buffer::default());
         self.current = 0;
-        for open in self.segments.iter_mut().filter_map(Option::take) {
+        for (slot, open) in self.segments.iter_mut().enumerate() {
+            let Some(open) = open.take() else { continue };
+            self.disk.release(slot);
             let sequence = open.header.sequence;
             self.events.push(Event::GivenUp(sequence, open.path, open.committed));
         }

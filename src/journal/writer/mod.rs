@@ -475,6 +475,7 @@ impl<D: Disk> Writer<D> {
             && let Some(open) = self.segments[slot].take()
         {
             step!("segment-complete");
+            self.disk.release(slot);
             self.events.push(Event::Complete(open.header.sequence, open.path));
         }
     }
