@@ -52,12 +52,28 @@ fn decode(text: &str) -> Result<DecodeArg, String> {
 }
 
 impl DecodeArgs {
-    /// The format of each listen address, which was typed as `typed[place]`.
+    /// How the datagrams of each listen address are taken apart, which was typed as `typed[place]`.
     pub(super) fn formats(
         &self,
         typed: &[ListenArg],
         places: &[usize],
     ) -> Result<Formats, Failure> {
+        let formats = self.check(typed, places)?;
+        let create = |path: &PathBuf| {
+            Rejects::create(path, REJECTS_BYTES_MAX).map_err(|error| {
+                Failure::Failed(format!("cannot write {}: {error}", path.display()))
+            })
+        };
+        let rejects = self.rejects.as_ref().map(create).transpose()?;
+        Ok(Formats::new(formats, rejects.map(Arc::new)))
+    }
+
+    /// The format of each listen address; no file is touched.
+    pub(super) fn check(
+        &self,
+        typed: &[ListenArg],
+        places: &[usize],
+    ) -> Result<Vec<Decode>, Failure> {
         for arg in self.formats.iter().filter_map(|arg| arg.address.as_ref()) {
             if !typed.contains(arg) {
                 return Err(Failure::Usage(
@@ -86,21 +102,12 @@ impl DecodeArgs {
             found.map_or(Decode::Raw, |arg| arg.format)
         };
         let formats: Vec<_> = places.iter().map(format).collect();
-        let rejects = match &self.rejects {
-            Some(_) if formats.iter().all(|format| *format == Decode::Raw) => {
-                return Err(Failure::Usage(
-                    "--rejects: a raw datagram is never refused; add --decode".to_owned(),
-                ));
-            }
-            Some(path) => {
-                let made = Rejects::create(path, REJECTS_BYTES_MAX).map_err(|error| {
-                    Failure::Failed(format!("cannot write {}: {error}", path.display()))
-                })?;
-                Some(Arc::new(made))
-            }
-            None => None,
-        };
-        Ok(Formats::new(formats, rejects))
+        if self.rejects.is_some() && formats.iter().all(|format| *format == Decode::Raw) {
+            return Err(Failure::Usage(
+                "--rejects: a raw datagram is never refused; add --decode".to_owned(),
+            ));
+        }
+        Ok(formats)
     }
 }
 

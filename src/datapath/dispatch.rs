@@ -302,7 +302,7 @@ impl<H: Handler> Dispatcher<H> {
         matches!(self.route, Route::Inline(_))
     }
 
-    /// How long nothing must come before an inline handler gets a tick.
+    /// How long nothing must come from now on before an inline handler gets a tick.
     #[must_use]
     pub fn idle_tick(&self) -> Option<Duration> {
         match &self.route {

@@ -106,8 +106,7 @@ pub struct Receiver<B, H> {
     next_tick_ns: u64,
     /// What the thread had used before: setting up is no cost of a datagram.
     cpu_before_ns: u64,
-    /// How long nothing must come before an inline handler gets a tick; `u64::MAX`: it gets none.
-    idle_tick_ns: u64,
+    /// When an inline handler gets a tick if nothing comes; `u64::MAX`: it gets none.
     next_idle_ns: u64,
 }
 
@@ -124,8 +123,6 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
     ) -> Self {
         let receives = vec![Receive::Ended; backend.listeners()];
         let frames_since_arm = vec![0; backend.listeners()];
-        let tick = dispatcher.idle_tick().map(|tick| u64::try_from(tick.as_nanos()));
-        let idle_tick_ns = tick.map_or(u64::MAX, |ns| ns.unwrap_or(u64::MAX));
         Self {
             frames_since_arm,
             backend,
@@ -142,7 +139,6 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
             drain_bound_ns: 5_000_000_000,
             drain_until_ns: u64::MAX,
             next_tick_ns: 0,
-            idle_tick_ns,
             next_idle_ns: u64::MAX,
             cpu_before_ns: clock::thread_cpu_ns(),
         }
@@ -211,11 +207,16 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
             self.counts.last_received_ns = now_ns;
         }
         if taken > 0 || self.next_idle_ns == u64::MAX {
-            self.next_idle_ns = now_ns.saturating_add(self.idle_tick_ns);
+            self.next_idle_ns = self.idle_at(now_ns);
         } else if now_ns >= self.next_idle_ns && self.phase == Phase::Listening {
             self.dispatcher.idle();
-            self.next_idle_ns = now_ns.saturating_add(self.idle_tick_ns);
+            self.next_idle_ns = self.idle_at(now_ns);
         }
+    }
+
+    fn idle_at(&self, now_ns: u64) -> u64 {
+        let tick = self.dispatcher.idle_tick().map(|tick| u64::try_from(tick.as_nanos()));
+        tick.map_or(u64::MAX, |ns| now_ns.saturating_add(ns.unwrap_or(u64::MAX)))
     }
 
     /// Decides how to spend the time until the next frame.

@@ -33,6 +33,12 @@ pub trait Handler: Send {
     /// need not be held any longer.
     fn on_idle(&mut self) {}
 
+    /// How soon [`on_idle`](Self::on_idle) is to be called if nothing comes, where that is sooner than at every
+    /// tick: there is something to be done, or something under way whose end is to be noted.
+    fn idle_within(&self) -> Option<Duration> {
+        None
+    }
+
     /// No batch will follow: flush what is held.
     fn finish(&mut self) {}
 }
@@ -107,10 +113,11 @@ impl<H: Handler> Worker<H> {
         self
     }
 
-    /// How long nothing must come before [`idle`](Self::idle) is due.
+    /// How long nothing must come from now on before [`idle`](Self::idle) is due.
     #[must_use]
     pub fn idle_tick(&self) -> Option<Duration> {
-        self.idle_tick
+        let tick = self.idle_tick?;
+        Some(self.handler.idle_within().map_or(tick, |within| within.min(tick)))
     }
 
     /// Runs the handler over one batch and accounts for it.
@@ -242,8 +249,8 @@ impl<H: Handler> Worker<H> {
 
     /// The next batch; meanwhile the handler gets its ticks.
     fn await_batch(&mut self, queue: &Receiver<Batch>) -> Result<Batch, RecvError> {
-        let Some(tick) = self.idle_tick else { return queue.recv() };
         loop {
+            let Some(tick) = self.idle_tick() else { return queue.recv() };
             match queue.recv_timeout(tick) {
                 Ok(batch) => return Ok(batch),
                 Err(RecvTimeoutError::Timeout) => self.idle(),

@@ -152,7 +152,7 @@ fn a_search_by_time_hides_no_record() {
     let header = Header { worker: 0, sequence: 1, salt: 99, created_unix_ns: 1 };
     let mut bytes = header.encode().to_vec();
     // One of two receivers is 300 records late.
-    let time = |number: u64| number + 1000 - if number / 100 % 2 == 0 { 300 } else { 0 };
+    let time = |number: u64| number + 1000 - if (number / 100).is_multiple_of(2) { 300 } else { 0 };
     for number in 0..2000 {
         let at = bytes.len();
         bytes.resize(at + record_bytes(500), 0);

@@ -206,7 +206,8 @@ impl Rounds {
         let mut latest = (0, SystemTime::UNIX_EPOCH);
         for (index, one) in segments.iter().enumerate() {
             let (complete, unsent) = self.shelf.is_free(one.worker, one.sequence);
-            unsent_bytes += if unsent { one.bytes } else { 0 };
+            // Not the file's size: most of it may have been sent.
+            unsent_bytes += self.shelf.unread_bytes(one.worker, one.sequence);
             let newest = segments.get(index + 1).is_none_or(|next| next.worker != one.worker);
             let written = fs::metadata(&one.path).and_then(|facts| facts.modified());
             if let (true, false, Ok(written)) = (complete, newest, written) {
@@ -228,11 +229,12 @@ impl Rounds {
             {
                 continue;
             }
+            let waited = self.shelf.unread_bytes(one.worker, one.sequence);
             if !self.remove(one, unsent) {
                 return;
             }
             total -= one.bytes;
-            unsent_bytes -= if unsent { one.bytes } else { 0 };
+            unsent_bytes = unsent_bytes.saturating_sub(waited);
         }
     }
 

@@ -49,4 +49,6 @@ mod janitor_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod due_tests;
+#[cfg(test)]
 mod damage_tests;

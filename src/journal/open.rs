@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, unbounded};
 
@@ -76,13 +77,17 @@ pub enum JournalError {
 pub struct Repaired {
     /// Which.
     pub path: PathBuf,
-    /// What was found; `None`: it held nothing, and was removed, or nothing of it can be read, and it
-    /// was set aside under the name `….bad`.
+    /// What was found; `None`: it held nothing, and was removed, or was set aside.
     pub found: Option<Survey>,
+    /// Its beginning is damaged, so that nothing of it can be read: what it is called now.
+    pub aside: Option<PathBuf>,
     /// Why it was left as it is: a disk that is full does not take a segment's end. It can be read all the
     /// same, and the next start tries again.
     pub left: Option<String>,
 }
+
+/// Buffers of a worker: one is filled while another is written; more than the most a ring cannot register.
+const BUFFERS: RangeInclusive<usize> = 2..=1024;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -116,6 +121,8 @@ impl Journal {
         let alarms = Arc::new(Alarms::default());
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
         put_up(&found, &shelf, &alarms);
+        let aside = segment::aside(&spec.dir).map_err(fail("readdir"))?;
+        aside.iter().for_each(|one| shelf.remember(one.worker, one.sequence));
         let (complete, inbox) = unbounded();
         let rounds = Rounds {
             dir: spec.dir.clone(),
@@ -163,10 +170,18 @@ impl Journal {
         &self.shelf
     }
 
+    /// What so many workers can buffer together, bytes; [`JournalSpec::buffer_bytes`] is brought into that.
+    #[must_use]
+    pub fn buffer_bytes(workers: usize) -> RangeInclusive<usize> {
+        let all = BUFFER_BYTES * workers.max(1);
+        BUFFERS.start() * all..=BUFFERS.end() * all
+    }
+
     /// The end that worker `index` of `workers` writes to.
     #[must_use]
     pub fn pen(&self, index: usize, workers: usize) -> Pen {
-        let buffers = (self.spec.buffer_bytes / BUFFER_BYTES / workers.max(1)).clamp(2, 1024);
+        let buffers = self.spec.buffer_bytes / BUFFER_BYTES / workers.max(1);
+        let buffers = buffers.clamp(*BUFFERS.start(), *BUFFERS.end());
         let memory = vec![vec![0; BUFFER_BYTES].into_boxed_slice(); buffers];
         let worker = u16::try_from(index).unwrap_or(u16::MAX);
         let sequence = self.shelf.last_sequence(worker).saturating_add(1);
@@ -197,6 +212,7 @@ impl Journal {
             complete: self.complete.clone(),
             alarms: Arc::clone(&self.alarms),
             shelf: Arc::clone(&self.shelf),
+            trouble: None,
         }
     }
 
@@ -219,27 +235,42 @@ fn repair(segments: &[SegmentFile]) -> Vec<Repaired> {
         }
         step!("repair");
         let repair = repair_one(one);
-        let left = repair.as_ref().err().map(ToString::to_string);
-        repaired.push(Repaired { path: one.path.clone(), found: repair.unwrap_or_default(), left });
+        let mut repaired_one =
+            Repaired { path: one.path.clone(), found: None, aside: None, left: None };
+        match repair {
+            Ok(Repair::Sealed(found)) => repaired_one.found = Some(found),
+            Ok(Repair::Removed) => {}
+            Ok(Repair::SetAside(path)) => repaired_one.aside = Some(path),
+            Err(error) => repaired_one.left = Some(error.to_string()),
+        }
+        repaired.push(repaired_one);
     }
     repaired
 }
 
-/// `None`: it held nothing.
-fn repair_one(one: &SegmentFile) -> io::Result<Option<Survey>> {
+/// What became of a segment that was not sealed.
+enum Repair {
+    Sealed(Survey),
+    /// It held nothing.
+    Removed,
+    /// Nothing of it can be read. Somebody may want to look at it.
+    SetAside(PathBuf),
+}
+
+fn repair_one(one: &SegmentFile) -> io::Result<Repair> {
     let path = &one.path;
     match seal(path) {
         Ok(found) if found.records == 0 && found.damaged == 0 => fs::remove_file(path)?,
-        Ok(found) => return Ok(Some(found)),
-        // The header itself is torn: it was the first thing written, so nothing was committed, or damaged:
-        // then nothing can be read, and somebody may want to look at it.
+        Ok(found) => return Ok(Repair::Sealed(found)),
+        // The header itself is torn: it was the first thing written, so nothing was committed.
         Err(ReadError::NoSegment(_)) if one.bytes <= super::format::HEADER_BYTES as u64 => {
             fs::remove_file(path)?;
         }
-        Err(ReadError::NoSegment(_)) => fs::rename(path, path.with_extension("seg.bad"))?,
+        // Or it is damaged.
+        Err(ReadError::NoSegment(_)) => return segment::set_aside(path).map(Repair::SetAside),
         Err(ReadError::Io(error)) => return Err(error),
     }
-    Ok(None)
+    Ok(Repair::Removed)
 }
 
 /// Puts up what earlier processes left. What cannot be read now is nobody's to carry on, but its number is
@@ -291,6 +322,8 @@ pub struct Pen {
     complete: Sender<Task>,
     alarms: Arc<Alarms>,
     shelf: Arc<Shelf>,
+    /// What the disk said when it failed, until it takes something again.
+    trouble: Option<String>,
 }
 
 /// Does the same to either writer.
@@ -333,6 +366,15 @@ impl Pen {
         self.tell(tell);
     }
 
+    /// How soon [`pump`](Self::pump) is to be called though nothing comes, if it is.
+    #[must_use]
+    pub fn due_within(&self, now: Instant) -> Option<Duration> {
+        match &self.writer {
+            AnyWriter::Ring(writer) => writer.due_within(now),
+            AnyWriter::Plain(writer) => writer.due_within(now),
+        }
+    }
+
     /// What became of the datagrams so far.
     #[must_use]
     pub fn counts(&self) -> WriterCounts {
@@ -342,12 +384,20 @@ impl Pen {
         }
     }
 
+    /// Why nothing is written at the moment.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
     fn tell(&mut self, tell: &mut dyn FnMut(Run)) {
         with_writer!(self, writer => writer.take_runs()).into_iter().for_each(tell);
         for event in with_writer!(self, writer => writer.take_events()) {
             match event {
                 // The journal holds the other end until it is closed.
-                Event::Committed(holds) => self.shelf.committed(self.worker, holds),
+                Event::Committed(holds) => {
+                    self.trouble = None;
+                    self.shelf.committed(self.worker, holds);
+                }
                 Event::Complete(sequence, path) => {
                     self.shelf.complete(self.worker, sequence);
                     drop(self.complete.send(Task::Seal(path)));
@@ -357,6 +407,7 @@ impl Pen {
                     drop(self.complete.send(Task::Cut(path, kept)));
                 }
                 Event::Failed(error, lost) => {
+                    self.trouble = Some(error.to_string());
                     self.alarms.failed(&error, lost);
                     if error.kind() == io::ErrorKind::NotFound {
                         drop(self.complete.send(Task::Restore));

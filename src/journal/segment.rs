@@ -4,6 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 use super::format::HEADER_BYTES;
 use super::reader::{ReadError, Reader};
 
@@ -93,6 +96,47 @@ pub fn list(dir: &Path) -> io::Result<Vec<SegmentFile>> {
     }
     found.sort_by_key(|one| (one.worker, one.sequence, is_packed(&one.path)));
     found.dedup_by_key(|one| (one.worker, one.sequence));
+    Ok(found)
+}
+
+/// Behind the name of a segment of which nothing can be read.
+const BAD: &str = ".bad";
+
+/// Gives a segment of which nothing can be read another name, which it returns: what is under that name is left
+/// alone by everybody, and replaces no other.
+pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut name = path.as_os_str().to_owned();
+    loop {
+        name.push(BAD);
+        let target = PathBuf::from(&name);
+        match renameat_with(CWD, path, CWD, &target, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {}
+            // A file system that cannot do that: two at once are not renamed here.
+            Err(Errno::INVAL | Errno::NOSYS) if target.try_exists()? => {}
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                fs::rename(path, &target)?;
+                return Ok(target);
+            }
+            renamed => return renamed.map(|()| target).map_err(io::Error::from),
+        }
+    }
+}
+
+/// Segments that were set aside.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn aside(dir: &Path) -> io::Result<Vec<SegmentFile>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(whole) = name.to_str().filter(|name| name.ends_with(BAD)) else { continue };
+        let Some((worker, sequence)) = parse(whole.trim_end_matches(BAD)) else { continue };
+        let bytes = entry.metadata().map_or(0, |facts| facts.len());
+        found.push(SegmentFile { path: entry.path(), worker, sequence, bytes });
+    }
+    found.sort_by_key(|one| (one.worker, one.sequence));
     Ok(found)
 }
 

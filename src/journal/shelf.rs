@@ -1,6 +1,7 @@
 //! What a journal holds at the moment, and how far those who read it for others have come: the writers
 //! put up what is committed, shippers take it from there, the janitor sees what may go.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub struct Shelf {
 struct State {
     /// By worker, in the order of their numbers.
     rows: BTreeMap<u16, VecDeque<Volume>>,
+    /// Numbers that are taken though there is no segment to read, the highest of each worker.
+    taken: BTreeMap<u16, u64>,
     /// By reader, by worker.
     positions: Vec<BTreeMap<u16, Position>>,
     /// The readers have told their last: what they have not read stays.
@@ -92,6 +95,13 @@ impl Shelf {
     pub(super) fn put(&self, worker: u16, holds: Committed) {
         let volume = Volume { holds, own: false, complete: true, gone: false };
         self.change(|state| state.rows.entry(worker).or_default().push_back(volume));
+    }
+
+    /// There was a segment of this number, of which nothing can be read.
+    pub(super) fn remember(&self, worker: u16, sequence: u64) {
+        let mut state = self.state();
+        let highest = state.taken.entry(worker).or_default();
+        *highest = sequence.max(*highest);
     }
 
     /// More of a segment of this process is committed.
@@ -169,13 +179,23 @@ impl Shelf {
         (complete, state.is_unread(worker, sequence))
     }
 
+    /// Bytes of a segment that a reader has not read yet: of the one that is furthest behind.
+    pub(super) fn unread_bytes(&self, worker: u16, sequence: u64) -> u64 {
+        let mut state = self.state();
+        let Some(Volume { holds, .. }) = state.volume(worker, sequence).copied() else { return 0 };
+        let position =
+            |own: &BTreeMap<u16, Position>| own.get(&worker).copied().unwrap_or_default();
+        state.positions.iter().map(|own| unread_bytes(&holds, position(own))).max().unwrap_or(0)
+    }
+
     /// The highest number a segment of this worker has had, as far as anybody remembers.
     pub(super) fn last_sequence(&self, worker: u16) -> u64 {
         let state = self.state();
         let row = state.rows.get(&worker).and_then(|row| row.back());
         let read = state.positions.iter().filter_map(|positions| positions.get(&worker));
         let read = read.map(|position| position.sequence).max().unwrap_or(0);
-        row.map_or(0, |volume| volume.holds.sequence).max(read)
+        let taken = state.taken.get(&worker).copied().unwrap_or(0);
+        row.map_or(0, |volume| volume.holds.sequence).max(read).max(taken)
     }
 
     /// Adds a reader that has come so far. Readers are numbered from 0 up.
@@ -256,12 +276,7 @@ impl Shelf {
             for Volume { holds, .. } in row {
                 // What is found in a journal may say anything of itself.
                 sum.records = sum.records.saturating_add(unread(holds, position));
-                if holds.sequence == position.sequence {
-                    let bytes = holds.offset.saturating_sub(position.offset);
-                    sum.bytes = sum.bytes.saturating_add(bytes);
-                } else if holds.sequence > position.sequence {
-                    sum.bytes = sum.bytes.saturating_add(holds.offset);
-                }
+                sum.bytes = sum.bytes.saturating_add(unread_bytes(holds, position));
             }
         }
         sum
@@ -313,6 +328,15 @@ fn unread(holds: &Committed, position: Position) -> u64 {
     }
 }
 
+/// Bytes of a segment behind a position.
+fn unread_bytes(holds: &Committed, position: Position) -> u64 {
+    match holds.sequence.cmp(&position.sequence) {
+        Ordering::Less => 0,
+        Ordering::Equal => holds.offset.saturating_sub(position.offset),
+        Ordering::Greater => holds.offset,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,6 +367,32 @@ mod tests {
         assert_eq!(shelf.is_free(0, 1), (true, false));
         assert_eq!(shelf.is_free(0, 2), (false, true));
         assert_eq!(shelf.is_free(1, 1), (false, false));
+    }
+
+    #[test]
+    fn what_waits_of_a_segment_is_what_the_slowest_has_not_read() {
+        let shelf = Shelf::default();
+        shelf.put(0, holds(1, 10));
+        assert_eq!(shelf.unread_bytes(0, 1), 0, "nobody reads");
+        let at = |records| {
+            let Committed { sequence, offset, records, datagrams } = holds(1, records);
+            BTreeMap::from([(0, Position { sequence, offset, records, datagrams })])
+        };
+        shelf.register(at(9));
+        assert_eq!(shelf.unread_bytes(0, 1), 100);
+        shelf.register(at(4));
+        assert_eq!((shelf.unread_bytes(0, 1), shelf.unread_bytes(0, 2)), (600, 0));
+        shelf.register(BTreeMap::new());
+        assert_eq!(shelf.unread_bytes(0, 1), 64 + 1000);
+    }
+
+    #[test]
+    fn a_number_that_is_taken_is_not_given_again() {
+        let shelf = Shelf::default();
+        shelf.put(3, holds(4, 1));
+        shelf.remember(3, 9);
+        shelf.remember(3, 2);
+        assert_eq!((shelf.last_sequence(3), shelf.last_sequence(4)), (9, 0));
     }
 
     #[test]

@@ -34,13 +34,13 @@ enum Fault {
 
 /// A disk in memory.
 #[derive(Debug)]
-struct Model {
+pub(super) struct Model {
     buffers: Vec<Box<[u8]>>,
     files: BTreeMap<PathBuf, ModelFile>,
     slots: [Option<PathBuf>; SLOTS],
     under_way: Vec<Operation>,
     /// Nothing ends until it is waited for.
-    stalled: bool,
+    pub(super) stalled: bool,
     /// How often that was.
     waited: u64,
     fault: Fault,
@@ -360,7 +360,7 @@ pub(super) fn cases() -> u32 {
 }
 
 /// A writer whose segments are so large and get so old, on a disk that does what it is told.
-fn writer(segment_bytes: u64, age_s: u64) -> Writer<Model> {
+pub(super) fn writer(segment_bytes: u64, age_s: u64) -> Writer<Model> {
     let spec = WriterSpec {
         commit_interval: Duration::from_millis(50),
         commit_bytes: 1 << 20,
@@ -371,7 +371,7 @@ fn writer(segment_bytes: u64, age_s: u64) -> Writer<Model> {
     Writer::new(Model::new(3, 1), 3, (Path::new("/nowhere"), 0, 1), spec, outside)
 }
 
-fn record(payload: &[u8]) -> Record<'_> {
+pub(super) fn record(payload: &[u8]) -> Record<'_> {
     let peer = "192.0.2.1:5".parse().unwrap();
     Record { received_unix_ns: 1, peer, listener: 0, continued: false, payload }
 }

@@ -31,6 +31,9 @@ const ROOM_BYTES: usize = 4 << 20;
 /// What a chunk takes beside its lines.
 const CHUNK_BYTES: usize = 256;
 
+/// How often to look what has been written, while anything is on its way.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// How long the reader is waited for at the end.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -146,6 +149,10 @@ impl Sink for AsidePrinter {
     fn pump(&mut self, _: Instant, tell: &mut dyn FnMut(Run)) {
         self.hand_over();
         self.settle(tell);
+    }
+
+    fn due_within(&self, _: Instant) -> Option<Duration> {
+        (!self.handed.is_empty()).then_some(LOOK_EVERY)
     }
 
     fn finish(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {

@@ -1,6 +1,6 @@
 //! The journal as a sink: what is delivered is on disk.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::landing::Sink;
 use crate::datapath::batch::Datagram;
@@ -29,6 +29,10 @@ impl Sink for Pen {
 
     fn pump(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
         Self::pump(self, now, tell);
+    }
+
+    fn due_within(&self, now: Instant) -> Option<Duration> {
+        Self::due_within(self, now)
     }
 
     fn finish(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {

@@ -33,6 +33,11 @@ pub trait Sink: Send + Debug {
     fn finish(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
         self.pump(now, tell);
     }
+
+    /// How soon it wants to move on though nothing comes, if it does.
+    fn due_within(&self, _: Instant) -> Option<Duration> {
+        None
+    }
 }
 
 /// Gives one worker's records to its sinks. See the module's description.
@@ -91,7 +96,7 @@ impl Landing {
         &self.tally
     }
 
-    fn pump(&mut self, now: Instant, finish: bool) {
+    fn pump(&mut self, finish: bool) {
         // The journal stands behind stdout: at the end it is done before a reader is waited for.
         for place in self.places.iter_mut().rev() {
             let (tally, settles) = (&self.tally, &place.settles);
@@ -101,6 +106,8 @@ impl Landing {
                     lanes.clone().for_each(|lane| tally.hand_over(lane, run));
                 }
             };
+            // The one before it may have waited for a disk.
+            let now = Instant::now();
             match finish {
                 true => place.sink.finish(now, &mut tell),
                 false => place.sink.pump(now, &mut tell),
@@ -125,7 +132,7 @@ impl Handler for Landing {
                 self.empty += 1;
             }
         }
-        self.pump(now, false);
+        self.pump(false);
     }
 
     fn outcome(&self, _: u64) -> Outcome {
@@ -141,12 +148,16 @@ impl Handler for Landing {
     }
 
     fn on_idle(&mut self) {
-        self.pump(Instant::now(), false);
+        self.pump(false);
+    }
+
+    fn idle_within(&self) -> Option<Duration> {
+        let now = Instant::now();
+        self.places.iter().filter_map(|place| place.sink.due_within(now)).min()
     }
 
     fn finish(&mut self) {
-        let now = Instant::now();
-        self.pump(now, true);
-        self.tally.wait_for(self.landed, now + self.flush);
+        self.pump(true);
+        self.tally.wait_for(self.landed, Instant::now() + self.flush);
     }
 }

@@ -122,6 +122,48 @@ fn ways() -> impl Iterator<Item = (BackendChoice, usize)> {
     })
 }
 
+/// Ticks come sooner where there is something to be looked after, and only then.
+#[test]
+fn a_handler_may_ask_for_a_tick_sooner() {
+    for (backend, workers) in ways() {
+        let builder = small(backend).listen(SocketAddr::new(LOOPBACK, 0)).workers(workers);
+        let builder = builder.idle_tick(Duration::from_secs(3600));
+        let engine = builder.start(|_| Restless::default()).unwrap();
+        let peer = Peer::bind(LOOPBACK);
+        peer.send(LOOPBACK, engine.addresses()[0].port(), "held");
+        until("it to be looked after", || engine.stats().ledger.delivered == 1);
+        stop(engine);
+    }
+}
+
+/// Delivers what came at the third tick.
+#[derive(Debug, Default)]
+struct Restless {
+    held: u64,
+    ticks: u64,
+}
+
+impl Handler for Restless {
+    fn handle(&mut self, batch: &Batch, _: &mut Replies) {
+        self.held += batch.len();
+    }
+
+    fn outcome(&self, handled: u64) -> Outcome {
+        Outcome { delivered: handled - self.held, pending: self.held, ..Outcome::default() }
+    }
+
+    fn on_idle(&mut self) {
+        self.ticks += 1;
+        if self.ticks == 3 {
+            self.held = 0;
+        }
+    }
+
+    fn idle_within(&self) -> Option<Duration> {
+        (self.held > 0).then_some(Duration::from_millis(1))
+    }
+}
+
 #[test]
 fn a_handler_gets_ticks_while_nothing_comes_and_again_later() {
     for way in ways() {

@@ -1,8 +1,10 @@
 //! The journal on a real disk: the writer killed, the directory gone, two writers at once. What was said
 //! to be delivered is there, in order, whole, and nobody had to repair anything by hand.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::UdpSocket;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
 use std::time::Duration;
 
 use ringest::journal::janitor::Retention;
@@ -159,6 +161,48 @@ fn what_retention_removes_frees_its_room_though_nothing_comes() {
     until("no removed file to be open", || held() == 0);
     stop(engine);
     journal.close();
+}
+
+/// Its beginning is damaged, so that nothing of it can be read: it is told and kept, also by `verify`, and neither its
+/// number nor its new name is given again.
+#[test]
+fn a_segment_without_its_beginning_is_set_aside_for_good() {
+    let place = Place::new("aside");
+    for round in 1..3u64 {
+        let journal = open(&place.0);
+        let engine = start(&journal);
+        let mut sender = Sender::new();
+        while_moving("something to be kept", || {
+            let ledger = engine.stats().ledger;
+            sender.follow(engine.addresses()[0], ledger.received);
+            (ledger.delivered < 10).then_some(ledger.received + ledger.delivered)
+        });
+        stop(engine);
+        journal.close();
+        let segments = segment::list(&place.0).unwrap();
+        assert_eq!((segments.len(), segments[0].sequence), (1, round));
+        let file = File::options().write(true).open(&segments[0].path).unwrap();
+        file.write_all_at(&[0; 128], 0).unwrap();
+        let journal = open(&place.0);
+        let aside: Vec<_> = journal.repaired().iter().map(|one| one.aside.clone()).collect();
+        journal.close();
+        let name = segments[0].path.with_added_extension("bad");
+        assert_eq!(aside, [Some(name)]);
+        assert_eq!(segment::list(&place.0).unwrap(), []);
+        let verify = Command::new(env!("CARGO_BIN_EXE_ringest"))
+            .args(["journal", "verify", "--json"])
+            .arg(&place.0)
+            .output()
+            .unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&verify.stdout).unwrap();
+        assert_eq!((said["damaged"].as_u64(), verify.status.code()), (Some(round), Some(1)));
+    }
+    // Somebody gave one its name back.
+    let bad = segment::aside(&place.0).unwrap();
+    assert_eq!(bad.len(), 2);
+    fs::copy(&bad[0].path, segment::path_of(&place.0, 0, 1)).unwrap();
+    open(&place.0).close();
+    assert_eq!(segment::aside(&place.0).unwrap().len(), 3, "none replaces another");
 }
 
 /// Sealing and retention take what receivers and workers leave of a busy core.

@@ -1,17 +1,21 @@
 //! The second signal, while the journal's disk takes nothing: the program says what it leaves, and leaves.
 
+use std::fs;
 use std::net::UdpSocket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ringest::journal::format::Record;
 #[cfg(feature = "nats")]
 use ringest::journal::{seal::is_intact, segment};
 
 use crate::child::Child;
+use crate::client_rig::RINGEST;
 use crate::fallback;
-#[cfg(feature = "nats")]
-use crate::journal_rig::Place;
-use crate::journal_rig::{numbers, open, payload};
+use crate::journal_rig::{Place, numbers, open, payload};
 use crate::lab::{Ended, Program};
 use crate::loop_disk::LoopDisk;
 use crate::support::until;
@@ -129,4 +133,44 @@ fn a_second_signal_leaves_the_journal_to_the_next_start() {
     assert_eq!((count(&ended, "pending"), count(&ended, "delivered")), (SENT, 0));
     assert!(ended.stderr.contains("wait in the journal"), "{}", ended.stderr);
     assert!(open(&place.0).repaired().is_empty(), "it was sealed");
+}
+
+/// Who follows a journal may be told to end while nobody reads what it prints.
+#[test]
+fn tail_ends_though_its_reader_stands_still() {
+    let place = Place::new("tail-stalled");
+    let journal = open(&place.0);
+    let mut pen = journal.pen(0, 1);
+    let record = Record {
+        received_unix_ns: 1,
+        peer: "192.0.2.1:5".parse().unwrap(),
+        listener: 0,
+        continued: false,
+        payload: &[b'x'; 1000],
+    };
+    for _ in 0..1000 {
+        pen.push(&record, Instant::now());
+        pen.end_datagram(Instant::now());
+    }
+    pen.finish(Instant::now(), &mut |_| {});
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut tail = Command::new(RINGEST)
+            .args(["journal", "tail", "-f", "-n", "1000"])
+            .arg(&place.0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let tasks = PathBuf::from(format!("/proc/{}/task", tail.id()));
+        until("it to wait for its reader", || {
+            let mut tasks = fs::read_dir(&tasks).unwrap().flatten();
+            tasks.any(|task| {
+                let stack = fs::read_to_string(task.path().join("wchan"));
+                stack.is_ok_and(|place| place.contains("pipe_write"))
+            })
+        });
+        kill(Pid::from_raw(tail.id().try_into().unwrap()), signal).unwrap();
+        assert_eq!(tail.wait().unwrap().code(), Some(0), "{signal}");
+    }
+    drop(pen);
+    journal.close();
 }

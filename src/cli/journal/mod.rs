@@ -1,5 +1,6 @@
 //! `ringest journal`: what is in a journal, whether anybody writes it or not.
 
+use std::io;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
@@ -68,13 +69,14 @@ fn while_read(ended: Result<(), Failure>) -> Result<(), Failure> {
 
 /// The segments of a journal.
 fn segments(dir: &Path) -> Result<Vec<SegmentFile>, Failure> {
-    let found = ringest::journal::segment::list(dir).map_err(|error| {
-        Failure::Failed(format!(
-            "cannot read {}: {error}; give the directory of `--sink journal:DIR`",
-            dir.display()
-        ))
-    })?;
-    Ok(found)
+    ringest::journal::segment::list(dir).map_err(|error| unreadable(dir, &error))
+}
+
+fn unreadable(dir: &Path, error: &io::Error) -> Failure {
+    let dir = dir.display();
+    Failure::Failed(format!(
+        "cannot read {dir}: {error}; give the directory of `--sink journal:DIR`"
+    ))
 }
 
 /// What a segment is called.

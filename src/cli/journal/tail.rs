@@ -1,12 +1,16 @@
 //! `ringest journal tail`: the last records, and with -f those that come.
 
+use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use clap::Args;
+use ringest::control::errand::Errand;
 use ringest::journal::follow::{self, Follow, FollowError, Kept};
 use ringest::journal::format::Record;
+use ringest::journal::select::Selection;
 
 use super::Failure;
 use super::lines::{Lines, OutputArg};
@@ -43,6 +47,7 @@ pub(super) struct TailArgs {
 }
 
 /// Why it ended before it was done.
+#[derive(Debug)]
 enum Ended {
     /// Nobody reads on.
     Closed,
@@ -60,8 +65,12 @@ impl From<io::Error> for Ended {
 
 impl From<FollowError> for Ended {
     fn from(error: FollowError) -> Self {
-        Self::Failed(Failure::Failed(format!("cannot follow the journal any more: {error}")))
+        Self::Failed(failed(&error))
     }
+}
+
+fn failed(error: &FollowError) -> Failure {
+    Failure::Failed(format!("cannot follow the journal any more: {error}"))
 }
 
 impl From<Failure> for Ended {
@@ -71,40 +80,68 @@ impl From<Failure> for Ended {
 }
 
 pub(super) fn run(args: &TailArgs) -> Result<(), Failure> {
+    // Says where to look if the directory cannot be read.
+    super::segments(&args.dir)?;
+    if args.follow { print_on(args) } else { print(args) }
+}
+
+fn print(args: &TailArgs) -> Result<(), Failure> {
+    let selection = args.select.selection()?;
     let mut troubles = Troubles::default();
-    match print(args, &mut troubles) {
-        Ok(()) if !args.follow => troubles.judge(),
-        Ok(()) | Err(Ended::Closed) => Ok(()),
-        Err(Ended::Failed(failure)) => Err(failure),
+    let last = follow::last(&args.dir, &selection, args.lines, &mut |one| troubles.tell(&one));
+    let last = last.map_err(|error| failed(&FollowError::from(error)))?;
+    print_kept(&mut Lines::new(args.output), &last).map_err(|error| Failure::stdout(&error))?;
+    troubles.judge()
+}
+
+/// Prints on a thread of its own until a signal comes: whoever reads may stand still, and is not waited for.
+fn print_on(args: &TailArgs) -> Result<(), Failure> {
+    let signals = Signals::block()?;
+    let selection = args.select.selection()?;
+    let (dir, lines, output) = (args.dir.clone(), args.lines, args.output);
+    let (end, ended) = mpsc::channel();
+    let printer = Errand::begin("ringest-tail", move || {
+        // Its other end is there until it is told.
+        let _ = end.send(print_all(&dir, (selection, lines), output));
+    })?;
+    loop {
+        if printer.has_ended() {
+            return match ended.recv() {
+                Ok(Ended::Failed(failure)) => Err(failure),
+                Ok(Ended::Closed) | Err(_) => Ok(()),
+            };
+        }
+        signals::wait([signals.as_fd(), printer.as_fd()], None)?;
+        if signals.take().is_some() {
+            return Ok(());
+        }
     }
 }
 
-fn print(args: &TailArgs, troubles: &mut Troubles) -> Result<(), Ended> {
-    let selection = args.select.selection()?;
-    let mut out = Lines::new(args.output);
-    // Says where to look if the directory cannot be read.
-    super::segments(&args.dir)?;
-    if !args.follow {
-        let last = follow::last(&args.dir, &selection, args.lines, &mut |one| troubles.tell(&one));
-        print_kept(&mut out, &last.map_err(FollowError::from)?)?;
-        return Ok(());
-    }
-    let signals = Signals::block()?;
-    let (last, mut follow) =
-        Follow::open(&args.dir, selection, args.lines, &mut |one| troubles.tell(&one))?;
+/// Prints what is there and what comes, until that fails.
+fn print_all(dir: &Path, wanted: (Selection, usize), output: OutputArg) -> Ended {
+    let Err(ended) = follow_on(dir, wanted, output);
+    ended
+}
+
+fn follow_on(
+    dir: &Path,
+    (selection, lines): (Selection, usize),
+    output: OutputArg,
+) -> Result<Infallible, Ended> {
+    let mut troubles = Troubles::default();
+    let mut out = Lines::new(output);
+    let (last, mut follow) = Follow::open(dir, selection, lines, &mut |one| troubles.tell(&one))?;
     print_kept(&mut out, &last)?;
     drop(last);
-    while signals.take().is_none() {
+    loop {
         let each = |record: &Record<'_>| Ok::<_, Ended>(out.add(record)?);
         follow.take(&mut |one| troubles.tell(&one), each)?;
         out.flush()?;
-        let closed =
-            signals::wait_or_closed([signals.as_fd(), follow.as_fd()], io::stdout().as_fd());
-        if closed? {
+        if signals::wait_or_closed([follow.as_fd()], io::stdout().as_fd())? {
             return Err(Ended::Closed);
         }
     }
-    Ok(())
 }
 
 fn print_kept(out: &mut Lines, last: &[Kept]) -> io::Result<()> {

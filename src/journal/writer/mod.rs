@@ -32,6 +32,10 @@ pub(super) const BUFFER_BYTES: usize = 256 << 10;
 /// interval would add one each.
 const WRITES_UNDER_WAY: usize = 128;
 
+/// How often to look whether what is under way has ended, when nothing else comes: rarer, and a commit is told
+/// later than it is there.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
 /// How long to leave a disk alone that has failed.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
@@ -357,6 +361,16 @@ impl<D: Disk> Writer<D> {
         if let Err(Refused::Failed(error)) = closed.and_then(|()| self.progress(false)) {
             self.fail(error, now);
         }
+    }
+
+    /// How soon [`pump`](Self::pump) is to be called, if nothing comes: for what is due, or to note what has ended.
+    pub(super) fn due_within(&self, now: Instant) -> Option<Duration> {
+        if self.clearing || !self.groups.is_empty() {
+            return Some(LOOK_EVERY);
+        }
+        let (since, _) = self.since?;
+        let waited = now.saturating_duration_since(since);
+        Some(self.spec.commit_interval.saturating_sub(waited).max(LOOK_EVERY))
     }
 
     /// Commits everything, and waits for it: no record will follow.
