@@ -42,6 +42,8 @@ int main(int count, char **words)
     char *payload = malloc(size);
     memset(payload, 'x', size);
 
+    /* Of another run, ids would be duplicates, which cost the stream less. */
+    const long long run = nats_NowInNanoSeconds();
     natsConnection *connection = NULL;
     jsCtx *js = NULL;
     jsOptions options;
@@ -54,8 +56,8 @@ int main(int count, char **words)
     check(natsConnection_ConnectTo(&connection, words[1]), "connect");
     check(natsConnection_JetStream(&js, connection, &options), "JetStream");
     for (long number = 0; number < messages; number++) {
-        char id[32];
-        snprintf(id, sizeof id, "%ld", number);
+        char id[64];
+        snprintf(id, sizeof id, "%lld-%ld", run, number);
         publish.MsgId = with_ids ? id : NULL;
         check(js_PublishAsync(js, subject, payload, size, &publish), "publish");
     }

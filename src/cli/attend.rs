@@ -114,6 +114,8 @@ pub(super) struct Beside<'a> {
     pub(super) tallies: Vec<Arc<Tally>>,
     /// Shippers: they end when the engine has.
     pub(super) fleet: Option<Fleet>,
+    /// How long they are waited for then.
+    pub(super) flush: Duration,
     /// It is closed when all others have ended.
     pub(super) journal: Option<Journal>,
     /// Why datagrams can be undelivered.
@@ -123,7 +125,8 @@ pub(super) struct Beside<'a> {
 impl Beside<'_> {
     pub(super) fn with(status: Status) -> Self {
         let undelivered = "The handler could not pass them on.".to_owned();
-        Self { other: None, status, tallies: Vec::new(), fleet: None, journal: None, undelivered }
+        let (tallies, flush) = (Vec::new(), Duration::ZERO);
+        Self { other: None, status, tallies, fleet: None, flush, journal: None, undelivered }
     }
 }
 
@@ -155,7 +158,7 @@ fn see_off(
     title: &str,
     args: &EngineArgs,
     engine: Engine,
-    Beside { other, mut status, tallies, fleet, undelivered, .. }: Beside<'_>,
+    Beside { other, mut status, tallies, fleet, flush, undelivered, .. }: Beside<'_>,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
     if !args.quiet {
@@ -171,10 +174,15 @@ fn see_off(
     {
         paint::say(&format!("{signal}: stopping; once more abandons what is on the way\n"));
     }
+    let flush_until = Instant::now() + flush;
     // A worker that waits for the shippers waits no longer then.
     let mut summary = patience.stop(engine, || tallies.iter().for_each(|tally| tally.abandon()))?;
     let unwritten = tallies.iter().map(|tally| tally.unwritten()).sum();
     let watch = fleet.as_ref().map(|fleet| fleet.watch().clone());
+    // Workers wait for what they received; there may be more from earlier runs.
+    if let Some(watch) = watch.clone() {
+        patience.run("ringest-flush", move || watch.await_empty(flush_until))?;
+    }
     // The last acknowledgements are taken, what is gone is given up, and the cursors are kept.
     if let Some(fleet) = fleet
         && !patience.run("ringest-leave", move || drop(fleet))?

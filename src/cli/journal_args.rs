@@ -117,11 +117,25 @@ impl JournalArgs {
     }
 
     /// Opens the journal, and says what had to be repaired.
+    /// Memory for what the disk has not taken yet, of so many workers together.
+    pub(super) fn buffer_bytes(&self, workers: usize) -> Result<usize, Failure> {
+        let range = Journal::buffer_bytes(workers);
+        match self.journal_buffer {
+            Some(bytes) if !range.contains(&bytes) => Err(Failure::Usage(format!(
+                "--journal-buffer {bytes}: with workers: {workers}, it can be {} to {}",
+                range.start(),
+                range.end()
+            ))),
+            Some(bytes) => Ok(bytes),
+            None => Ok(BUFFER_BYTES.clamp(*range.start(), *range.end())),
+        }
+    }
+
     pub(super) fn open(
         &self,
         dir: &Path,
-        retention: Retention,
-        readers: Vec<BTreeMap<u16, Position>>,
+        buffer_bytes: usize,
+        (retention, readers): (Retention, Vec<BTreeMap<u16, Position>>),
         quiet: bool,
     ) -> Result<Journal, Failure> {
         let segment_bytes = self.segment_bytes.unwrap_or(SEGMENT_BYTES);
@@ -146,15 +160,14 @@ impl JournalArgs {
                 segment_bytes: segment_bytes as u64,
                 segment_age: self.segment_age.unwrap_or(SEGMENT_AGE),
             },
-            buffer_bytes: self.journal_buffer.unwrap_or(BUFFER_BYTES),
+            buffer_bytes,
             retention,
             readers,
         })
         .map_err(|error| Failure::Failed(error.to_string()))?;
-        if !quiet {
-            for one in journal.repaired() {
-                paint::say(&format!("journal: {}\n", describe(one)));
-            }
+        // A loss is told in any case.
+        for one in journal.repaired().iter().filter(|one| !quiet || one.aside.is_some()) {
+            paint::say(&format!("journal: {}\n", describe(one)));
         }
         Ok(journal)
     }
@@ -166,6 +179,12 @@ fn describe(one: &Repaired) -> String {
         return format!(
             "{name} could not be repaired ({reason}): it is read as it is, and the next start tries again"
         );
+    }
+    if let Some(aside) = &one.aside {
+        let aside = aside.file_name().unwrap_or_default().to_string_lossy();
+        return Paint::stderr().red(&format!(
+            "the beginning of {name} is damaged, so that nothing of it can be read: it is set aside as {aside}"
+        ));
     }
     let Some(found) = &one.found else {
         return format!("{name} was begun and holds nothing that was committed");

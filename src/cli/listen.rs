@@ -43,11 +43,14 @@ pub(super) fn run(args: &ListenArgs) -> Result<(), Failure> {
     args.sinks.check(args.engine.json)?;
     let (builder, places) = args.engine.listening()?;
     let builder = builder.reply_bytes(0);
-    let formats = args.decoding.formats(args.engine.addresses(), &places)?;
     if args.engine.plan {
-        return plan::print(&builder.plan()?);
+        args.decoding.check(args.engine.addresses(), &places)?;
+        let mut plan = builder.plan()?;
+        plan.bill.extend(args.sinks.memory(plan.handlers())?);
+        return plan::print(&plan);
     }
     let signals = Signals::block()?;
+    let formats = args.decoding.formats(args.engine.addresses(), &places)?;
     if !args.sinks.is_discard() {
         return sinks::receive(&args.engine, &args.sinks, (builder, &formats), &signals);
     }

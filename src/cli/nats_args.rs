@@ -60,7 +60,10 @@ impl FromStr for NatsTarget {
              or nats:tls://one/LOGS/logs.syslog"
                 .to_owned()
         };
-        let url = text.strip_prefix("nats:").ok_or_else(expected)?;
+        // The scheme may stand for the word before it.
+        let is_url = text.starts_with("nats://");
+        let url = if is_url { Some(text) } else { text.strip_prefix("nats:") };
+        let url = url.ok_or_else(expected)?;
         if url.contains('@') {
             return Err(format!(
                 "a name or a password here shows in the list of processes: put them into {USER} and \
@@ -217,6 +220,8 @@ mod tests {
         assert_eq!(target.to_string(), "nats:nats://127.0.0.1:4222/LOGS/logs.syslog");
         let target: NatsTarget = "nats:tls://one,two:5,[::1]:6/S/s".parse().unwrap();
         assert_eq!(target.to_string(), "nats:tls://one:4222,two:5,[::1]:6/S/s");
+        let short: NatsTarget = "nats://one/S/s".parse().unwrap();
+        assert_eq!(short.to_string(), "nats:nats://one:4222/S/s");
         let again: NatsTarget = target.to_string().parse().unwrap();
         assert_eq!(again, target);
         for text in [

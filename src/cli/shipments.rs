@@ -4,10 +4,18 @@ use ringest::ship::fleet::ShipStats;
 
 use super::paint::{self, Paint, count};
 
-/// One destination on the status line.
+/// One destination on the status line, by its stream or topic.
 pub(super) fn brief(stats: &ShipStats) -> String {
-    let kind = stats.name.split(':').next().unwrap_or_default();
-    format!("{kind} {}", waiting(stats))
+    let mut words = stats.name.rsplit('/');
+    let last = words.next().unwrap_or_default();
+    // A subject stands behind its stream.
+    let name = if stats.name.starts_with("nats:") { words.next().unwrap_or(last) } else { last };
+    if stats.backlog.records == 0 {
+        return format!("{name} nothing waits");
+    }
+    let age = stats.oldest_age().unwrap_or_default();
+    let (records, bytes) = (count(stats.backlog.records), paint::bytes(stats.backlog.bytes));
+    format!("{name} {records} wait ({bytes}, {:.1} s)", age.as_secs_f64())
 }
 
 fn waiting(stats: &ShipStats) -> String {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use ringest::Builder;
+use ringest::control::plan::BillLine;
 use ringest::decode::intake::Formats;
 use ringest::journal::janitor::Retention;
 use ringest::journal::open::Journal;
@@ -193,6 +194,14 @@ impl SinkArgs {
         Ok(destinations)
     }
 
+    /// What sinks hold of memory for so many workers.
+    pub(super) fn memory(&self, workers: usize) -> Result<Option<BillLine>, Failure> {
+        let is_kept = self.journal_dir().is_some() || self.ship.spool.is_some();
+        let bytes = self.journal.buffer_bytes(workers)?;
+        let holder = "journal: what the disk has not taken yet (--journal-buffer)".to_owned();
+        Ok(is_kept.then_some(BillLine { holder, bytes, kernel: false }))
+    }
+
     /// Why datagrams can be undelivered, and the next move.
     fn undelivered(&self) -> String {
         let is_kept = self.journal_dir().is_some() || self.ship.spool.is_some();
@@ -244,14 +253,16 @@ pub(super) fn receive(
     };
     bearings.damaged.iter().for_each(|text| paint::say(&format!("{text}\n")));
     let readers = bearings.positions.clone();
-    let journal =
-        dir.map(|dir| args.journal.open(dir, args.retention(), readers, quiet)).transpose()?;
+    let (workers, carriers) = (builder.plan()?.handlers(), destinations.len());
+    let buffer_bytes = args.journal.buffer_bytes(workers)?;
+    let journal = dir
+        .map(|dir| args.journal.open(dir, buffer_bytes, (args.retention(), readers), quiet))
+        .transpose()?;
     if journal.is_some() {
         // Its workers commit also when nothing comes.
         builder = builder.idle_tick(args.journal.commit_interval());
     }
     let out = Out::open(args, journal.as_ref())?;
-    let (workers, carriers) = (builder.plan()?.handlers(), destinations.len());
     let mut tallies = Vec::new();
     let engine = builder.start(|worker| {
         let mut sinks: Vec<Box<dyn Sink>> = out.printer().into_iter().collect();
@@ -288,7 +299,8 @@ pub(super) fn receive(
         .with_watch(fleet.as_ref().map(Fleet::watch));
     let other = out.ending().map(AsFd::as_fd);
     let undelivered = args.undelivered();
-    let beside = Beside { other, status, tallies, fleet, journal, undelivered };
+    let flush = args.ship.flush_timeout();
+    let beside = Beside { other, status, tallies, fleet, flush, journal, undelivered };
     let ended = attend::attend("listen", engine_args, engine, signals, beside);
     match out.ending().and_then(Stdout::failure) {
         Some(error) => Err(closed(&error)),

@@ -127,11 +127,11 @@ fn line(last: &Sample, now: &Sample, summary: &Summary, shipped: Vec<String>) ->
     let mut parts = vec![
         format!("{:.0} s", now.elapsed.as_secs_f64()),
         format!("{} datagrams/s", paint::whole(rate(now.received, last.received))),
-        format!("{megabits:.1} Mbit/s"),
-        // Before the latency, so that a narrow terminal does not cut the loss, nor what waits.
+        // Before the rest, so that a narrow terminal does not cut the loss, nor what waits.
         format!("drops/s {drops}"),
     ];
     parts.extend(shipped);
+    parts.push(format!("{megabits:.1} Mbit/s"));
     if latency.max > 0 {
         let [p50, p99] = [latency.p50, latency.p99].map(paint::nanos);
         parts.push(format!("queue p50 {p50} p99 {p99}"));

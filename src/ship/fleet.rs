@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::account::{Account, ShipCounts};
 use super::carrier::Carrier;
@@ -97,6 +97,19 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Waits until every destination has all there is, those of earlier runs too; no longer than `until`.
+    pub fn await_empty(&self, until: Instant) {
+        loop {
+            let changes = self.shelf.changes();
+            let left = until.saturating_duration_since(Instant::now());
+            let waits = |number| self.shelf.backlog(number).records > 0;
+            if left.is_zero() || !(0..self.accounts.len()).any(waits) {
+                return;
+            }
+            self.shelf.wait(changes, left);
+        }
+    }
+
     /// The figures of each destination.
     #[must_use]
     pub fn stats(&self) -> Vec<ShipStats> {

@@ -3,17 +3,17 @@
 //! (`--spool-bytes`) bounds them, too: anybody can send what is too large for a broker.
 
 use std::io;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::carrier::{Message, MessageId};
+use super::carrier::MessageId;
 use super::cursor::slug;
-use super::shipper::{Fate, Post};
 use crate::journal::format::Record;
 use crate::journal::janitor::Retention;
 use crate::journal::open::{Journal, JournalSpec, Pen};
 use crate::journal::progress::Run;
-use crate::journal::reader::Next;
+use crate::journal::reader::{Next, ReadError, Reader};
 use crate::journal::segment;
 use crate::journal::writer::WriterSpec;
 
@@ -24,6 +24,9 @@ const SPEC: WriterSpec = WriterSpec {
     segment_bytes: 64 << 20,
     segment_age: Duration::from_secs(24 * 3600),
 };
+
+/// What keeps them from being kept, if the disk did not say.
+const RESTING: &str = "the disk has failed a moment ago";
 
 /// Segments that a bound holds at least: the oldest goes as a whole.
 const SEGMENTS_MIN: u64 = 4;
@@ -37,72 +40,46 @@ pub(super) struct Letters {
     open: Option<(Journal, Pen)>,
     /// Those since the last commit.
     uncommitted: usize,
+    /// What became of them.
+    runs: Vec<Run>,
+    /// The segment that the last one of them was read from.
+    source: Option<((u16, u64), Reader)>,
 }
 
 impl Letters {
-    pub(super) fn new(
-        journal: &std::path::Path,
-        destination: &str,
-        bytes_max: Option<u64>,
-    ) -> Self {
+    pub(super) fn new(journal: &Path, destination: &str, bytes_max: Option<u64>) -> Self {
         let dir = journal.join(format!("dead-{}", slug(destination)));
-        Self { dir, bytes_max, open: None, uncommitted: 0 }
+        Self { dir, bytes_max, open: None, uncommitted: 0, runs: Vec::new(), source: None }
     }
 
     /// Where they are: a journal, for `ringest journal` to read.
-    pub(super) fn dir(&self) -> &std::path::Path {
+    pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Has a record that the broker refuses kept as a dead letter, and says so.
-    pub(super) fn bury(&mut self, post: &Post, message: &Message<'_>, reason: &str) -> Fate {
-        let record = Record {
-            received_unix_ns: message.received_unix_ns,
-            peer: message.peer,
-            listener: message.listener,
-            continued: false,
-            payload: message.payload,
+    /// Takes a record that the broker refuses, to be kept by the next commit. `None`: it cannot be read any more.
+    ///
+    /// # Errors
+    /// They cannot be written, or the journal cannot be read, for now.
+    pub(super) fn put(&mut self, dir: &Path, id: MessageId) -> io::Result<Option<SocketAddr>> {
+        let segment = (id.worker, id.sequence);
+        let known = self.source.take().filter(|(known, _)| *known == segment);
+        let mut reader = match known {
+            Some((_, reader)) => reader,
+            None => match segment::open(dir, id.worker, id.sequence) {
+                Ok(reader) => reader,
+                Err(ReadError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error);
+                }
+                Err(_) => return Ok(None),
+            },
         };
-        let name = &post.destination;
-        let (fate, kept) = match self.put(&record) {
-            Ok(number) => {
-                let place = self.dir.display();
-                (Fate::Buried(number), format!("it and others like it are kept in {place}"))
-            }
-            Err(error) => {
-                (Fate::Missing, format!("it could not be kept as a dead letter either: {error}"))
-            }
-        };
-        post.alarms.repeated(
-            &format!("{name} dead"),
-            &format!("{name} refuses a record of {} for good: {reason}; {kept}", message.peer),
-        );
-        fate
-    }
-
-    /// The same of a record that was read long ago.
-    pub(super) fn rebury(&mut self, post: &Post, id: MessageId, reason: &str) -> Fate {
-        let opened = segment::open(&post.dir, id.worker, id.sequence);
-        let Ok(mut reader) = opened else { return Fate::Missing };
         reader.seek(id.offset);
-        match reader.read_next() {
-            Ok(Next::Record { offset, record }) if offset == id.offset => {
-                let message = Message {
-                    ticket: 0,
-                    id,
-                    peer: record.peer,
-                    listener: record.listener,
-                    received_unix_ns: record.received_unix_ns,
-                    payload: record.payload,
-                };
-                self.bury(post, &message, reason)
-            }
-            _ => Fate::Missing,
-        }
-    }
-
-    /// Takes a record, to be kept by the next commit; returns which one it is of those.
-    fn put(&mut self, record: &Record<'_>) -> io::Result<usize> {
+        let record = match reader.read_next()? {
+            Next::Record { offset, record } if offset == id.offset => record,
+            _ => return Ok(None),
+        };
+        let record = Record { continued: false, ..record };
         let (_, pen) = match &mut self.open {
             Some(open) => open,
             None => {
@@ -119,23 +96,34 @@ impl Letters {
                 self.open.insert((journal, pen))
             }
         };
-        let now = Instant::now();
-        pen.push(record, now);
+        let (now, lost) = (Instant::now(), pen.counts().undelivered);
+        pen.push(&record, now);
         pen.end_datagram(now);
         self.uncommitted += 1;
-        Ok(self.uncommitted - 1)
+        let peer = record.peer;
+        self.source = Some((segment, reader));
+        if pen.counts().undelivered > lost {
+            pen.pump(now, &mut |run| self.runs.push(run));
+            return Err(io::Error::other(pen.trouble().unwrap_or(RESTING).to_owned()));
+        }
+        Ok(Some(peer))
     }
 
-    /// Makes all that was put durable: once for all of them, as each would wait for the disk. Returns whether
-    /// each is kept.
-    pub(super) fn commit(&mut self) -> Vec<bool> {
-        let mut kept = Vec::with_capacity(std::mem::take(&mut self.uncommitted));
-        if let (Some((_, pen)), 1..) = (&mut self.open, kept.capacity()) {
-            pen.commit(Instant::now(), &mut |Run { datagrams, lost }| {
-                kept.extend((0..datagrams).map(|_| !lost));
-            });
+    /// Makes all that was put durable: once for all of them, as each would wait for the disk. Returns how many
+    /// of the first of them are kept, and what kept the others from it.
+    pub(super) fn commit(&mut self) -> (usize, Option<String>) {
+        self.source = None;
+        let (Some((_, pen)), 1..) = (&mut self.open, std::mem::take(&mut self.uncommitted)) else {
+            return (0, None);
+        };
+        pen.commit(Instant::now(), &mut |run| self.runs.push(run));
+        let (mut kept, mut lost) = (0, false);
+        for run in self.runs.drain(..) {
+            lost |= run.lost;
+            kept += if lost { 0 } else { usize::try_from(run.datagrams).unwrap_or(0) };
         }
-        kept
+        let trouble = || pen.trouble().unwrap_or(RESTING).to_owned();
+        (kept, lost.then(trouble))
     }
 
     /// Seals what was kept.
@@ -151,80 +139,119 @@ impl Letters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::reader::Reader;
+    use crate::ship::tests::Place;
 
-    fn letters(name: &str, bytes_max: Option<u64>) -> Letters {
-        let dir = format!("ringest-letters-{name}-{}", std::process::id());
-        Letters::new(&std::env::temp_dir().join(dir), "nats:a", bytes_max)
-    }
-
-    fn record(number: u64, payload: &[u8]) -> Record<'_> {
-        Record {
-            received_unix_ns: number,
-            peer: "192.0.2.1:5".parse().unwrap(),
-            listener: 0,
-            continued: false,
-            payload,
+    /// A journal of so many records of a kilobyte, numbered by their times, in one segment; and where each is.
+    fn records(count: u64) -> (Place, Vec<MessageId>) {
+        let place = Place::new();
+        let spec = JournalSpec {
+            dir: place.0.clone(),
+            writer: SPEC,
+            buffer_bytes: 1 << 20,
+            retention: Retention::default(),
+            readers: Vec::new(),
+        };
+        let journal = Journal::open(spec).unwrap();
+        let mut pen = journal.pen(0, 1);
+        let (peer, payload) = ("192.0.2.1:5".parse().unwrap(), &[b'x'; 1000][..]);
+        for number in 0..count {
+            let record =
+                Record { received_unix_ns: number, peer, listener: 0, continued: false, payload };
+            pen.push(&record, Instant::now());
+            pen.end_datagram(Instant::now());
         }
+        pen.finish(Instant::now(), &mut |_| {});
+        drop(pen);
+        journal.close();
+        let mut reader = segment::open(&place.0, 0, 1).unwrap();
+        let mut ids = Vec::new();
+        while let Next::Record { offset, .. } = reader.read_next().unwrap() {
+            ids.push(MessageId { salt: 0, worker: 0, sequence: 1, offset });
+        }
+        assert_eq!(ids.len() as u64, count);
+        (place, ids)
     }
 
-    fn remove(place: &std::path::Path) {
-        std::fs::remove_dir_all(place.parent().unwrap()).unwrap();
+    /// The times of those that are kept.
+    fn kept(letters: Letters) -> Vec<u64> {
+        let place = letters.dir().to_owned();
+        letters.close();
+        let mut found = Vec::new();
+        for one in segment::list(&place).unwrap() {
+            let mut reader = Reader::open(&one.path).unwrap();
+            while let Next::Record { record, .. } = reader.read_next().unwrap() {
+                found.push(record.received_unix_ns);
+            }
+        }
+        found
     }
 
     #[test]
     fn the_oldest_go_where_they_are_bounded() {
+        let (place, ids) = records(400);
         let bytes_max = 64 << 10;
-        let mut letters = letters("bounded", Some(bytes_max));
-        for number in 0..400 {
-            letters.put(&record(number, &[b'x'; 1000])).unwrap();
-            assert_eq!(letters.commit(), [true]);
+        let mut letters = Letters::new(&place.0, "nats:a", Some(bytes_max));
+        for id in ids {
+            assert!(letters.put(&place.0, id).unwrap().is_some());
+            assert_eq!(letters.commit(), (1, None));
         }
-        let place = letters.dir().to_owned();
+        let dir = letters.dir().to_owned();
         letters.close();
-        let segments = segment::list(&place).unwrap();
+        let segments = segment::list(&dir).unwrap();
         let held: u64 = segments.iter().map(|one| one.bytes).sum();
         // The bound, and the segment that is never removed.
         assert!(held <= bytes_max + bytes_max / SEGMENTS_MIN + 1024, "{held}");
         assert!(segments.len() > 1 && segments[0].sequence > 1, "{segments:?}");
-        remove(&place);
     }
 
     #[test]
     fn those_of_one_turn_are_committed_together() {
-        let mut letters = letters("together", None);
-        for turn in 0..3 {
-            let put: Vec<usize> = (0..100)
-                .map(|number| letters.put(&record(turn * 100 + number, b"x")).unwrap())
-                .collect();
-            assert!(put.into_iter().eq(0..100));
-            assert_eq!(letters.commit(), [true; 100]);
+        let (place, ids) = records(300);
+        let mut letters = Letters::new(&place.0, "nats:a", None);
+        for turn in ids.chunks(100) {
+            assert!(turn.iter().all(|id| letters.put(&place.0, *id).unwrap().is_some()));
+            assert_eq!(letters.commit(), (100, None));
         }
-        assert!(letters.commit().is_empty());
-        let place = letters.dir().to_owned();
-        letters.close();
-        let mut reader = Reader::open(&segment::list(&place).unwrap()[0].path).unwrap();
-        for number in 0..300 {
-            let next = reader.read_next().unwrap();
-            let Next::Record { record, .. } = next else { panic!("{next:?} instead of {number}") };
-            assert_eq!(record.received_unix_ns, number);
-        }
-        remove(&place);
+        assert_eq!(letters.commit(), (0, None));
+        assert!(kept(letters).into_iter().eq(0..300));
     }
 
-    /// Each of them is told to be lost, none but those.
     #[test]
-    fn where_they_are_removed_none_is_kept() {
-        let mut letters = letters("removed", None);
-        letters.put(&record(0, b"x")).unwrap();
-        assert_eq!(letters.commit(), [true]);
-        let place = letters.dir().to_owned();
-        std::fs::remove_dir_all(&place).unwrap();
-        for number in 1..3 {
-            letters.put(&record(number, b"x")).unwrap();
+    fn what_cannot_be_read_is_none() {
+        let (place, ids) = records(3);
+        let mut letters = Letters::new(&place.0, "nats:a", None);
+        let elsewhere = [
+            MessageId { offset: ids[0].offset + 8, ..ids[0] },
+            MessageId { sequence: 2, ..ids[0] },
+        ];
+        for id in elsewhere {
+            assert_eq!(letters.put(&place.0, id).unwrap(), None);
         }
-        assert_eq!(letters.commit(), [false; 2]);
-        letters.close();
-        remove(&place);
+        letters.put(&place.0, ids[1]).unwrap();
+        assert_eq!(letters.commit(), (1, None));
+        assert_eq!(kept(letters), [1]);
+    }
+
+    /// None of them is called kept, the reason is told, and when it has healed they are kept after all.
+    #[test]
+    fn where_they_are_removed_none_is_kept_until_it_heals() {
+        let (place, ids) = records(3);
+        let mut letters = Letters::new(&place.0, "nats:a", None);
+        letters.put(&place.0, ids[0]).unwrap();
+        assert_eq!(letters.commit(), (1, None));
+        std::fs::remove_dir_all(letters.dir()).unwrap();
+        let mut reasons = Vec::new();
+        loop {
+            let put = ids[1..].iter().try_for_each(|id| letters.put(&place.0, *id).map(drop));
+            match (put, letters.commit()) {
+                (Ok(()), (2, None)) => break,
+                (put, (0, trouble)) => {
+                    reasons.extend(put.err().map(|error| error.to_string()).or(trouble));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(reasons[0].contains("removed"), "{reasons:?}");
+        assert_eq!(kept(letters), [1, 2]);
     }
 }

@@ -28,3 +28,5 @@ mod tests;
 mod missing_tests;
 #[cfg(test)]
 mod unreadable_tests;
+#[cfg(test)]
+mod refused_tests;

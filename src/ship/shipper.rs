@@ -20,9 +20,10 @@ use super::carrier::{Carrier, MessageId, Submitted, Verdict};
 use super::cursor::Cursor;
 use super::lane::{Ahead, Lane, Step};
 use super::letters::Letters;
+use crate::datapath::clock;
 use crate::journal::alarm::Alarms;
 use crate::journal::progress::Run;
-use crate::journal::shelf::{Gone, Position, Shelf};
+use crate::journal::shelf::{Backlog, Gone, Position, Shelf};
 use crate::sink::tally::Tally;
 
 /// Bytes under way at most, whatever the window's records: payloads may be 64 KiB each.
@@ -94,11 +95,12 @@ enum Filled {
     UpToHere,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fate {
     Acknowledged,
-    /// Refused, and put among the dead letters as that one of the next commit.
-    Buried(usize),
+    /// The broker will never take it, for this reason: it is a dead letter as soon as all in front of it are
+    /// settled. Not before: it is sent again with them, and would be one again then.
+    Refused(String),
     DeadLetter,
     Missing,
 }
@@ -126,6 +128,8 @@ pub(super) struct Shipper {
     unkept: usize,
     /// When something was settled, or the window begun.
     moved_at: Instant,
+    /// When the oldest record that is not settled was received, as far as was known last.
+    oldest_unix_ns: u64,
     back_off: Duration,
 }
 
@@ -152,6 +156,7 @@ impl Shipper {
             kept_at: None,
             unkept: 0,
             moved_at: Instant::now(),
+            oldest_unix_ns: 0,
             back_off: BACK_OFF.0,
         }
     }
@@ -173,11 +178,11 @@ impl Shipper {
             verdicts.clear();
             self.carrier.poll(bound, &mut verdicts);
             let again = self.note(&verdicts);
-            self.settle();
+            let unburied = self.settle();
             self.pass_gone(false);
             self.tell();
             let unreadable = self.unreadable.take_if(|_| self.window.is_empty());
-            if let Some(reason) = again.or(unreadable) {
+            if let Some(reason) = again.or(unburied).or(unreadable) {
                 self.send_again(&reason);
             } else if idle {
                 self.keep();
@@ -230,7 +235,7 @@ impl Shipper {
                             flight.fate = Some(Fate::Acknowledged);
                         }
                         Submitted::Refused(Verdict::Rejected(reason)) => {
-                            flight.fate = Some(self.letters.bury(&self.post, &message, &reason));
+                            flight.fate = Some(Fate::Refused(reason));
                         }
                         Submitted::Refused(Verdict::Again(reason)) => {
                             self.send_again(&reason);
@@ -280,40 +285,57 @@ impl Shipper {
                 (_, None) => {}
                 (Verdict::Acknowledged, Some(flight)) => flight.fate = Some(Fate::Acknowledged),
                 (Verdict::Rejected(reason), Some(flight)) => {
-                    let Some(id) = flight.id else { continue };
-                    flight.fate = Some(self.letters.rebury(&self.post, id, reason));
+                    flight.fate = Some(Fate::Refused(reason.clone()));
                 }
             }
         }
         again
     }
 
-    /// Makes the dead letters of this turn durable.
-    fn commit_letters(&mut self) {
-        let kept = self.letters.commit();
-        if kept.is_empty() {
-            return;
-        }
-        for fate in self.window.iter_mut().filter_map(|flight| flight.fate.as_mut()) {
-            if let Fate::Buried(number) = *fate {
-                let kept = kept.get(number) == Some(&true);
-                *fate = if kept { Fate::DeadLetter } else { Fate::Missing };
+    /// Keeps what was refused, as far as everything in front of it has a fate. Returns why some of it cannot be
+    /// kept, and is still refused.
+    fn bury(&mut self) -> Option<String> {
+        let (mut put, mut failure) = (Vec::new(), None);
+        for (place, flight) in self.window.iter_mut().enumerate() {
+            let (fate, id) = (&mut flight.fate, flight.id);
+            match fate {
+                None => break,
+                Some(Fate::Refused(_)) => {}
+                Some(_) => continue,
+            }
+            match id.map_or(Ok(None), |id| self.letters.put(&self.post.dir, id)) {
+                Ok(Some(peer)) => put.push((place, peer)),
+                Ok(None) => *fate = Some(Fate::Missing),
+                Err(error) => {
+                    failure = Some(error.to_string());
+                    break;
+                }
             }
         }
-        if kept.contains(&false) {
-            let (name, place) = (&self.post.destination, self.letters.dir().display());
+        let (kept, trouble) = self.letters.commit();
+        let (name, dir) = (&self.post.destination, self.letters.dir().display());
+        for (place, peer) in put.into_iter().take(kept) {
+            let fate = self.window[place].fate.replace(Fate::DeadLetter);
+            let Some(Fate::Refused(reason)) = fate else { continue };
             self.post.alarms.repeated(
-                &format!("{name} unkept"),
-                &format!("{name}: what it refuses cannot be kept in {place} either, and is lost"),
+                &format!("{name} dead"),
+                &format!(
+                    "{name} refuses a record of {peer} for good: {reason}; it and others like it are kept \
+                     in {dir}"
+                ),
             );
         }
+        let failure = trouble.or(failure)?;
+        Some(format!("what it refuses for good cannot be kept in {dir}: {failure}"))
     }
 
-    /// Settles what stands in front.
-    fn settle(&mut self) {
-        self.commit_letters();
+    /// Settles what stands in front; returns why something there is to be sent again, if it is.
+    fn settle(&mut self) -> Option<String> {
+        let unkept = self.bury();
+        let is_settled =
+            |flight: &mut Flight| !matches!(flight.fate, None | Some(Fate::Refused(_)));
         let mut runs: BTreeMap<u16, VecDeque<Run>> = BTreeMap::new();
-        while let Some(flight) = self.window.pop_front_if(|flight| flight.fate.is_some()) {
+        while let Some(flight) = self.window.pop_front_if(is_settled) {
             self.window_bytes -= flight.bytes;
             self.unkept += 1;
             self.moved_at = Instant::now();
@@ -342,6 +364,7 @@ impl Shipper {
         if self.unkept > 0 && (due || self.unkept >= self.post.window) {
             self.keep();
         }
+        unkept
     }
 
     /// Gives up what retention took in front of everything else, if that waits for a carrier that takes or
@@ -369,7 +392,8 @@ impl Shipper {
             fate: Some(Fate::Missing),
         };
         self.window.extend(gone.into_iter().map(flight));
-        self.settle();
+        // None of these is refused.
+        let _ = self.settle();
         self.rewind();
         self.keep();
     }
@@ -393,10 +417,10 @@ impl Shipper {
         self.carrier.reset();
         self.forget();
         self.rewind();
-        let name = &self.post.destination;
-        self.post.alarms.repeated(name, &format!("{name}: {reason}; it is tried again"));
         self.post.account.resent();
         self.tell();
+        let (name, waiting) = (&self.post.destination, self.waiting());
+        self.post.alarms.repeated(name, &format!("{name}: {reason}; it is tried again; {waiting}"));
         self.rest(self.back_off);
         self.back_off = (self.back_off * 2).min(BACK_OFF.1);
     }
@@ -437,15 +461,34 @@ impl Shipper {
         self.post.shelf.passed(self.post.number, &self.settled);
     }
 
+    /// What waits, for a log that shows no status line.
+    fn waiting(&self) -> String {
+        let Backlog { records, bytes } = self.post.shelf.backlog(self.post.number);
+        let now = clock::monotonic_ns() + clock::unix_offset_ns();
+        let age = Duration::from_nanos(now.saturating_sub(self.oldest_unix_ns)).as_secs();
+        match self.oldest_unix_ns {
+            0 => format!("{records} records ({bytes} bytes) wait"),
+            _ => format!("{records} records ({bytes} bytes) wait, the oldest for {age} s"),
+        }
+    }
+
     fn tell(&mut self) {
-        let front = self.window.front().map(|flight| flight.received_unix_ns);
+        let mut times = self.window.iter().map(|flight| flight.received_unix_ns);
+        // What is missing has none.
+        let front = times.find(|time| *time > 0);
         let heads = self.lanes.values().filter_map(Lane::waiting_since);
-        let oldest = front.or_else(|| heads.min()).unwrap_or(0);
+        // Nothing is looked at between the end of one round and the beginning of the next, but it waits.
+        let before = || {
+            let waits = self.post.shelf.backlog(self.post.number).records > 0;
+            if waits { self.oldest_unix_ns } else { 0 }
+        };
+        self.oldest_unix_ns = front.or_else(|| heads.min()).unwrap_or_else(before);
         let trouble = self.carrier.trouble();
         if let Some(trouble) = &trouble {
-            let name = &self.post.destination;
-            self.post.alarms.repeated(&format!("{name} trouble"), &format!("{name}: {trouble}"));
+            let (name, waiting) = (&self.post.destination, self.waiting());
+            let text = format!("{name}: {trouble}; {waiting}");
+            self.post.alarms.repeated(&format!("{name} trouble"), &text);
         }
-        self.post.account.stands(self.window.len() as u64, oldest, trouble);
+        self.post.account.stands(self.window.len() as u64, self.oldest_unix_ns, trouble);
     }
 }

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::account::ShipCounts;
 use super::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
-use super::fleet::{Bearings, Destination, Fleet, ShipStats};
+use super::fleet::{Bearings, Destination, Fleet, ShipStats, Watch};
 use crate::journal::format::Record;
 use crate::journal::janitor::Retention;
 use crate::journal::open::{Journal, JournalSpec, Pen};
@@ -255,6 +255,10 @@ impl Run {
 
     pub(super) fn stats(&self) -> ShipStats {
         self.fleet.watch().stats().swap_remove(0)
+    }
+
+    pub(super) fn watch(&self) -> Watch {
+        self.fleet.watch().clone()
     }
 
     pub(super) fn drained(&self) -> bool {

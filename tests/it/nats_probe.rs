@@ -112,6 +112,13 @@ impl Probe {
         }
     }
 
+    /// Whether the stream stores what is sent to a subject, within the time that an answer is waited for.
+    pub(crate) fn stores(&mut self, subject: &str) -> bool {
+        let reply = format!("{}.stored", self.inbox);
+        let answer = self.publish(subject, &reply, b"probe").and_then(|()| self.next());
+        answer.is_ok_and(|(_, message)| message.payload.starts_with(b"{\"stream\""))
+    }
+
     /// Asks JetStream until it can do it.
     pub(crate) fn request(&mut self, what: &str, body: &Value) -> Value {
         let address = self.to.peer_addr().unwrap();

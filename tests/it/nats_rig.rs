@@ -14,7 +14,7 @@ use ringest::ship::nats::{Login, Nats, NatsSpec};
 use serde_json::Value;
 
 use super::journal_rig::Place;
-use super::nats_probe::Stored;
+use super::nats_probe::{Probe, Stored};
 use super::support::until;
 
 /// How long a broker may be away, choose a leader and so on, on a busy machine.
@@ -99,6 +99,16 @@ impl Server {
             process.kill().unwrap();
             process.wait().unwrap();
         }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether it leads the stream, as it says itself.
+    pub(crate) fn leads(&self) -> bool {
+        let name = self.config.file_stem().map(|name| name.to_string_lossy().into_owned());
+        name.is_some() && Probe::new(self).leader() == name
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -102,7 +102,7 @@ fn waiting(line: &str) -> Option<u64> {
     if line.contains(" nothing waits") {
         return Some(0);
     }
-    let (before, _) = line.split_once(" records wait ")?;
+    let (before, _) = line.split_once(" wait (")?;
     before.rsplit(' ').next()?.replace(',', "").parse().ok()
 }
 

@@ -6,11 +6,18 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
+use std::sync::Arc;
+
+use ringest::control::config::BackendChoice;
+use ringest::decode::Decode;
+use ringest::decode::intake::Formats;
+use ringest::decode::rejects::Rejects;
+use ringest::sink::discard::DiscardRecords;
 use serde_json::Value;
 
 use crate::client_rig::RINGEST;
-use crate::journal_rig::{Place, contents};
-use crate::support::until;
+use crate::journal_rig::{Place, Sender, contents, while_moving};
+use crate::support::{small, stop, until};
 
 /// A `ringest listen` at work; killed if it is dropped before its end.
 #[derive(Debug)]
@@ -98,6 +105,49 @@ fn what_is_printed_is_on_disk_too() {
     }
 }
 
+/// A file of samples that takes nothing: all are counted, and nobody waits.
+#[test]
+fn a_sample_that_cannot_be_written_stops_nobody() {
+    let place = Place::new("stalled-sample");
+    let path = place.0.join("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Open for reading, and never read.
+    let reader = fs::File::options().read(true).write(true).open(&path).unwrap();
+    let rejects = Arc::new(Rejects::create(&path, 1 << 20).unwrap());
+    let formats = Formats::new(vec![Decode::Json], Some(rejects));
+    let builder = small(BackendChoice::Auto).listen("127.0.0.1:0".parse::<SocketAddr>().unwrap());
+    let engine = builder.start(|_| DiscardRecords::new(formats.intake())).unwrap();
+    let mut sender = Sender::new();
+    while_moving("datagrams to be refused", || {
+        let ledger = engine.stats().ledger;
+        sender.follow(engine.addresses()[0], ledger.received);
+        (ledger.rejected < 5000).then_some(ledger.received + ledger.rejected)
+    });
+    let ledger = stop(engine).ledger;
+    assert_eq!((ledger.rejected, ledger.dropped.kernel), (sender.sent, 0));
+    drop(reader);
+}
+
+/// What an earlier run left in the file stays until there is something of this one.
+#[test]
+fn samples_of_an_earlier_run_stay_until_the_first_new_one() {
+    let place = Place::new("old-sample");
+    let path = place.0.join("rejects.json");
+    fs::write(&path, "old\n").unwrap();
+    let text = path.to_str().unwrap();
+    let more = ["--decode", "json", "--rejects", text];
+    let plan = Command::new(RINGEST).args(["listen", "127.0.0.1:0", "--plan"]).args(more).output();
+    assert!(plan.unwrap().status.success());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "old\n");
+    let listen = Listen::start(&[&more[..], &["--count", "1"]].concat());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "old\n");
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"no json", listen.address).unwrap();
+    listen.end();
+    let lines = fs::read_to_string(&path).unwrap();
+    let line: Value = serde_json::from_str(&lines).unwrap();
+    assert_eq!(line["sample"], "no json");
+}
+
 #[test]
 fn sinks_that_cannot_go_together_are_refused_with_the_next_move() {
     let place = Place::new("refused-sinks");
@@ -115,6 +165,11 @@ fn sinks_that_cannot_go_together_are_refused_with_the_next_move() {
         (&["--sink", "nowhere"], "expected discard"),
         (&["--sink", "journal:"], "expected discard"),
         (&["--ship-window", "0"], "1 to 1048576"),
+        (&["--sink", &journal, "--workers", "1", "--journal-buffer", "1G"], "524288 to 268435456"),
+        (
+            &["--sink", &journal, "--workers", "2", "--journal-buffer", "1000K"],
+            "1048576 to 536870912",
+        ),
     ] {
         let text = refused(args);
         assert!(text.contains(said), "{args:?}: {text}");

@@ -32,11 +32,15 @@ pub use self::properties::{KafkaSpec, Login, Property, Refused};
 use super::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
 use crate::sink::rfc3339::Rfc3339;
 
-/// How long to wait for reports at once while they come. librdkafka's wait does not end at the first
-/// report: longer would hold verdicts back, shorter would only ask more often.
+/// How long to leave librdkafka alone between two looks at what it has to tell: longer would hold verdicts back,
+/// shorter would only ask more often. Not by its own wait, as rdkafka's `poll` has it: that goes on to its end
+/// whatever comes, the last millisecond of it without pause.
 const SLICE: Duration = Duration::from_millis(1);
 
-/// After so long without a report they are waited for as long as the caller allows.
+/// The same while nothing has come for a while.
+const SLICE_QUIET: Duration = Duration::from_millis(5);
+
+/// After so long without a report they are looked for less often.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Without any acknowledgement for so long, while there are records under way, something is wrong.
@@ -158,14 +162,11 @@ impl Kafka {
         Ok(())
     }
 
-    /// Asks librdkafka for all it has to tell, and waits for more for `bound` if there is nothing.
-    fn listen(&mut self, bound: Duration, verdicts: &mut Vec<(u64, Verdict)>) {
+    /// Asks librdkafka for all it has to tell.
+    fn listen(&mut self, verdicts: &mut Vec<(u64, Verdict)>) {
         let Some(producer) = &self.producer else { return };
         let ear = producer.context();
         let before = ear.events();
-        if !bound.is_zero() {
-            producer.poll(bound);
-        }
         // Without a wait it takes one event at a time.
         let mut seen = ear.events();
         for _ in 0..EVENTS_MAX {
@@ -379,14 +380,15 @@ impl Carrier for Kafka {
     fn poll(&mut self, bound: Duration, verdicts: &mut Vec<(u64, Verdict)>) {
         let until = Instant::now() + bound;
         let before = verdicts.len();
-        self.listen(Duration::ZERO, verdicts);
+        self.listen(verdicts);
         while verdicts.len() == before {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || self.producer.is_none() {
                 break;
             }
             let quiet = self.last_report.elapsed() > QUIET;
-            self.listen(if quiet { left } else { left.min(SLICE) }, verdicts);
+            std::thread::sleep(left.min(if quiet { SLICE_QUIET } else { SLICE }));
+            self.listen(verdicts);
         }
         self.hand_back(verdicts);
     }
