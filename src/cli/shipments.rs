@@ -56,3 +56,23 @@ pub(super) fn render(shipped: &[ShipStats], paint: Paint) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringest::journal::shelf::Backlog;
+    use ringest::ship::account::ShipCounts;
+
+    /// Of two destinations each is told from the other, and both fit a line.
+    #[test]
+    fn what_waits_is_told_in_a_few_words_by_stream_or_topic() {
+        let stats = |name: &str, records| ShipStats {
+            name: name.to_owned(),
+            counts: ShipCounts::default(),
+            backlog: Backlog { records, bytes: records * 1024 },
+        };
+        let nats = brief(&stats("nats:nats://one:4222/LOGS/logs.syslog", 5750));
+        assert_eq!(nats, "LOGS 5,750 wait (5.6 MiB, 0.0 s)");
+        assert_eq!(brief(&stats("kafka:one:9092/syslog", 0)), "syslog nothing waits");
+    }
+}

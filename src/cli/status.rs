@@ -163,13 +163,13 @@ mod tests {
         let mut now = Sample { elapsed: Duration::from_secs(1), received: 1000, ..last };
         now.bytes = 125_000;
         let first = line(&last, &now, &summary, Vec::new());
-        assert!(first.starts_with("1 s  1,000 datagrams/s  1.0 Mbit/s  drops/s none"), "{first}");
+        assert!(first.starts_with("1 s  1,000 datagrams/s  drops/s none  1.0 Mbit/s"), "{first}");
         now.dropped.kernel = 50;
         summary.ledger.kernel_unit = Unit::Buffers;
-        let shipped = vec!["nats 7 records wait".to_owned()];
+        let shipped = vec!["LOGS 7 wait".to_owned()];
         let second = line(&last, &now, &summary, shipped);
         assert!(
-            second.contains("drops/s kernel 50 buffers  nats 7 records wait  queue"),
+            second.contains("drops/s kernel 50 buffers  LOGS 7 wait  1.0 Mbit/s  queue"),
             "{second}"
         );
         let later = Sample { elapsed: Duration::from_secs(2), ..now };
