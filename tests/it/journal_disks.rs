@@ -208,7 +208,7 @@ impl Stream {
     /// The disk takes something again: so does the journal, and in the end all that was delivered is there.
     fn heals(mut self, dir: &Path) {
         let delivered = self.ledger().delivered;
-        self.flow_until("it to heal", |ledger| ledger.delivered > delivered + 100);
+        self.flow_until("it to heal", |ledger| ledger.delivered > delivered + 1000);
         self.resumption();
         let ledger = self.stop();
         let found = numbers(dir);
