@@ -25,7 +25,13 @@ pub fn monotonic_ns() -> u64 {
 /// What to add to a monotonic stamp to get nanoseconds since 1970-01-01T00:00:00Z.
 #[must_use]
 pub fn unix_offset_ns() -> u64 {
-    read_ns(ClockId::CLOCK_REALTIME).saturating_sub(monotonic_ns())
+    unix_ns().saturating_sub(monotonic_ns())
+}
+
+/// Nanoseconds since 1970-01-01T00:00:00Z.
+#[must_use]
+pub fn unix_ns() -> u64 {
+    read_ns(ClockId::CLOCK_REALTIME)
 }
 
 /// CPU time the calling thread has used (user and system). A system call, not a vDSO read: about

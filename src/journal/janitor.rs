@@ -207,19 +207,20 @@ impl Rounds {
         for (index, one) in segments.iter().enumerate() {
             let (complete, unsent) = self.shelf.is_free(one.worker, one.sequence);
             // Not the file's size: most of it may have been sent.
-            unsent_bytes += self.shelf.unread_bytes(one.worker, one.sequence);
+            let waits_bytes = self.shelf.unread_bytes(one.worker, one.sequence);
+            unsent_bytes += waits_bytes;
             let newest = segments.get(index + 1).is_none_or(|next| next.worker != one.worker);
             let written = fs::metadata(&one.path).and_then(|facts| facts.modified());
             if let (true, false, Ok(written)) = (complete, newest, written) {
                 // Each worker's in their order, whatever their times: what is gone is in front.
                 let before = if latest.0 == one.worker { latest.1 } else { written };
                 latest = (one.worker, written.max(before));
-                old.push((latest.1, written, one, unsent));
+                old.push((latest.1, written, one, unsent, waits_bytes));
             }
         }
         old.sort_by_key(|(turn, ..)| *turn);
         let now = SystemTime::now();
-        for (_, written, one, unsent) in old {
+        for (_, written, one, unsent, waits_bytes) in old {
             let too_old =
                 age.is_some_and(|kept| now.duration_since(written).unwrap_or_default() > kept);
             let too_large = bytes.is_some_and(|kept| total > kept);
@@ -229,12 +230,11 @@ impl Rounds {
             {
                 continue;
             }
-            let waited = self.shelf.unread_bytes(one.worker, one.sequence);
             if !self.remove(one, unsent) {
                 return;
             }
             total -= one.bytes;
-            unsent_bytes = unsent_bytes.saturating_sub(waited);
+            unsent_bytes -= waits_bytes;
         }
     }
 

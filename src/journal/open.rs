@@ -86,7 +86,7 @@ pub struct Repaired {
     pub left: Option<String>,
 }
 
-/// Buffers of a worker: one is filled while another is written; more than the most a ring cannot register.
+/// Buffers of a worker: one is filled while another is written; a ring can register no more than the most.
 const BUFFERS: RangeInclusive<usize> = 2..=1024;
 
 /// See the module's description.
@@ -186,7 +186,7 @@ impl Journal {
         let worker = u16::try_from(index).unwrap_or(u16::MAX);
         let sequence = self.shelf.last_sequence(worker).saturating_add(1);
         let place = (self.spec.dir.as_path(), worker, sequence);
-        let outside = Outside { salt, now_unix_ns };
+        let outside = Outside { salt, now_unix_ns: clock::unix_ns };
         let writer = match Uring::new(memory, self.place.device()) {
             Ok(ring) => AnyWriter::Ring(Box::new(Writer::new(
                 ring,
@@ -302,10 +302,6 @@ fn extent(path: &Path) -> Result<(u64, u64), ReadError> {
 fn salt() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
-}
-
-fn now_unix_ns() -> u64 {
-    clock::monotonic_ns() + clock::unix_offset_ns()
 }
 
 #[derive(Debug)]

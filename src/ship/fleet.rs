@@ -43,7 +43,7 @@ impl ShipStats {
     /// How long the oldest record that waits has waited; `None` where none does.
     #[must_use]
     pub fn oldest_age(&self) -> Option<Duration> {
-        let now = clock::monotonic_ns() + clock::unix_offset_ns();
+        let now = clock::unix_ns();
         let since = self.counts.oldest_unix_ns;
         (self.backlog.records > 0 && since > 0)
             .then(|| Duration::from_nanos(now.saturating_sub(since)))

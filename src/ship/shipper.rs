@@ -464,7 +464,7 @@ impl Shipper {
     /// What waits, for a log that shows no status line.
     fn waiting(&self) -> String {
         let Backlog { records, bytes } = self.post.shelf.backlog(self.post.number);
-        let now = clock::monotonic_ns() + clock::unix_offset_ns();
+        let now = clock::unix_ns();
         let age = Duration::from_nanos(now.saturating_sub(self.oldest_unix_ns)).as_secs();
         match self.oldest_unix_ns {
             0 => format!("{records} records ({bytes} bytes) wait"),
