@@ -25,7 +25,7 @@ Examples:
   cargo run --release -- demo    from a checkout
   ringest demo                   the same, installed
 
-It uses 127.0.0.1 only, needs no rights, and takes about ten seconds. As root (CAP_BPF) it can also
+It uses 127.0.0.1 only, needs no rights, and takes about ten seconds. As root (CAP_BPF) it can also \
 prove how many datagrams were in the trains the kernel dropped.";
 
 /// Payload bytes of the demo's datagrams: small, because small ones are hard.

@@ -22,8 +22,8 @@ Examples:
   ringest doctor '*:514' --json                    the same for a script
   ringest doctor --sysctl > /etc/sysctl.d/60-ringest.conf && sysctl --system
 
-A failure surely breaks receiving; a warning loses datagrams under load, or shows that some were
-lost since boot; info is a fact to know. Nothing is changed. Run it as root to see the processes
+A failure surely breaks receiving; a warning loses datagrams under load, or shows that some were \
+lost since boot; info is a fact to know. Nothing is changed. Run it as root to see the processes \
 of others and the packet filter.
 
 Exit codes: 0 no failure, 1 a failure was found, 2 wrong usage.";

@@ -15,7 +15,7 @@ Examples:
   ringest echo 127.0.0.1:9000                  answer until ^C
   ringest echo '*:7' --for 1m --json           the echo service for a minute, summary as JSON
 
-The answer comes from the address the datagram was sent to. Anyone who can reach the port can make
+The answer comes from the address the datagram was sent to. Anyone who can reach the port can make \
 it send, to whatever address they claim to have: do not leave it open to a network you do not trust.";
 
 /// Send each datagram back to its peer, and account for every one

@@ -24,7 +24,7 @@ Examples:
   ringest listen '[::1]:9000' --for 10s --json      measure for 10 seconds, for a script
   ringest listen '*:514' --rcvbuf 64M --receivers 2 --workers 2 --plan
 
-^C (SIGINT) or SIGTERM stops: what the sockets hold is still taken and handled. A second one stops
+^C (SIGINT) or SIGTERM stops: what the sockets hold is still taken and handled. A second one stops \
 at once and says what was abandoned.";
 
 /// Receive datagrams, hand them to a sink, and account for every one

@@ -34,8 +34,8 @@ Examples:
   ringest load host:514 --pcap syslog.pcap --speed 10      ten times as fast
   ringest load host:514 --pcap syslog.pcap --rate 20k      its payloads at an even rate
 
-A datagram is due at its time whatever happened before: what could not be sent in time is `unsent`,
-never stretched in silence. Sent means that this host's kernel took it; whether it arrived, the
+A datagram is due at its time whatever happened before: what could not be sent in time is `unsent`, \
+never stretched in silence. Sent means that this host's kernel took it; whether it arrived, the \
 receiver knows (`ringest listen`, or `ringest bench` for both sides at once).";
 
 /// Send datagrams at a rate, and say what could not be kept

@@ -43,12 +43,12 @@ Examples:
   ringest send 239.1.2.3:9000 hello --multicast-interface eth0 --multicast-ttl 4
   ringest send 192.0.2.7:9000 hello --dscp ef --ttl 8 --source-port 5000
 
-Sent does not mean received: UDP has no acknowledgement, and a datagram can be lost on the way or
-dropped by a full receive buffer. Only the opposite is sometimes told, by ICMP: nothing is bound to
-the port, the host or its network cannot be reached, a firewall forbids it, it is longer than the
+Sent does not mean received: UDP has no acknowledgement, and a datagram can be lost on the way or \
+dropped by a full receive buffer. Only the opposite is sometimes told, by ICMP: nothing is bound to \
+the port, the host or its network cannot be reached, a firewall forbids it, it is longer than the \
 path takes. Each such answer is said with the peer whose datagram earned it.
 
-Exit codes: 0 all was sent and no error was heard of, 1 otherwise, 2 wrong usage, 3 all was sent but
+Exit codes: 0 all was sent and no error was heard of, 1 otherwise, 2 wrong usage, 3 all was sent but \
 replies (--wait-reply) did not come in time. ^C ends it early; what was sent until then counts.";
 
 /// Send datagrams, one per message, and hear what becomes of them

@@ -30,8 +30,8 @@ Examples:
   ringest bench server 0.0.0.0:9009 --token WORD      on the host under test …
   ringest bench ndr HOST --token WORD --report r.html … and on the one that sends
 
-A trial's accounts balance from the intended datagram to the handler, or the trial is void and says
-so. Without HOST the receiver is a child process on this host's loopback: fast to try, but the
+A trial's accounts balance from the intended datagram to the handler, or the trial is void and says \
+so. Without HOST the receiver is a child process on this host's loopback: fast to try, but the \
 sender's core then does the network stack's work for both, and no interface is measured.";
 
 /// Find what a host can really receive, and where the first datagram is lost
@@ -61,7 +61,7 @@ Examples:
   ringest bench ndr --size 64 --report ndr.html
   ringest bench ndr HOST --token WORD --size imix --json ndr.json
 
-Unsent counts as loss. More than half of 21 seconds of trials at a rate must lose nothing (or up to
+Unsent counts as loss. More than half of 21 seconds of trials at a rate must lose nothing (or up to \
 0.5 %), and the bounds come within 0.5 % of each other (--width).")]
 struct NdrArgs {
     #[command(flatten)]
@@ -96,7 +96,7 @@ Examples:
   ringest bench compare --gro on --gso 32         in trains of 32
   ringest bench compare --fixed 50k --gro off     at a rate all of them can take
 
-A ratio compares two trials of one round; what is shown is the median of the rounds with its
+A ratio compares two trials of one round; what is shown is the median of the rounds with its \
 bootstrap 95 % interval. With fewer than 6 rounds no difference can be shown.")]
 struct CompareArgs {
     #[command(flatten)]
@@ -137,7 +137,7 @@ Examples:
   ringest bench latency --report latency.html
   ringest bench latency HOST --token WORD --ndr 400k --loads 10,50,90,99
 
-One-way times need a clock that both ends share, so between two hosts only round trips and the
+One-way times need a clock that both ends share, so between two hosts only round trips and the \
 stages within the receiving host are shown.")]
 struct LatencyArgs {
     #[command(flatten)]

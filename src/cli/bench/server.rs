@@ -28,8 +28,8 @@ Examples:
   ringest bench server 0.0.0.0:9009 --token WORD       for clients on other hosts
   ringest bench server '*' --token WORD --steer cpu    over both families, steered by CPU
 
-One client at a time. Whoever knows the word can have this host start receivers on the address they
-reach it by, at the same port number over UDP where it is free. The word crosses the network in the
+One client at a time. Whoever knows the word can have this host start receivers on the address they \
+reach it by, at the same port number over UDP where it is free. The word crosses the network in the \
 clear. ^C ends it.")]
 pub(super) struct ServerArgs {
     /// Where to listen for clients (TCP): an IP, a name or *, with :PORT if it is not 9009

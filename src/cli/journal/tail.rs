@@ -26,8 +26,8 @@ Examples:
   ringest journal tail DIR -f -n 0 --peer 192.0.2.7    only what comes, of one peer
   ringest journal tail DIR -n 1000 --output json | jq -r .peer
 
-With -f a record is shown when it is in its file, which is a moment before it is committed. Records come
-in the order they were received, as far as workers put them there together. It ends on SIGINT or SIGTERM,
+With -f a record is shown when it is in its file, which is a moment before it is committed. Records come \
+in the order they were received, as far as workers put them there together. It ends on SIGINT or SIGTERM, \
 or when nobody reads its output any more, with exit code 0.")]
 pub(super) struct TailArgs {
     /// The journal's directory
