@@ -61,7 +61,11 @@ impl DecodeArgs {
         let formats = self.check(typed, places)?;
         let create = |path: &PathBuf| {
             Rejects::create(path, REJECTS_BYTES_MAX).map_err(|error| {
-                Failure::Failed(format!("cannot write {}: {error}", path.display()))
+                let next = match error.raw_os_error() {
+                    Some(libc::ENXIO) => "; nobody reads this pipe: start its reader first",
+                    _ => "",
+                };
+                Failure::Failed(format!("cannot write {}: {error}{next}", path.display()))
             })
         };
         let rejects = self.rejects.as_ref().map(create).transpose()?;

@@ -166,7 +166,7 @@ impl JournalArgs {
         })
         .map_err(|error| Failure::Failed(error.to_string()))?;
         // A loss is told in any case.
-        for one in journal.repaired().iter().filter(|one| !quiet || one.aside.is_some()) {
+        for one in journal.repaired().iter().filter(|one| !quiet || one.is_loss()) {
             paint::say(&format!("journal: {}\n", describe(one)));
         }
         Ok(journal)

@@ -261,8 +261,14 @@ fn warning(spec: &LoadSpec, report: &LoadReport) -> Option<String> {
     } else {
         "--rate"
     };
+    let replays_journal = spec
+        .replay
+        .as_ref()
+        .is_some_and(|replay| matches!(replay.recording, Recording::Journal(_)));
+    // A journal's replay has no --gso: it uses trains where it can.
+    let faster = if replays_journal { "--threads" } else { "--gso, --threads" };
     let hint = format!(
-        "this is the sender's limit, not the receiver's. Try --gso, --threads, or a lower {slower}"
+        "this is the sender's limit, not the receiver's. Try {faster}, or a lower {slower}"
     );
     if report.unsent > 0 {
         let share = paint::percent(report.unsent, report.intended);

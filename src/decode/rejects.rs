@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use serde::Serialize;
 
 use super::Reject;
@@ -74,7 +75,11 @@ impl Rejects {
     /// The file cannot be opened, or there can be no thread.
     pub fn create(path: &Path, bytes_max: u64) -> io::Result<Self> {
         // What peers sent is no more public here than in a segment.
-        let file = File::options().append(true).create(true).mode(0o640).open(path)?;
+        let mut options = File::options();
+        // Of a pipe that nobody reads, it would wait for ever.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = options.append(true).create(true).mode(0o640).custom_flags(flags).open(path)?;
+        fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
         let (samples, queue) = bounded(WAITING_MAX);
         let (end, written) = bounded(0);
         let is_full = Arc::new(AtomicBool::new(false));

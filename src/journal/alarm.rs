@@ -31,14 +31,18 @@ impl Alarms {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says something that may be the same again in a moment; `name` tells what is the same.
-    pub(crate) fn repeated(&self, name: &str, text: &str) {
+    /// Says something that may be the same again in a moment; `name` tells what is the same. The text is put
+    /// together only when it is said.
+    pub(crate) fn repeated<T: Into<String>>(&self, name: &str, text: impl FnOnce() -> T) {
         let mut state = self.state();
         if state.repeated.get(name).is_some_and(|at| at.elapsed() < EVERY) {
             return;
         }
         state.repeated.insert(name.to_owned(), Instant::now());
-        state.waiting.push(text.to_owned());
+        // The text may ask others who hold locks of their own.
+        drop(state);
+        let text = text().into();
+        self.state().waiting.push(text);
     }
 
     /// The disk failed, and `lost` datagrams were given up for it.
@@ -95,8 +99,8 @@ mod tests {
         alarms.resumed();
         alarms.resumed();
         assert_eq!(alarms.take(), ["the journal is written again"]);
-        (0..3).for_each(|_| alarms.repeated("a", "one"));
-        alarms.repeated("b", "two");
+        (0..3).for_each(|_| alarms.repeated("a", || "one"));
+        alarms.repeated("b", || "two");
         assert_eq!(alarms.take(), ["one", "two"]);
         // It comes and goes: still once a minute.
         for second in 0..60 {

@@ -254,6 +254,7 @@ impl Source {
         self.at_hand = loop {
             match next_wanted(&mut self.reader, selection) {
                 Ok(Wanted::Record(unix_ns)) => break Some(unix_ns),
+                Ok(Wanted::Pause) => {}
                 Ok(Wanted::Damaged { offset, bytes }) => tell(What::Damaged { offset, bytes }),
                 Ok(Wanted::End { torn_bytes }) => {
                     let sealed = self.reader.footer().is_some();

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
@@ -44,6 +44,9 @@ pub(super) enum Task {
     Restore,
 }
 
+/// How soon to try again what a disk refused.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// How often to look whether something may go: too short and the directory is read for nothing, too long
 /// and what was sent takes up room.
 const EVERY: Duration = Duration::from_secs(1);
@@ -61,11 +64,13 @@ pub(super) struct Rounds {
     pub(super) found: Vec<SegmentFile>,
 }
 
-/// Sealed segments that are to be compressed.
+/// What there is still to do.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// Sealed by this run; first, and before it ends.
+    /// Sealed by this run, to be compressed; first, and before it ends.
     own: VecDeque<PathBuf>,
+    /// What the disk did not take.
+    refused: VecDeque<Task>,
     /// Left by earlier ones, the oldest in front: when there is time for them.
     left: VecDeque<PathBuf>,
 }
@@ -75,7 +80,12 @@ impl Rounds {
     pub(super) fn run(&self, tasks: &Receiver<Task>) {
         let mut waiting = self.waiting();
         let mut changes = None;
+        let mut tried_at = Instant::now();
         loop {
+            if !waiting.refused.is_empty() && tried_at.elapsed() >= AGAIN {
+                self.try_again(&mut waiting);
+                tried_at = Instant::now();
+            }
             // Nothing has been committed or sent since: only age can have changed anything.
             let now = Some(self.shelf.changes());
             if changes != now || self.retention.age.is_some() {
@@ -84,11 +94,12 @@ impl Rounds {
             changes = now;
             let is_idle = waiting.own.is_empty() && waiting.left.is_empty();
             match tasks.recv_timeout(if is_idle { EVERY } else { Duration::ZERO }) {
-                Ok(task) => self.perform(&task, &mut waiting.own),
+                Ok(task) => self.perform(task, &mut waiting),
                 Err(RecvTimeoutError::Timeout) => self.compress_one(&mut waiting, tasks),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.try_again(&mut waiting);
         waiting.left.clear();
         while !waiting.own.is_empty() {
             self.compress_one(&mut waiting, tasks);
@@ -119,13 +130,35 @@ impl Rounds {
         left.into_iter().map(|(_, path)| path).collect()
     }
 
-    fn perform(&self, task: &Task, own: &mut VecDeque<PathBuf>) {
+    fn perform(&self, task: Task, waiting: &mut Waiting) {
+        if !self.is_done(&task, &mut waiting.own) {
+            waiting.refused.push_back(task);
+        }
+    }
+
+    /// What a disk refused a while ago it may take now. Each attempt reads a whole segment, so the first that is
+    /// refused again is the last that is tried.
+    fn try_again(&self, waiting: &mut Waiting) {
+        while let Some(task) = waiting.refused.pop_front() {
+            if !self.is_done(&task, &mut waiting.own) {
+                waiting.refused.push_back(task);
+                return;
+            }
+        }
+    }
+
+    /// Does it, unless the disk refuses.
+    fn is_done(&self, task: &Task, own: &mut VecDeque<PathBuf>) -> bool {
         match task {
             Task::Seal(path) => self.seal(path, own),
-            // What cannot be cut now is looked at when the journal is opened again.
-            Task::Cut(path, kept) if cut(path, *kept).is_ok() && *kept > 0 => self.seal(path, own),
-            Task::Cut(..) => {}
-            Task::Restore => self.restore(),
+            Task::Cut(path, kept) => match cut(path, *kept) {
+                Ok(()) => *kept == 0 || self.seal(path, own),
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            },
+            Task::Restore => {
+                self.restore();
+                true
+            }
         }
     }
 
@@ -133,27 +166,34 @@ impl Rounds {
     fn restore(&self) {
         match self.place.upgrade().map(|place| place.restore()) {
             Some(Ok(true)) => {
-                let text = format!("{} was removed, and is made again", self.dir.display());
-                self.alarms.repeated("made again", &text);
+                self.alarms.repeated("made again", || {
+                    format!("{} was removed, and is made again", self.dir.display())
+                });
             }
             // Asked four times a second.
-            Some(Err(error)) => self.alarms.repeated("restore", &error.to_string()),
+            Some(Err(error)) => self.alarms.repeated("restore", || error.to_string()),
             Some(Ok(false)) | None => {}
         }
     }
 
-    fn seal(&self, path: &Path, own: &mut VecDeque<PathBuf>) {
+    /// Whether it needs to be tried no more.
+    fn seal(&self, path: &Path, own: &mut VecDeque<PathBuf>) -> bool {
         match seal(path) {
             Ok(_) if self.retention.compress.is_some() => own.push_back(path.to_owned()),
             Ok(_) => {}
-            // Retention took it before it was its turn.
-            Err(ReadError::Io(error))
-                if error.kind() == io::ErrorKind::NotFound && !self.should_be_there(path) => {}
-            // It stays readable as it is; the next start tries again.
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                // Else retention took it before it was its turn.
+                if self.should_be_there(path) {
+                    self.alarms.repeated("seal", || cannot_seal(path, &error.into()));
+                }
+            }
+            // It stays readable as it is; what is none is for the next start to set aside.
             Err(error) => {
-                self.alarms.repeated("seal", &format!("cannot seal {}: {error}", path.display()));
+                self.alarms.repeated("seal", || cannot_seal(path, &error));
+                return matches!(error, ReadError::NoSegment(_));
             }
         }
+        true
     }
 
     fn should_be_there(&self, path: &Path) -> bool {
@@ -165,17 +205,16 @@ impl Rounds {
     /// for it. What an earlier run left does not hold up a stop.
     pub(super) fn compress_one(&self, waiting: &mut Waiting, tasks: &Receiver<Task>) {
         let Some(level) = self.retention.compress else { return };
-        let (own, left) = (&mut waiting.own, &mut waiting.left);
-        let (path, is_own) = match own.pop_front() {
+        let (path, is_own) = match waiting.own.pop_front() {
             Some(path) => (path, true),
-            None => match left.pop_front() {
+            None => match waiting.left.pop_front() {
                 Some(path) => (path, false),
                 None => return,
             },
         };
         let mut go_on = || loop {
             match tasks.try_recv() {
-                Ok(task) => self.perform(&task, own),
+                Ok(task) => self.perform(task, waiting),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return is_own,
             }
@@ -184,9 +223,9 @@ impl Rounds {
             // Retention took it before it was its turn.
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                let name = path.display();
-                let text = format!("cannot compress {name}: {error}; it stays as it is");
-                self.alarms.repeated("compress", &text);
+                self.alarms.repeated("compress", || {
+                    format!("cannot compress {}: {error}; it stays as it is", path.display())
+                });
             }
             Ok(_) => {}
         }
@@ -230,8 +269,9 @@ impl Rounds {
             {
                 continue;
             }
+            // One that cannot be removed keeps no other.
             if !self.remove(one, unsent) {
-                return;
+                continue;
             }
             total -= one.bytes;
             unsent_bytes -= waits_bytes;
@@ -242,7 +282,7 @@ impl Rounds {
         step!("retention");
         if let Err(error) = fs::remove_file(&one.path) {
             self.alarms
-                .repeated("remove", &format!("cannot remove {}: {error}", one.path.display()));
+                .repeated("remove", || format!("cannot remove {}: {error}", one.path.display()));
             if unsent {
                 self.shelf.take_back(one.worker, one.sequence);
             }
@@ -250,14 +290,17 @@ impl Rounds {
         }
         self.shelf.removed(one.worker, one.sequence);
         if unsent {
-            self.alarms.repeated(
-                "spool",
+            self.alarms.repeated("spool", || {
                 "the spool is full (--spool-bytes): the oldest records go unsent, and are counted as \
-                 undelivered",
-            );
+                 undelivered"
+            });
         }
         true
     }
+}
+
+fn cannot_seal(path: &Path, error: &ReadError) -> String {
+    format!("cannot seal {}: {error}; it is tried again", path.display())
 }
 
 /// Takes away what is behind the committed bytes of a segment; the file, if that is all of it.

@@ -47,7 +47,13 @@ pub enum What {
         /// How many they are.
         bytes: u64,
     },
+    /// It has no end although a later one of its worker does.
+    Endless,
 }
+
+/// What there is to say of a segment that has no end although a later one does.
+pub const ENDLESS: &str = "its end is missing: what followed its last record, if anything did, is lost (or it could not be \
+     sealed, and the next start of its writer does that)";
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,6 +65,7 @@ impl fmt::Display for Trouble {
             What::Missing { bytes } => {
                 write!(f, "the last {bytes} bytes before its index are no record")
             }
+            What::Endless => f.write_str(ENDLESS),
         }
     }
 }
@@ -70,7 +77,12 @@ pub enum Step<'a> {
     Record(Record<'a>),
     /// Something that cannot be read. What is behind it follows.
     Trouble(Trouble),
+    /// Many records were passed over, and there may be more: time to look whether to go on.
+    Pause,
 }
+
+/// Records passed over until [`Step::Pause`]: fewer costs calls, more makes whoever is to stop wait for longer.
+const PASSED_OVER_MAX: u32 = 16_384;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -95,6 +107,7 @@ enum Found {
     /// A record received then; its reader has it.
     Record(u64),
     Trouble(Trouble),
+    Pause,
     End,
 }
 
@@ -134,6 +147,7 @@ impl Merge {
         while let Some(index) = self.due.last().copied() {
             match self.lanes[index].advance(&self.selection) {
                 Found::Trouble(trouble) => return Some(Step::Trouble(trouble)),
+                Found::Pause => return Some(Step::Pause),
                 Found::Record(unix_ns) => self.known.push(Reverse((unix_ns, index))),
                 Found::End => {}
             }
@@ -160,16 +174,22 @@ impl Lane {
             };
             let what = match next_wanted(reader, selection) {
                 Ok(Wanted::Record(unix_ns)) => return Found::Record(unix_ns),
+                Ok(Wanted::Pause) => return Found::Pause,
                 Ok(Wanted::Damaged { offset, bytes }) => What::Damaged { offset, bytes },
                 Ok(Wanted::End { torn_bytes }) => {
                     let path = std::mem::take(&mut segment.path);
-                    let missing = reader.is_read_to_its_index() && torn_bytes > 0;
+                    let what = if reader.is_read_to_its_index() && torn_bytes > 0 {
+                        Some(What::Missing { bytes: torn_bytes })
+                    } else if reader.footer().is_none() && is_endless(&path, self.rest.as_slice()) {
+                        Some(What::Endless)
+                    } else {
+                        None
+                    };
                     self.current = None;
-                    if missing {
-                        let what = What::Missing { bytes: torn_bytes };
-                        return Found::Trouble(Trouble { path, what });
+                    match what {
+                        Some(what) => return Found::Trouble(Trouble { path, what }),
+                        None => continue,
                     }
-                    continue;
                 }
                 Err(error) => {
                     let path = std::mem::take(&mut segment.path);
@@ -180,6 +200,17 @@ impl Lane {
             return Found::Trouble(Trouble { path: segment.path.clone(), what });
         }
     }
+}
+
+/// Whether a segment that had no end when it was opened should have one: those of a worker are sealed in their order,
+/// so one behind it is sealed later.
+#[must_use]
+pub fn is_endless<'a>(path: &Path, behind: impl IntoIterator<Item = &'a SegmentFile>) -> bool {
+    let is_sealed =
+        |path: &Path| matches!(Reader::open(path), Ok(reader) if reader.footer().is_some());
+    behind.into_iter().any(|one| is_sealed(&one.path))
+        // It may have been sealed, compressed or let go meanwhile.
+        && matches!(Reader::open(path), Ok(reader) if reader.footer().is_none())
 }
 
 pub(super) fn unreadable(path: PathBuf, error: ReadError) -> Trouble {
@@ -223,12 +254,14 @@ pub(super) enum Wanted {
     End {
         torn_bytes: u64,
     },
+    /// Records that are not wanted, so far.
+    Pause,
 }
 
 /// Reads on to the next record that is wanted. In a segment that is being written, records may have been
 /// written behind some that were not yet: it ends before those.
 pub(super) fn next_wanted(reader: &mut Reader, selection: &Selection) -> io::Result<Wanted> {
-    loop {
+    for _ in 0..PASSED_OVER_MAX {
         match reader.read_next()? {
             Next::Record { record, .. } => {
                 if selection.wants(&record) {
@@ -244,5 +277,28 @@ pub(super) fn next_wanted(reader: &mut Reader, selection: &Selection) -> io::Res
             }
             Next::End { torn_bytes, .. } => return Ok(Wanted::End { torn_bytes }),
         }
+    }
+    Ok(Wanted::Pause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::packed_tests::{Place, write_segment};
+    use super::*;
+
+    #[test]
+    fn who_looks_for_what_is_not_there_can_stop() {
+        let place = Place::new("merge-pause");
+        let starts = write_segment(&segment::path_of(&place.0, 3, 1), 10 << 20);
+        let nobody = Some(("192.0.2.99".parse().unwrap(), None));
+        let selection = Selection { peer: nobody, ..Selection::default() };
+        let mut merge = Merge::open(&place.0, selection).unwrap();
+        let mut pauses = 0;
+        while let Some(step) = merge.next_step() {
+            assert!(matches!(step, Step::Pause), "{step:?}");
+            pauses += 1;
+        }
+        assert_eq!(pauses, starts.len() / PASSED_OVER_MAX as usize);
+        assert!(pauses > 0);
     }
 }

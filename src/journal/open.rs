@@ -86,6 +86,15 @@ pub struct Repaired {
     pub left: Option<String>,
 }
 
+impl Repaired {
+    /// Whether something that was committed may be lost, or stays as it is: a crash alone does neither.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        let is_damaged = self.found.is_some_and(|found| found.damaged > 0);
+        is_damaged || self.aside.is_some() || self.left.is_some()
+    }
+}
+
 /// Buffers of a worker: one is filled while another is written; a ring can register no more than the most.
 const BUFFERS: RangeInclusive<usize> = 2..=1024;
 
@@ -277,14 +286,20 @@ fn repair_one(one: &SegmentFile) -> io::Result<Repair> {
 /// not used again.
 fn put_up(segments: &[SegmentFile], shelf: &Shelf, alarms: &Alarms) {
     for one in segments {
-        let (offset, records) = extent(&one.path).unwrap_or_else(|error| {
-            let name = one.path.display().to_string();
-            let text = format!("cannot read {name}: {error}; its records are not carried on");
-            alarms.repeated(&name, &text);
-            (0, 0)
-        });
-        let holds = Committed { sequence: one.sequence, offset, records, datagrams: 0 };
-        shelf.put(one.worker, holds);
+        match extent(&one.path) {
+            Ok((offset, records)) => {
+                let holds = Committed { sequence: one.sequence, offset, records, datagrams: 0 };
+                shelf.put(one.worker, holds);
+            }
+            // Nobody knows what of it was sent: it is not let go either.
+            Err(error) => {
+                shelf.remember(one.worker, one.sequence);
+                let name = one.path.display().to_string();
+                alarms.repeated(&name, || {
+                    format!("cannot read {name}: {error}; its records are not carried on, and it is kept")
+                });
+            }
+        }
     }
 }
 

@@ -79,24 +79,26 @@ pub fn list(dir: &Path) -> io::Result<Vec<SegmentFile>> {
         let entry = entry?;
         let name = entry.file_name();
         let Some((worker, sequence)) = name.to_str().and_then(parse) else { continue };
-        match entry.metadata() {
-            Ok(facts) if facts.is_file() => {
-                found.push(SegmentFile {
-                    path: entry.path(),
-                    worker,
-                    sequence,
-                    bytes: facts.len(),
-                });
-            }
-            Ok(_) => {}
-            // Retention took it meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        if let Some((path, bytes)) = measured(entry.path())? {
+            found.push(SegmentFile { path, worker, sequence, bytes });
         }
     }
     found.sort_by_key(|one| (one.worker, one.sequence, is_packed(&one.path)));
     found.dedup_by_key(|one| (one.worker, one.sequence));
     Ok(found)
+}
+
+/// The size of what a directory lists, by its name now: it may have been compressed since. `None`: it is no file, or
+/// retention took it meanwhile.
+fn measured(path: PathBuf) -> io::Result<Option<(PathBuf, u64)>> {
+    match fs::symlink_metadata(&path) {
+        Ok(facts) => Ok(facts.is_file().then_some((path, facts.len()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match packed_path(&path) {
+            Some(packed) => measured(packed),
+            None => Ok(None),
+        },
+        Err(error) => Err(error),
+    }
 }
 
 /// Behind the name of a segment of which nothing can be read.
@@ -157,6 +159,20 @@ pub fn open(dir: &Path, worker: u16, sequence: u64) -> Result<Reader, ReadError>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_is_compressed_while_it_is_looked_for_is_found() {
+        let dir = std::env::temp_dir().join(format!("ringest-measured-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let plain = path_of(&dir, 0, 1);
+        let packed = packed_path(&plain).unwrap();
+        fs::write(&packed, b"12345").unwrap();
+        let found = measured(plain.clone()).unwrap();
+        fs::remove_file(&packed).unwrap();
+        let gone = measured(plain).unwrap();
+        fs::remove_dir(&dir).unwrap();
+        assert_eq!((found, gone), (Some((packed, 5)), None));
+    }
 
     #[test]
     fn names_come_back() {

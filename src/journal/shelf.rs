@@ -320,7 +320,9 @@ impl State {
 /// Records of a segment behind a position.
 fn unread(holds: &Committed, position: Position) -> u64 {
     if holds.sequence == position.sequence {
-        holds.records.saturating_sub(position.records)
+        // Damage before the position takes records that were counted there; those behind it are still unread.
+        let left = holds.records.saturating_sub(position.records);
+        left.max(u64::from(holds.offset > position.offset && position.offset > 0))
     } else if holds.sequence > position.sequence {
         holds.records
     } else {

@@ -317,13 +317,12 @@ impl Shipper {
         for (place, peer) in put.into_iter().take(kept) {
             let fate = self.window[place].fate.replace(Fate::DeadLetter);
             let Some(Fate::Refused(reason)) = fate else { continue };
-            self.post.alarms.repeated(
-                &format!("{name} dead"),
-                &format!(
+            self.post.alarms.repeated(&format!("{name} dead"), || {
+                format!(
                     "{name} refuses a record of {peer} for good: {reason}; it and others like it are kept \
                      in {dir}"
-                ),
-            );
+                )
+            });
         }
         let failure = trouble.or(failure)?;
         Some(format!("what it refuses for good cannot be kept in {dir}: {failure}"))
@@ -361,7 +360,9 @@ impl Shipper {
             runs.into_iter().for_each(|run| tally.carried(*lane, run));
         }
         let due = self.kept_at.is_none_or(|at| at.elapsed() >= KEEP_EVERY);
-        if self.unkept > 0 && (due || self.unkept >= self.post.window) {
+        // After a crash no more than a window is sent again: what is under way, and what is settled and not kept.
+        let repeats = self.unkept + self.window.len();
+        if self.unkept > 0 && (due || repeats >= self.post.window) {
             self.keep();
         }
         unkept
@@ -419,8 +420,10 @@ impl Shipper {
         self.rewind();
         self.post.account.resent();
         self.tell();
-        let (name, waiting) = (&self.post.destination, self.waiting());
-        self.post.alarms.repeated(name, &format!("{name}: {reason}; it is tried again; {waiting}"));
+        let name = &self.post.destination;
+        self.post
+            .alarms
+            .repeated(name, || format!("{name}: {reason}; it is tried again; {}", self.waiting()));
         self.rest(self.back_off);
         self.back_off = (self.back_off * 2).min(BACK_OFF.1);
     }
@@ -447,13 +450,12 @@ impl Shipper {
             self.unkept = 0;
             if let Err(error) = self.cursor.write(&self.settled) {
                 let name = &self.post.destination;
-                self.post.alarms.repeated(
-                    &format!("{name} cursor"),
-                    &format!(
+                self.post.alarms.repeated(&format!("{name} cursor"), || {
+                    format!(
                         "{name}: its cursor cannot be kept: {error}; after a crash more than a window \
                          would be sent again"
-                    ),
-                );
+                    )
+                });
                 self.unkept = 1;
             }
             self.kept_at = Some(Instant::now());
@@ -485,9 +487,10 @@ impl Shipper {
         self.oldest_unix_ns = front.or_else(|| heads.min()).unwrap_or_else(before);
         let trouble = self.carrier.trouble();
         if let Some(trouble) = &trouble {
-            let (name, waiting) = (&self.post.destination, self.waiting());
-            let text = format!("{name}: {trouble}; {waiting}");
-            self.post.alarms.repeated(&format!("{name} trouble"), &text);
+            let name = &self.post.destination;
+            self.post.alarms.repeated(&format!("{name} trouble"), || {
+                format!("{name}: {trouble}; {}", self.waiting())
+            });
         }
         self.post.account.stands(self.window.len() as u64, self.oldest_unix_ns, trouble);
     }

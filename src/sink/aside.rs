@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::journal::alarm::Alarms;
 use crate::journal::progress::Run;
 
-/// Bytes that may wait for the reader, of all workers: lower loses more when it is slow for a moment, higher
+/// Bytes that may wait for the reader, of all workers, and one chunk of each more: lower loses more when it is slow for a moment, higher
 /// costs memory.
 const ROOM_BYTES: usize = 4 << 20;
 
@@ -108,10 +108,9 @@ fn write_all<W: Write + Send>(
                 io::ErrorKind::BrokenPipe => "stdout was closed by its reader".to_owned(),
                 _ => format!("cannot write to stdout: {error}"),
             };
-            let text = format!(
-                "{what}: what arrives is counted as undelivered, and the other sinks go on"
-            );
-            alarms.repeated("stdout", &text);
+            alarms.repeated("stdout", || {
+                format!("{what}: what arrives is counted as undelivered, and the other sinks go on")
+            });
         }
         waiting.fetch_sub(chunk.bytes, Ordering::AcqRel);
         // A worker that has ended asks no more.
@@ -140,6 +139,13 @@ impl Sink for AsidePrinter {
     }
 
     fn end_datagram(&mut self, _: Instant) {
+        // One datagram may be more lines than there is ever room for: it takes nobody with it.
+        let before = self.ends.last().copied().unwrap_or(0);
+        if before > 0 && self.lines.len() - before > WRITE_BYTES {
+            let own = self.lines.split_off(before);
+            self.hand_over();
+            self.lines = own;
+        }
         self.ends.push(self.lines.len());
         if self.lines.len() >= WRITE_BYTES {
             self.hand_over();
@@ -176,15 +182,16 @@ impl AsidePrinter {
             return;
         }
         let bytes = CHUNK_BYTES + self.lines.len() + self.ends.len() * size_of::<usize>();
-        if self.waiting.fetch_add(bytes, Ordering::AcqRel) + bytes > ROOM_BYTES {
+        let before = self.waiting.fetch_add(bytes, Ordering::AcqRel);
+        // The last one in may be larger than what is left: one datagram can be more lines than there is room for.
+        if before >= ROOM_BYTES {
             self.waiting.fetch_sub(bytes, Ordering::AcqRel);
             self.lines.clear();
             self.ends.clear();
-            self.alarms.repeated(
-                "stdout is behind",
+            self.alarms.repeated("stdout is behind", || {
                 "the reader of stdout is behind: what does not fit before it is counted as undelivered, and \
-                 the other sinks go on",
-            );
+                 the other sinks go on"
+            });
             self.lose(datagrams);
             return;
         }
@@ -228,6 +235,7 @@ mod tests {
     use super::super::stdout::tests::{batch, no_replies};
     use super::*;
     use crate::datapath::worker::{Handler, Outcome};
+    use crate::decode::Decode;
     use crate::decode::intake::Formats;
     use crate::sink::landing::Landing;
 
@@ -299,6 +307,25 @@ mod tests {
         assert_eq!((delivered + undelivered, pending), (100, 0));
         assert_eq!(rig.taken.try_iter().count() as u64, delivered);
         assert_eq!(rig.alarms.take(), Vec::<String>::new());
+    }
+
+    /// 65,507 empty lines are more JSON than there is room for.
+    #[test]
+    fn a_datagram_larger_than_the_room_takes_no_other_with_it() {
+        let (permits, asked) = unbounded();
+        let (give, taken) = unbounded();
+        let stdout = Stdout::new(Gate { permits: asked, taken: give }, Format::Json).unwrap();
+        let alarms = Arc::new(Alarms::default());
+        let aside = Aside::start(stdout, &alarms).unwrap();
+        let formats = Formats::new(vec![Decode::Lines], None);
+        let mut landing = Landing::new(formats.intake(), vec![Box::new(aside.printer())]);
+        (0..3).for_each(|_| permits.send(()).unwrap());
+        landing.handle(&batch(&[b"one", &[b'\n'; 65_507], b"two"]), &mut no_replies());
+        landing.finish();
+        let Outcome { delivered, undelivered, .. } = landing.outcome(0);
+        assert_eq!((delivered, undelivered), (3, 0), "{:?}", alarms.take());
+        let written: Vec<u8> = taken.try_iter().flatten().collect();
+        assert_eq!(written.iter().filter(|byte| **byte == b'\n').count(), 65_509);
     }
 
     #[test]

@@ -187,8 +187,15 @@ impl Stream {
         });
     }
 
-    /// Waits for the one alarm that says that it cannot be written, and why.
+    /// It was said once that it cannot be written, and why, and not yet that it is again.
     fn alarm(&mut self, reasons: &[&str]) {
+        self.told(reasons);
+        assert!(!self.is_resumed(), "{:?}", self.alarms);
+    }
+
+    /// It was said once that it cannot be written, and why. A disk that is nearly full takes a little now and
+    /// then: that it is written again may have been said, too.
+    fn told(&mut self, reasons: &[&str]) {
         self.alarms.extend(self.journal.alarms().take());
         let alarms = &self.alarms;
         let failures: Vec<_> = alarms.iter().filter(|text| text.contains("cannot be")).collect();
@@ -196,12 +203,15 @@ impl Stream {
         assert!(failures.len() == 1 && known(failures[0]), "{alarms:?}");
     }
 
-    /// Waits for the one word that it is written again. A disk that is nearly full takes a little now and then,
-    /// so that may have been said before.
+    fn is_resumed(&self) -> bool {
+        self.alarms.iter().any(|text| text.contains("written again"))
+    }
+
+    /// Waits for the word that it is written again.
     fn resumption(&mut self) {
         until("it to be said", || {
             self.alarms.extend(self.journal.alarms().take());
-            self.alarms.iter().any(|text| text.contains("written again"))
+            self.is_resumed()
         });
     }
 
@@ -214,6 +224,10 @@ impl Stream {
         let found = numbers(dir);
         assert!(found.is_sorted());
         assert!(found.len() as u64 >= ledger.delivered, "{} of {ledger:?}", found.len());
+        // What the disk did not let it seal it sealed later.
+        for one in segment::list(dir).unwrap() {
+            assert_eq!(is_intact(&one.path).unwrap(), Some(true), "{}", one.path.display());
+        }
     }
 
     /// Ends it: nothing was dropped, and all is accounted for.
@@ -242,7 +256,7 @@ fn a_full_disk_stops_nobody_and_heals() {
     stream.flow_until("the first commit", |ledger| ledger.delivered > 0);
     let filler = disk.fill(1 << 20);
     stream.flow_until("the disk to be full", |ledger| ledger.undelivered > 1000);
-    stream.alarm(&["No space left"]);
+    stream.told(&["No space left"]);
     fs::remove_file(filler).unwrap();
     stream.heals(&dir);
 }

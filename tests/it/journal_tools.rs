@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ringest::journal::format::Record;
 use ringest::journal::open::{Journal, JournalSpec};
+use ringest::journal::reader::Reader;
 use ringest::journal::segment;
 use ringest::sink::escape;
 use serde_json::Value;
@@ -253,6 +254,69 @@ fn damage_is_told_of_and_passed_over() {
         let report: Value = serde_json::from_slice(&journal_ok(&place.0, &args)).unwrap();
         assert!(report["capture"]["skipped"]["damaged"].as_u64().unwrap() > 0, "{report}");
     }
+}
+
+/// A sealed segment whose end is gone looks like one that is being written; but one behind it is sealed.
+#[test]
+fn a_segment_that_lost_its_end_is_told_of() {
+    let place = Place::new("tools-endless");
+    let all = entries(700);
+    write(&place.0, &all, false);
+    let listed = segment::list(&place.0).unwrap();
+    let newest = listed.iter().rfind(|one| one.worker == listed[0].worker).unwrap();
+    assert_ne!(newest.sequence, listed[0].sequence);
+    let data_end = Reader::open(&listed[0].path).unwrap().footer().unwrap().data_end;
+    let whole = fs::read(&listed[0].path).unwrap();
+    let mut zeroed = whole.clone();
+    zeroed[whole.len() - 4096..].fill(0);
+    let header_bytes = 128;
+    for (what, cut) in [
+        ("its index and footer are cut off", &whole[..usize::try_from(data_end).unwrap()]),
+        ("a record is cut in the middle", &whole[..usize::try_from(data_end).unwrap() - 9]),
+        ("all its records are cut off", &whole[..header_bytes]),
+        ("its last sector is zeros", &zeroed),
+    ] {
+        fs::write(&listed[0].path, cut).unwrap();
+        for args in ["verify {} --json", "cat {}"] {
+            let output = journal(&place.0, args);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{what}: {args}: {said}");
+            assert!(said.contains("its end is missing"), "{what}: {args}: {said}");
+        }
+    }
+    fs::write(&listed[0].path, &whole).unwrap();
+    journal_ok(&place.0, "verify {}");
+    // The newest may be written to.
+    let file = fs::File::options().write(true).open(&newest.path).unwrap();
+    file.set_len(newest.bytes - 1).unwrap();
+    journal_ok(&place.0, "verify {}");
+    journal_ok(&place.0, "cat {}");
+}
+
+/// What a repair could not save is said to who asked for quiet as well; what a crash tore is not.
+#[test]
+fn a_quiet_start_tells_of_a_loss() {
+    let place = Place::new("tools-quiet");
+    write(&place.0, &entries(700), false);
+    let listed = segment::list(&place.0).unwrap();
+    let newest = |worker| listed.iter().rfind(|one| one.worker == worker).unwrap();
+    let (torn, damaged) = (newest(listed[0].worker), newest(listed.last().unwrap().worker));
+    assert_ne!(torn.path, damaged.path);
+    for one in [torn, damaged] {
+        let file = fs::File::options().write(true).open(&one.path).unwrap();
+        file.set_len(one.bytes - 1).unwrap();
+    }
+    let file = fs::File::options().read(true).write(true).open(&damaged.path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 300).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], 300).unwrap();
+    let sink = format!("--sink=journal:{}", place.0.display());
+    let args =
+        ["listen", "127.0.0.1:0", "--workers", "1", "--quiet", "--json", "--for", "1ms", &sink];
+    let ended = Running::start(&args).end();
+    let lines: Vec<_> = ended.stderr.lines().filter(|line| line.starts_with("journal: ")).collect();
+    let name = damaged.path.file_name().unwrap().to_str().unwrap();
+    assert!(lines.len() == 1 && lines[0].contains(name), "{}", ended.stderr);
 }
 
 /// A program whose lines are read as they come; killed when dropped.

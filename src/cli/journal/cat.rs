@@ -18,7 +18,8 @@ Examples:
   ringest journal cat DIR --since 2026-11-22T10:00:00Z --until 2026-11-22T11:00:00Z --output json
   ringest journal cat DIR --output raw > payloads      the bytes as they came, one after the other
 
-Records come in the order they were received, over all workers. Exit code 1 if anything was damaged;
+Records come in the order each worker wrote them, merged by when they were received: a peer's in its order, and \
+those of several receivers into one worker may be a batch out of it. Exit code 1 if anything was damaged; \
 what is sound is printed all the same.")]
 pub(super) struct CatArgs {
     /// The journal's directory
@@ -42,6 +43,7 @@ pub(super) fn run(args: &CatArgs) -> Result<(), Failure> {
                 troubles.tell(&trouble);
                 continue;
             }
+            Step::Pause => continue,
         };
         out.add(&record).map_err(|error| Failure::stdout(&error))?;
     }

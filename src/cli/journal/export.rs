@@ -1,9 +1,11 @@
 //! `ringest journal export`: records for other programs.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, IsTerminal};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,14 +28,14 @@ Examples:
   ringest journal export DIR --format pcapng --out day.pcapng      for Wireshark and tshark
   ringest journal export DIR --format pcapng --listener 192.0.2.80:514 --out day.pcapng
 
-Records come in the order they were received, over all workers. A file is there when it is complete: until
-then it has another name beside it.
+The order is that of `cat`. A file is there when it is complete: until then it has another name beside it. A new \
+one is readable to its owner and group, as segments are; one that is replaced keeps its permissions.
 
-csv: payloads as text, escaped as `cat` prints them; =, +, - and @ at the beginning too, which a
+csv: payloads as text, escaped as `cat` prints them; =, +, - and @ at the beginning too, which a \
 spreadsheet would take for a formula.
 parquet: columns received (UTC, ns), peer_ip, peer_port, listener, length, payload (binary).
-pcapng: IP and UDP headers are made up around each record, with the peer as the source. The journal knows
-a listener's number, not its address: --listener tells it; without, the destination is 192.0.2.1 or
+pcapng: IP and UDP headers are made up around each record, with the peer as the source. The journal knows \
+a listener's number, not its address: --listener tells it; without, the destination is 192.0.2.1 or \
 2001:db8::1, port 60000 for the first listener, 60001 for the second and so on.")]
 pub(super) struct ExportArgs {
     /// The journal's directory
@@ -78,19 +80,20 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
     let mut progress = Progress::new(args.quiet);
     let mut troubles = Troubles::default();
     while let Some(step) = merge.next_step() {
-        match step {
+        let is_due = match step {
             Step::Record(record) => {
                 let fits = sheet.add(&record).map_err(failed)?;
                 progress.count(record.payload.len(), fits);
+                progress.is_due()
             }
             Step::Trouble(trouble) => {
                 progress.clear();
                 troubles.tell(&trouble);
+                progress.is_due()
             }
-        }
-        if progress.is_due()
-            && let Some(signal) = signals.as_ref().and_then(Signals::take)
-        {
+            Step::Pause => progress.show(),
+        };
+        if is_due && let Some(signal) = signals.as_ref().and_then(Signals::take) {
             progress.clear();
             return Err(Failure::Failed(format!(
                 "{signal}: stopped before the end; {} was not written",
@@ -181,11 +184,7 @@ impl Target {
             let file = OpenOptions::new().write(true).open(&target).map_err(failed)?;
             return Ok(Self { file, name, place: None });
         }
-        let mut unfinished = std::ffi::OsString::from(".");
-        unfinished.push(target.file_name().unwrap_or_default());
-        unfinished.push(format!(".{}.partial", std::process::id()));
-        let path = target.with_file_name(unfinished);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
+        let (file, path) = unfinished(&target).map_err(failed)?;
         Ok(Self { file, name, place: Some(Unfinished { path, target }) })
     }
 
@@ -213,6 +212,27 @@ impl Target {
         let kept = self.file.sync_all().and_then(|()| fs::rename(&place.path, &place.target));
         kept.map_err(|error| self.failed(&error))
     }
+}
+
+/// A new file beside `target`, which gets its permissions if it is there: what peers sent is no more public there
+/// than in a segment.
+fn unfinished(target: &Path) -> io::Result<(File, PathBuf)> {
+    let mut number = 0;
+    let (file, path) = loop {
+        let mut name = OsString::from(".");
+        name.push(target.file_name().unwrap_or_default());
+        name.push(format!(".{}-{number}.partial", std::process::id()));
+        let path = target.with_file_name(name);
+        match OpenOptions::new().write(true).create_new(true).mode(0o640).open(&path) {
+            // One that was killed had the same number, as processes in containers do.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            file => break (file?, path),
+        }
+    };
+    if let Ok(facts) = fs::metadata(target) {
+        file.set_permissions(facts.permissions())?;
+    }
+    Ok((file, path))
 }
 
 /// How far it is, on a terminal.
@@ -262,9 +282,11 @@ impl Progress {
     /// Whether it is time to look at what else there is; shows how far it is then.
     fn is_due(&mut self) -> bool {
         self.steps += 1;
-        if !self.steps.is_multiple_of(STRIDE) {
-            return false;
-        }
+        self.steps.is_multiple_of(STRIDE) && self.show()
+    }
+
+    /// Shows how far it is. It is time to look at what else there is, too.
+    fn show(&mut self) -> bool {
         if self.live && Instant::now() >= self.next {
             self.next = Instant::now() + EVERY;
             self.shown = true;
@@ -290,5 +312,29 @@ impl Progress {
         if !self.quiet {
             paint::say(&format!("{}\n", self.text()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_a_killed_one_left_is_in_nobodys_way() {
+        let dir = std::env::temp_dir().join(format!("ringest-unfinished-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let target = dir.join("day.csv");
+        let mode = |file: &File| file.metadata().unwrap().permissions().mode() & 0o777;
+        let (first, left) = unfinished(&target).unwrap();
+        let first_mode = mode(&first);
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+        let (second, path) = unfinished(&target).unwrap();
+        let second_mode = mode(&second);
+        fs::remove_dir_all(&dir).unwrap();
+        assert_ne!(left, path);
+        assert_eq!((first_mode & 0o007, second_mode), (0, 0o600));
     }
 }

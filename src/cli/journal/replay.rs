@@ -21,8 +21,8 @@ Examples:
   ringest journal replay DIR collector:514 --speed max --since 1h
   ringest journal replay DIR [::1]:9000 --peer 192.0.2.7 --json
 
-A record is a datagram of its own, sent in the order of arrival over all workers. Each peer of the journal
-has a source port of its own (up to --flows), on an address of this host. What is there at the start is
+A record is a datagram of its own, sent in the order of `cat`. Each peer of the journal \
+has a source port of its own (up to --flows), on an address of this host. What is there at the start is \
 sent: a journal that is written meanwhile is not followed. Damaged places are counted, and passed over.")]
 pub(super) struct ReplayArgs {
     /// The journal's directory

@@ -1,7 +1,7 @@
 //! Which records: what `cat`, `tail`, `export` and `replay` have in common.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use ringest::journal::merge::{Trouble, What};
@@ -14,7 +14,7 @@ use crate::cli::paint::{self, count};
 /// Which records.
 #[derive(Args, Clone, Debug)]
 pub(super) struct SelectArgs {
-    /// Only what was received since then: RFC 3339, or so long ago (10m)
+    /// Only what was received since then: RFC 3339 (UTC without an offset), or so long ago (10m)
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Which records")]
     since: Option<u64>,
     /// Only what was received before then
@@ -59,11 +59,34 @@ fn time(text: &str) -> Result<u64, String> {
     let expected = "expected a time such as 2026-11-22T10:00:00Z, or how long ago, such as 10m";
     let at = match humantime::parse_duration(text) {
         Ok(ago) => SystemTime::now().checked_sub(ago),
-        Err(_) => humantime::parse_rfc3339_weak(text).ok(),
+        Err(_) => moment(text),
     };
     let since = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok());
     ns.ok_or_else(|| expected.to_owned())
+}
+
+/// RFC 3339 with any offset; UTC where there is none. The crate takes none but Z, and overlooks one behind a
+/// fraction.
+fn moment(text: &str) -> Option<SystemTime> {
+    let tail = text.len().checked_sub("+00:00".len()).and_then(|at| text.split_at_checked(at));
+    let offset = tail.and_then(|(time, offset)| {
+        let (sign, clock) = offset.split_at_checked(1).filter(|(sign, _)| "+-".contains(sign))?;
+        let (hours, minutes) = clock.split_once(':')?;
+        let number = |digits: &str, max: u64| {
+            let is_number = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse::<u64>().ok().filter(|number| is_number && *number <= max)
+        };
+        let length = Duration::from_secs(number(hours, 23)? * 3600 + number(minutes, 59)? * 60);
+        Some((time, sign, length))
+    });
+    let Some((time, sign, length)) = offset else {
+        let plain = !text.contains('+');
+        return plain.then(|| humantime::parse_rfc3339_weak(text).ok()).flatten();
+    };
+    // A second offset, or one behind a Z, is none.
+    let local = humantime::parse_rfc3339_weak(time).ok().filter(|_| !time.contains(['+', 'Z']))?;
+    if sign == "+" { local.checked_sub(length) } else { local.checked_add(length) }
 }
 
 fn peer(text: &str) -> Result<(IpAddr, Option<u16>), String> {
@@ -109,6 +132,24 @@ mod tests {
     #[test]
     fn times_and_peers_read_as_written() {
         assert_eq!(time("1970-01-01T00:00:01Z"), Ok(1_000_000_000));
+        for same in [
+            "1970-01-01T02:00:01+02:00",
+            "1970-01-01 02:00:01.000000000+02:00",
+            "1970-01-01T00:00:01.0+00:00",
+        ] {
+            assert_eq!(time(same), Ok(1_000_000_000), "{same}");
+        }
+        assert_eq!(time("1970-01-01T00:00:01.5-01:30"), Ok(5_401_500_000_000));
+        for none in [
+            "1970-01-01T02:00:01+0200",
+            "1970-01-01T02:00:01Z+02:00",
+            "1970-01-01T02:00:01.123456+02000",
+            "1970-01-01T02:00:01+24:00",
+            "1970-01-01T02:00:01+02:00+02:00",
+            "1970-01-01T02:00:01+é:00",
+        ] {
+            assert!(time(none).is_err(), "{none}");
+        }
         assert!(time("10m").unwrap() < time("1s").unwrap());
         assert!(time("noon").is_err() && time("").is_err());
         assert_eq!(peer("192.0.2.1").unwrap().1, None);

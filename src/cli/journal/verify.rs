@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
+use ringest::journal::merge::{ENDLESS, is_endless};
 use ringest::journal::reader::{ReadError, Reader};
 use ringest::journal::seal::survey;
 use ringest::journal::segment;
@@ -20,8 +21,9 @@ Examples:
   ringest journal verify DIR
   ringest journal verify DIR --json | jq .damaged
 
-Exit codes: 0 nothing is damaged, 1 something is, or cannot be read. Torn bytes at the end of a segment
-that is not sealed are no damage: a record is being written, or a crash cut one off.")]
+Exit codes: 0 nothing is damaged, 1 something is, or cannot be read. Torn bytes at the end of a segment \
+that is not sealed are no damage: a record is being written, or a crash cut one off. That it is not sealed is \
+damage if a later one of its worker is.")]
 pub(super) struct VerifyArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
@@ -45,8 +47,9 @@ struct Document {
 pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let mut sum = Document { version: 1, ..Document::default() };
     let mut troubles = Vec::new();
-    for segment in super::segments(&args.dir)? {
-        let name = super::name(&segment);
+    let segments = super::segments(&args.dir)?;
+    for (index, segment) in segments.iter().enumerate() {
+        let name = super::name(segment);
         if segment.is_unborn() {
             sum.segments += 1;
             sum.torn_bytes += segment.bytes;
@@ -54,9 +57,15 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         }
         match Reader::open(&segment.path) {
             Ok(reader) => {
+                let behind = segments[index + 1..].iter();
+                let behind = behind.take_while(|other| other.worker == segment.worker);
+                let unsealed = reader.footer().is_none();
                 if let Err(error) = check(reader, &name, &mut sum, &mut troubles) {
                     sum.damaged += 1;
                     troubles.push(format!("{name}: cannot be read to its end: {error}"));
+                } else if unsealed && is_endless(&segment.path, behind) {
+                    sum.damaged += 1;
+                    troubles.push(format!("{name}: {ENDLESS}"));
                 }
             }
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,

@@ -144,6 +144,7 @@ impl Playback {
                     self.skipped.damaged += 1;
                     continue;
                 }
+                Some(Step::Pause) => continue,
                 None if self.datagrams == 0 => {
                     let (name, skipped) = (self.name.clone(), self.skipped);
                     return Err(ReplayError::NoRecord { name, skipped });

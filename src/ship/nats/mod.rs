@@ -169,7 +169,7 @@ impl Nats {
             Dialled::Under(dialling) => self.contact = Contact::Dialling { dialling, next },
             Dialled::Failed(reason) => self.fail(reason, next, verdicts),
             Dialled::Up(link) => {
-                let order = if self.is_intruded { Order::Peer } else { link.facts.order };
+                let order = self.order(&link);
                 // What was handed over meanwhile has waited for this.
                 let waiting = std::mem::replace(&mut self.window, Window::new(order));
                 self.window.take_over(waiting);
@@ -177,6 +177,11 @@ impl Nats {
                 self.trouble.take_if(|trouble| matches!(trouble, Trouble::Connecting(_)));
             }
         }
+    }
+
+    /// What keeps a peer's order on this connection.
+    fn order(&self, link: &Link) -> Order {
+        if self.is_intruded { Order::Peer } else { link.facts.order }
     }
 
     /// There is no connection now: what waits for one is to be sent again.
@@ -233,7 +238,7 @@ impl Carrier for Nats {
         // What was sent goes down with its connection; the next one asks about the stream again.
         if let Contact::Up(link) = &self.contact {
             if was_empty {
-                self.window = Window::new(link.facts.order);
+                self.window = Window::new(self.order(link));
                 return;
             }
             self.contact = Contact::Down { until: Instant::now(), next: CONNECT_AGAIN.0 };
