@@ -83,6 +83,9 @@ pub(super) struct Uring {
     /// Writes that wait until their slot has its file.
     held: Vec<Write>,
     syncs: usize,
+    /// Files being closed. Nobody waits for them but the drop: a ring that goes cancels them, and a file that is
+    /// never closed keeps its disk from being unmounted.
+    closes: usize,
 }
 
 impl std::fmt::Debug for Uring {
@@ -118,6 +121,7 @@ impl Uring {
             writes: Vec::with_capacity(64),
             held: Vec::new(),
             syncs: 0,
+            closes: 0,
         })
     }
 
@@ -136,7 +140,7 @@ impl Uring {
     /// later, too, if that were called a failure.
     fn submit(&mut self) -> io::Result<()> {
         match self.ring.submit() {
-            Err(error) if LATER.iter().any(|errno| error.raw_os_error() == Some(*errno)) => Ok(()),
+            Err(error) if passes(&error) => Ok(()),
             submitted => submitted.map(drop),
         }
     }
@@ -155,7 +159,9 @@ impl Uring {
     fn close(&mut self, file: File) {
         let fd = file.into_raw_fd();
         let entry = opcode::Close::new(Fd(fd)).build().flags(squeue::Flags::ASYNC);
-        if self.push(&entry.user_data(CLOSE)).is_err() {
+        if self.push(&entry.user_data(CLOSE)).is_ok() {
+            self.closes += 1;
+        } else {
             // SAFETY: it was this file's just now, and the kernel has not been told to close it.
             drop(unsafe { File::from_raw_fd(fd) });
         }
@@ -283,9 +289,9 @@ impl Disk for Uring {
     }
 
     fn reap(&mut self, wait: bool, done: &mut Vec<Done>) -> io::Result<()> {
-        if wait && self.under_way() > 0 && self.ring.completion().is_empty() {
+        if wait && self.under_way() + self.closes > 0 && self.ring.completion().is_empty() {
             match self.ring.submit_and_wait(1) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if passes(&error) => {}
                 waited => drop(waited?),
             }
         } else if !self.ring.submission().is_empty() {
@@ -294,6 +300,7 @@ impl Disk for Uring {
         while let Some(cqe) = { self.ring.completion().next() } {
             let (number, result) = (cqe.user_data(), cqe.result());
             if number == CLOSE {
+                self.closes -= 1;
                 continue;
             }
             if number & (SYNC | STEP) == 0 {
@@ -319,8 +326,12 @@ impl Disk for Uring {
     }
 }
 
-/// Errors of io_uring_enter(2) that pass: the entries stay in the queue.
-const LATER: [i32; 3] = [libc::EINTR, libc::EAGAIN, libc::EBUSY];
+/// Whether an error of io_uring_enter(2) passes: the entries stay in the queue.
+fn passes(error: &io::Error) -> bool {
+    [libc::EINTR, libc::EAGAIN, libc::EBUSY]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(*errno))
+}
 
 /// Whether the kernel does all that is asked of it, and lets a sandbox do so: each of the three calls
 /// can be refused by itself.
@@ -342,6 +353,6 @@ impl Drop for Uring {
     /// What is under way reads from the buffers: it is awaited before they go.
     fn drop(&mut self) {
         let mut done = Vec::new();
-        while self.under_way() > 0 && self.reap(true, &mut done).is_ok() {}
+        while self.under_way() + self.closes > 0 && self.reap(true, &mut done).is_ok() {}
     }
 }
