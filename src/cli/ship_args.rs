@@ -19,7 +19,7 @@ pub(super) struct ShipArgs {
     /// [default: keep all until they are sent]
     #[arg(long, value_name = "BYTES", value_parser = values::size, help_heading = "Brokers")]
     pub(super) spool_bytes: Option<usize>,
-    /// Records under way to a broker at most; as many may be repeated after a crash [default: 4096]
+    /// Records under way to a broker at most; twice as many may be repeated after a crash [default: 4096]
     #[arg(long, value_name = "RECORDS", value_parser = values::window, help_heading = "Brokers")]
     ship_window: Option<usize>,
     /// How long to wait at the end for brokers to have everything; what they do not have by then stays in

@@ -200,7 +200,10 @@ impl Follow {
             }
             let newest = listed.get(index + 1).is_none_or(|next| next.worker != one.worker);
             match Reader::open(&one.path) {
-                Ok(reader) => self.sources.push(Source::new(one, reader)),
+                Ok(mut reader) => {
+                    reader.pass_gaps();
+                    self.sources.push(Source::new(one, reader));
+                }
                 // Its header may be on its way, as long as it is the newest.
                 Err(ReadError::NoSegment(_)) if newest => {
                     self.unborn = true;

@@ -80,6 +80,9 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     take(bytes, at).map(u64::from_le_bytes)
 }
 
+/// Why a header that is sound cannot be read.
+pub(super) const OTHER_VERSION: &str = "of another version than this program knows";
+
 impl Header {
     /// As bytes.
     #[must_use]
@@ -115,7 +118,10 @@ impl Header {
         else {
             return Err("shorter than a header");
         };
-        Self::decode_copy(first).or_else(|wrong| Self::decode_copy(second).map_err(|_| wrong))
+        Self::decode_copy(first).or_else(|wrong| {
+            let either = |other| if other == OTHER_VERSION { other } else { wrong };
+            Self::decode_copy(second).map_err(either)
+        })
     }
 
     /// Whether both copies are sound.
@@ -134,7 +140,7 @@ impl Header {
             return Err("its header is damaged");
         }
         if u16_at(bytes, 8) != Some(VERSION) {
-            return Err("of another version than this program knows");
+            return Err(OTHER_VERSION);
         }
         Ok(Self {
             worker: u16_at(bytes, 12).ok_or(SHORT)?,

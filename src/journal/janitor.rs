@@ -14,7 +14,7 @@ use super::alarm::Alarms;
 use super::compress::compress_while;
 use super::place::Place;
 use super::reader::{ReadError, Reader};
-use super::seal::seal;
+use super::seal::seal_from;
 use super::segment::{self, SegmentFile};
 use super::shelf::Shelf;
 
@@ -153,7 +153,7 @@ impl Rounds {
             Task::Seal(path) => self.seal(path, own),
             Task::Cut(path, kept) => match cut(path, *kept) {
                 Ok(()) => *kept == 0 || self.seal(path, own),
-                Err(error) => error.kind() == io::ErrorKind::NotFound,
+                Err(error) => error.kind() == io::ErrorKind::NotFound && self.is_there(),
             },
             Task::Restore => {
                 self.restore();
@@ -178,13 +178,31 @@ impl Rounds {
 
     /// Whether it needs to be tried no more.
     fn seal(&self, path: &Path, own: &mut VecDeque<PathBuf>) -> bool {
-        match seal(path) {
-            Ok(_) if self.retention.compress.is_some() => own.push_back(path.to_owned()),
-            Ok(_) => {}
+        let number = segment::number_of(path);
+        let holds = number.and_then(|(worker, sequence)| self.shelf.holds(worker, sequence));
+        let (committed_bytes, committed) =
+            holds.map_or((0, 0), |holds| (holds.offset, holds.records));
+        match seal_from(path, committed_bytes) {
+            Ok(found) => {
+                if found.records < committed {
+                    self.alarms.repeated("damaged", || {
+                        format!(
+                            "{}: {} of {committed} records that were committed cannot be read any more: its disk \
+                             has damaged them (`ringest journal verify` says where)",
+                            path.display(),
+                            committed.saturating_sub(found.records)
+                        )
+                    });
+                }
+                if self.retention.compress.is_some() {
+                    own.push_back(path.to_owned());
+                }
+            }
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 // Else retention took it before it was its turn.
                 if self.should_be_there(path) {
                     self.alarms.repeated("seal", || cannot_seal(path, &error.into()));
+                    return self.is_there();
                 }
             }
             // It stays readable as it is; what is none is for the next start to set aside.
@@ -194,6 +212,11 @@ impl Rounds {
             }
         }
         true
+    }
+
+    /// Whether the directory is there. With its disk, what is not found now will be back.
+    fn is_there(&self) -> bool {
+        self.place.upgrade().is_none_or(|place| place.home().check().is_ok())
     }
 
     fn should_be_there(&self, path: &Path) -> bool {

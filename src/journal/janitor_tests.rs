@@ -1,6 +1,8 @@
 //! Segments that earlier runs left plain, and a janitor that is to compress.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,9 +14,10 @@ use super::janitor::{Retention, Rounds, Task};
 use super::open::{Journal, JournalSpec};
 use super::packed_tests::{Place, read, write_segment};
 use super::progress::Committed;
-use super::seal::is_intact;
+use super::reader::Reader;
+use super::seal::{is_intact, survey};
 use super::segment;
-use super::shelf::Shelf;
+use super::shelf::{Position, Shelf};
 use super::writer::WriterSpec;
 
 const COMPRESSING: Retention =
@@ -147,4 +150,67 @@ fn sealing_does_not_wait_for_compressing() {
     assert_eq!(fs::read(&paths[1]).unwrap(), sealed);
     rounds.compress_one(&mut waiting, &tasks);
     assert!(packed(&paths[1]).exists(), "then it is its turn");
+}
+
+/// What was committed and is damaged when its segment is sealed is no torn end: it stays, and is told of.
+#[test]
+fn what_a_disk_damaged_before_it_was_sealed_is_told_of() {
+    let place = Place::new("janitor-damaged");
+    let path = segment::path_of(&place.0, 3, 1);
+    let starts = write_segment(&path, 100_000);
+    let sealed = Reader::open(&path).unwrap();
+    let footer = *sealed.footer().unwrap();
+    let mut rounds = rounds(&place.0);
+    rounds.retention = Retention::default();
+    let records = footer.records;
+    let holds = Committed { sequence: 1, offset: footer.data_end, records, datagrams: records };
+    rounds.shelf.committed(3, holds);
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(footer.data_end).unwrap();
+    file.write_all_at(&[0xff; 8], *starts.last().unwrap()).unwrap();
+    let (complete, tasks) = unbounded();
+    complete.send(Task::Seal(path.clone())).unwrap();
+    drop(complete);
+    rounds.run(&tasks);
+    let alarms = rounds.alarms.take();
+    let told = format!("1 of {records} records that were committed cannot be read");
+    assert!(alarms.len() == 1 && alarms[0].contains(&told), "{alarms:?}");
+    let found = survey(&mut Reader::open(&path).unwrap(), |_| {}).unwrap();
+    assert_eq!((found.records, found.intact), (records - 1, Some(true)));
+    assert_eq!(found.torn_bytes, footer.data_end - starts.last().unwrap());
+}
+
+/// What cannot be read at the start, nobody knows what was sent of it.
+#[test]
+fn what_cannot_be_read_at_the_start_is_not_let_go() {
+    let place = Place::new("janitor-unknown");
+    let paths = segments(&place.0, 4);
+    fs::rename(&paths[0], packed(&paths[0])).unwrap();
+    fs::write(packed(&paths[0]), [0x50; 1000]).unwrap();
+    // Another version: byte 8 of each copy of the header, and its checksum.
+    let mut newer = fs::read(&paths[1]).unwrap();
+    for copy in newer[..128].chunks_exact_mut(64) {
+        copy[8] = 2;
+        let sum = crc32c::crc32c(&copy[..60]);
+        copy[60..].copy_from_slice(&sum.to_le_bytes());
+    }
+    fs::write(&paths[1], &newer).unwrap();
+    let retention = Retention { only_unsent: true, ..Retention::default() };
+    let passed = Position { sequence: 5, ..Position::default() };
+    let writer = WriterSpec {
+        commit_interval: Duration::ZERO,
+        commit_bytes: 1,
+        segment_bytes: 1 << 20,
+        segment_age: Duration::from_secs(3600),
+    };
+    let readers = vec![BTreeMap::from([(3, passed)])];
+    let spec =
+        JournalSpec { dir: place.0.clone(), writer, buffer_bytes: 1 << 20, retention, readers };
+    let journal = Journal::open(spec).unwrap();
+    let left: Vec<_> = journal.repaired().iter().filter_map(|one| one.left.as_deref()).collect();
+    assert!(left.len() == 1 && left[0].contains("another version"), "{left:?}");
+    journal.close();
+    assert!(packed(&paths[0]).exists());
+    assert_eq!(fs::read(&paths[1]).unwrap(), newer);
+    assert!(!paths[2].exists() && paths[3].exists(), "what was sent goes, and the newest stays");
 }

@@ -230,6 +230,7 @@ pub(super) fn open(
         return Ok(None);
     }
     let mut reader = Reader::open(&segment.path)?;
+    reader.pass_gaps();
     if reader.footer().is_some_and(|footer| !selection.may_want(footer)) {
         return Ok(None);
     }

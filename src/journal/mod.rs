@@ -21,7 +21,7 @@ pub mod format;
 pub mod segment;
 // Written.
 pub mod open;
-mod place;
+pub(crate) mod place;
 pub mod writer;
 pub mod progress;
 pub mod shelf;

@@ -15,7 +15,7 @@ use super::alarm::Alarms;
 use super::compress;
 use super::format::Record;
 use super::janitor::{Retention, Rounds, Task};
-use super::place::Place;
+use super::place::{Home, Place};
 use super::plain::Plain;
 use super::progress::{Committed, Event, Run, WriterCounts};
 use super::reader::{ReadError, Reader};
@@ -167,6 +167,11 @@ impl Journal {
         &self.spec.dir
     }
 
+    /// The same, for those who read it.
+    pub(crate) fn home(&self) -> Home {
+        self.place.home()
+    }
+
     /// How long segments are kept.
     #[must_use]
     pub fn retention(&self) -> &Retention {
@@ -278,6 +283,7 @@ fn repair_one(one: &SegmentFile) -> io::Result<Repair> {
         // Or it is damaged.
         Err(ReadError::NoSegment(_)) => return segment::set_aside(path).map(Repair::SetAside),
         Err(ReadError::Io(error)) => return Err(error),
+        Err(error @ ReadError::OtherVersion) => return Err(io::Error::other(error)),
     }
     Ok(Repair::Removed)
 }

@@ -11,6 +11,33 @@ use nix::fcntl::{Flock, FlockArg};
 use super::disk::is_on;
 use super::open::JournalError;
 
+/// Where a journal is, for those who read it beside its writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    dir: PathBuf,
+    device: u64,
+}
+
+impl Home {
+    /// That of a directory that is there.
+    #[cfg(test)]
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), device: fs::metadata(dir).unwrap().dev() }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether the directory is there. While its disk is away nothing in it is, and all of it is when it is back.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        is_on(&File::open(&self.dir)?, self.device)
+    }
+}
+
 /// See the module's description. Locked as long as it lives.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -26,6 +53,10 @@ impl Place {
         fs::create_dir_all(dir).map_err(failed(dir, "mkdir"))?;
         let device = fs::metadata(dir).map_err(failed(dir, "stat(2)"))?.dev();
         Ok(Self { dir: dir.to_owned(), device, lock: Mutex::new(lock(dir)?) })
+    }
+
+    pub(super) fn home(&self) -> Home {
+        Home { dir: self.dir.clone(), device: self.device }
     }
 
     /// The file system it is on.

@@ -13,7 +13,7 @@ use std::path::Path;
 use super::bytes::Bytes;
 use super::format::{
     FOOTER_BYTES, Footer, Found, HEADER_BYTES, Header, INDEX_ENTRY_BYTES, INDEX_EVERY_BYTES,
-    IndexEntry, PAYLOAD_BYTES_MAX, Record, known_record, record_at, record_bytes,
+    IndexEntry, OTHER_VERSION, PAYLOAD_BYTES_MAX, Record, known_record, record_at, record_bytes,
 };
 use super::segment;
 
@@ -93,6 +93,9 @@ pub enum ReadError {
     /// It is none, or its beginning is damaged.
     #[error("{0}")]
     NoSegment(&'static str),
+    /// A program that is newer wrote it.
+    #[error("{OTHER_VERSION}")]
+    OtherVersion,
 }
 
 impl Reader {
@@ -125,7 +128,10 @@ impl Reader {
         let got = bytes.read_at(&mut head, 0)?;
         let header = match copy {
             Some(header) => header,
-            None => Header::decode(&head[..got]).map_err(ReadError::NoSegment)?,
+            None => Header::decode(&head[..got]).map_err(|why| match why {
+                OTHER_VERSION => ReadError::OtherVersion,
+                why => ReadError::NoSegment(why),
+            })?,
         };
         let mut this = Self {
             bytes,
@@ -171,7 +177,14 @@ impl Reader {
         }
         let mut tail = [0; FOOTER_BYTES];
         let Some(at) = bytes.checked_sub(FOOTER_BYTES as u64) else { return Ok(None) };
-        let got = self.bytes.read_at(&mut tail, at)?;
+        let got = match self.bytes.read_at(&mut tail, at) {
+            // As good as damaged: the records can be read all the same.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+                self.footer_is_worn = true;
+                return Ok(None);
+            }
+            got => got?,
+        };
         // A record may end in bytes that look like a footer; its numbers must fit the file.
         let fits = |footer: &Footer| {
             footer.data_end.checked_add(footer.index_bytes()) == Some(at) && could_be(footer)
@@ -227,6 +240,16 @@ impl Reader {
     /// Goes on at `offset`, where a record begins.
     pub(crate) fn seek(&mut self, offset: u64) {
         (self.offset, self.last) = (offset.max(HEADER_BYTES as u64), 0..0);
+    }
+
+    /// From here on, a place that the disk cannot read is one that is damaged, and costs no record beside it.
+    pub(crate) fn pass_gaps(&mut self) {
+        self.bytes.pass_gaps();
+    }
+
+    /// Where the last place that the disk could not read ends; 0: there was none.
+    pub(super) fn gaps_end(&self) -> u64 {
+        self.bytes.gaps_end()
     }
 
     /// Reads nothing from `offset` on: there is what is still being written.

@@ -41,6 +41,7 @@ pub struct Survey {
 /// # Errors
 /// It cannot be read.
 pub fn survey(reader: &mut Reader, each: impl FnMut(&IndexEntry)) -> io::Result<Survey> {
+    reader.pass_gaps();
     reader.count()?;
     let mut found = read_records(reader, each)?;
     found.intact = reader.is_intact()?;
@@ -91,21 +92,42 @@ fn read_records(reader: &mut Reader, mut each: impl FnMut(&IndexEntry)) -> io::R
 /// # Errors
 /// It cannot be read or written, or is none.
 pub fn seal(path: &Path) -> Result<Survey, ReadError> {
+    seal_from(path, 0)
+}
+
+/// The same of a segment of which so many bytes are known to have been committed: what is no record before that is
+/// damaged, not torn, and stays.
+///
+/// # Errors
+/// As above.
+pub(super) fn seal_from(path: &Path, committed_bytes: u64) -> Result<Survey, ReadError> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut reader = Reader::of(file.try_clone()?)?;
     // Only what was sealed is ever compressed, and nothing may be written into it.
     if reader.footer().is_some() || reader.is_compressed() {
         return Ok(survey(&mut reader, |_| {})?);
     }
+    reader.pass_gaps();
     reader.count()?;
     let mut index: Vec<IndexEntry> = Vec::new();
     let mut next_mark = 0;
-    let found = read_records(&mut reader, |entry| {
+    let mut found = read_records(&mut reader, |entry| {
         if entry.offset >= next_mark {
             index.push(*entry);
             next_mark = entry.offset + INDEX_EVERY_BYTES;
         }
     })?;
+    // What cannot be read now may be read later: nobody knows that it is torn.
+    if reader.gaps_end() > found.data_end {
+        return Err(io::Error::from_raw_os_error(libc::EIO).into());
+    }
+    let data_end = committed_bytes.min(file.metadata()?.len()).max(found.data_end);
+    found.torn_bytes -= data_end - found.data_end;
+    if data_end > found.data_end {
+        found.damaged += 1;
+        found.first_damage.get_or_insert(found.data_end);
+        found.data_end = data_end;
+    }
     file.set_len(found.data_end)?;
     step!("seal-cut");
     let index_bytes: Vec<u8> = index.iter().flat_map(IndexEntry::encode).collect();

@@ -179,6 +179,11 @@ impl Shelf {
         (complete, state.is_unread(worker, sequence))
     }
 
+    /// What is committed of a segment, as far as anybody knows.
+    pub(super) fn holds(&self, worker: u16, sequence: u64) -> Option<Committed> {
+        self.state().volume(worker, sequence).map(|volume| volume.holds)
+    }
+
     /// Bytes of a segment that a reader has not read yet: of the one that is furthest behind.
     pub(super) fn unread_bytes(&self, worker: u16, sequence: u64) -> u64 {
         let mut state = self.state();
@@ -386,6 +391,20 @@ mod tests {
         assert_eq!((shelf.unread_bytes(0, 1), shelf.unread_bytes(0, 2)), (600, 0));
         shelf.register(BTreeMap::new());
         assert_eq!(shelf.unread_bytes(0, 1), 64 + 1000);
+    }
+
+    /// Damage takes records that were read already from what a segment holds; those behind it are unread all the same.
+    #[test]
+    fn what_is_unread_behind_damage_is_not_let_go() {
+        let shelf = Shelf::default();
+        shelf.put(0, Committed { records: 6, ..holds(1, 10) });
+        let Committed { sequence, offset, records, datagrams } = holds(1, 6);
+        let position = Position { sequence, offset, records, datagrams };
+        shelf.register(BTreeMap::from([(0, position)]));
+        assert_eq!(shelf.is_free(0, 1), (true, true));
+        let end = Position { offset: holds(1, 10).offset, ..position };
+        shelf.passed(0, &BTreeMap::from([(0, end)]));
+        assert_eq!(shelf.is_free(0, 1), (true, false));
     }
 
     #[test]

@@ -4,11 +4,14 @@ use std::fmt::{self, Debug, Display};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::journal::format::Header;
+
 /// Which record of which journal: the same after a crash, and never another's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MessageId {
-    /// The segment's salt: random, so that journals differ.
-    pub salt: u64,
+    /// What the segment is called outside: follows from its salt, so that journals differ, and does not tell it.
+    /// Whoever knew the salt could send a payload that passes for a piece of the segment.
+    pub segment: u64,
     /// Whose segment it is.
     pub worker: u16,
     /// The segment's number among that worker's.
@@ -17,10 +20,21 @@ pub struct MessageId {
     pub offset: u64,
 }
 
+impl MessageId {
+    /// That of what stands at the beginning of a segment.
+    #[must_use]
+    pub fn first_of(header: &Header, worker: u16, sequence: u64) -> Self {
+        let hash =
+            blake3::derive_key("ringest 2026 message ids of a segment", &header.salt.to_le_bytes());
+        let segment = hash.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Self { segment, worker, sequence, offset: 0 }
+    }
+}
+
 impl Display for MessageId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { salt, worker, sequence, offset } = self;
-        write!(out, "{salt:016x}-{worker}-{sequence}-{offset}")
+        let Self { segment, worker, sequence, offset } = self;
+        write!(out, "{segment:016x}-{worker}-{sequence}-{offset}")
     }
 }
 

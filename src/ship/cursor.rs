@@ -20,11 +20,23 @@ pub struct Cursor {
     destination: String,
 }
 
+const VERSION: u32 = 1;
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Document {
     version: u32,
     destination: String,
     workers: Vec<Row>,
+    /// Of the others, as they are written: a number that is another than was written skips records unseen.
+    crc32c: u32,
+}
+
+impl Document {
+    fn of(destination: &str, workers: Vec<Row>) -> serde_json::Result<Self> {
+        let said = serde_json::to_vec(&(VERSION, destination, &workers))?;
+        let (destination, crc32c) = (destination.to_owned(), crc32c::crc32c(&said));
+        Ok(Self { version: VERSION, destination, workers, crc32c })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,8 +82,13 @@ impl Cursor {
         }
         let document: Document = serde_json::from_slice(&fs::read(&self.path)?)
             .map_err(|error| damaged(&error.to_string()))?;
-        if document.version != 1 || document.destination != self.destination {
+        if document.version != VERSION || document.destination != self.destination {
             return Err(damaged("not this destination's cursor"));
+        }
+        let Document { workers, crc32c, .. } = document;
+        let document = Document::of(&self.destination, workers)?;
+        if document.crc32c != crc32c {
+            return Err(damaged("damaged"));
         }
         let position = |row: &Row| Position {
             sequence: row.sequence,
@@ -94,7 +111,7 @@ impl Cursor {
             records: at.records,
         };
         let workers = positions.iter().map(row).collect();
-        let document = Document { version: 1, destination: self.destination.clone(), workers };
+        let document = Document::of(&self.destination, workers)?;
         let new = self.new_path();
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&new)?;
@@ -141,6 +158,16 @@ mod tests {
                 error.to_string().contains("is sent to nats:127.0.0.1/../S/s again"),
                 "{error}"
             );
+        }
+        // A bit anywhere: it is damaged, or what is said is the same.
+        for place in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[place / 8] ^= 1 << (place % 8);
+            fs::write(&path, &flipped).unwrap();
+            match cursor.read() {
+                Ok(read) => assert_eq!(read, positions, "bit {place}"),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::InvalidData, "bit {place}"),
+            }
         }
         fs::remove_dir_all(&dir).unwrap();
     }

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use super::carrier::{Message, MessageId};
 use crate::journal::format::HEADER_BYTES;
+use crate::journal::place::Home;
 use crate::journal::reader::{Next, ReadError, Reader};
 use crate::journal::segment;
 use crate::journal::shelf::{Position, Shelf, Volume};
@@ -54,6 +54,10 @@ pub(super) struct Lane {
     /// Whether the segment it is in was written by this process.
     own: bool,
     reader: Option<Reader>,
+    /// What the disk cannot read is passed over in segments up to this one.
+    gaps_passed: Option<u64>,
+    /// What its records are called.
+    first: MessageId,
     /// Up to where the reader may read.
     end: u64,
     head: Head,
@@ -67,6 +71,8 @@ impl Lane {
             position,
             own: false,
             reader: None,
+            gaps_passed: None,
+            first: MessageId::default(),
             end: 0,
             head: Head::default(),
             has_head: false,
@@ -75,7 +81,12 @@ impl Lane {
 
     /// Goes back, or on.
     pub(super) fn rewind(&mut self, position: Position) {
-        *self = Self::new(self.worker, position);
+        *self = Self { gaps_passed: self.gaps_passed, ..Self::new(self.worker, position) };
+    }
+
+    /// What the disk did not read again and again it never will: those records are missing, and all others are not.
+    pub(super) fn pass_gaps(&mut self) {
+        self.gaps_passed = Some(self.position.sequence);
     }
 
     /// The head as a message.
@@ -96,7 +107,7 @@ impl Lane {
     }
 
     /// Looks at what is next, and stays before it.
-    pub(super) fn look(&mut self, dir: &Path, shelf: &Shelf) -> io::Result<Ahead> {
+    pub(super) fn look(&mut self, home: &Home, shelf: &Shelf) -> io::Result<Ahead> {
         // Most of the time there is more of what was known to be committed.
         if self.has_head || self.position.offset < self.end && self.read()? {
             return Ok(Ahead::Record);
@@ -118,7 +129,7 @@ impl Lane {
                 }
                 continue;
             }
-            if volume.gone || !self.open(dir)? {
+            if volume.gone || !self.open(home)? {
                 match (missing, volume.complete) {
                     (Some(missing), _) => return Ok(missing),
                     (None, true) if self.next_segment() => {}
@@ -139,7 +150,7 @@ impl Lane {
     }
 
     /// Steps over what [`look`](Self::look) has shown.
-    pub(super) fn step(&mut self, ahead: Ahead, dir: &Path, shelf: &Shelf) -> io::Result<Step> {
+    pub(super) fn step(&mut self, ahead: Ahead, home: &Home, shelf: &Shelf) -> io::Result<Step> {
         let own = self.own;
         match ahead {
             Ahead::Record => {
@@ -160,7 +171,7 @@ impl Lane {
         }
         let after = self.position;
         // A datagram's records are in one segment, and are committed together.
-        let more = self.look(dir, shelf)? == Ahead::Record
+        let more = self.look(home, shelf)? == Ahead::Record
             && self.position.sequence == after.sequence
             && self.head.continued;
         Ok(Step { after, own, ends: !more })
@@ -176,20 +187,29 @@ impl Lane {
     }
 
     /// Opens the segment it is in; `false` if it is not there any more.
-    fn open(&mut self, dir: &Path) -> io::Result<bool> {
+    fn open(&mut self, home: &Home) -> io::Result<bool> {
         if self.reader.is_some() {
             return Ok(true);
         }
-        match segment::open(dir, self.worker, self.position.sequence) {
+        let (worker, sequence) = (self.worker, self.position.sequence);
+        match segment::open(home.dir(), worker, sequence) {
             Ok(mut reader) => {
                 reader.seek(self.position.offset);
+                if self.gaps_passed.is_some_and(|passed| sequence <= passed) {
+                    reader.pass_gaps();
+                }
+                self.first = MessageId::first_of(reader.header(), worker, sequence);
                 self.reader = Some(reader);
                 Ok(true)
             }
-            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            // Or its disk is away, and it will be back.
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                home.check().map(|()| false)
+            }
             // Its header is damaged: nothing of it can be read.
             Err(ReadError::NoSegment(_)) => Ok(false),
             Err(ReadError::Io(error)) => Err(error),
+            Err(error @ ReadError::OtherVersion) => Err(io::Error::other(error)),
         }
     }
 
@@ -197,12 +217,11 @@ impl Lane {
     fn read(&mut self) -> io::Result<bool> {
         let Some(reader) = &mut self.reader else { return Ok(false) };
         reader.set_limit(self.end);
-        let (worker, sequence, salt) = (self.worker, self.position.sequence, reader.header().salt);
         loop {
             match reader.read_next()? {
                 Next::Record { offset, record } => {
                     let head = &mut self.head;
-                    head.id = Some(MessageId { salt, worker, sequence, offset });
+                    head.id = Some(MessageId { offset, ..self.first });
                     head.peer = Some(record.peer);
                     (head.listener, head.continued) = (record.listener, record.continued);
                     head.received_unix_ns = record.received_unix_ns;

@@ -12,6 +12,7 @@ use super::cursor::slug;
 use crate::journal::format::Record;
 use crate::journal::janitor::Retention;
 use crate::journal::open::{Journal, JournalSpec, Pen};
+use crate::journal::place::Home;
 use crate::journal::progress::Run;
 use crate::journal::reader::{Next, ReadError, Reader};
 use crate::journal::segment;
@@ -61,17 +62,18 @@ impl Letters {
     ///
     /// # Errors
     /// They cannot be written, or the journal cannot be read, for now.
-    pub(super) fn put(&mut self, dir: &Path, id: MessageId) -> io::Result<Option<SocketAddr>> {
+    pub(super) fn put(&mut self, home: &Home, id: MessageId) -> io::Result<Option<SocketAddr>> {
         let segment = (id.worker, id.sequence);
         let known = self.source.take().filter(|(known, _)| *known == segment);
         let mut reader = match known {
             Some((_, reader)) => reader,
-            None => match segment::open(dir, id.worker, id.sequence) {
+            None => match segment::open(home.dir(), id.worker, id.sequence) {
                 Ok(reader) => reader,
                 Err(ReadError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error);
                 }
-                Err(_) => return Ok(None),
+                // Or its disk is away, and it will be back.
+                Err(_) => return home.check().map(|()| None),
             },
         };
         reader.seek(id.offset);
@@ -166,7 +168,7 @@ mod tests {
         let mut reader = segment::open(&place.0, 0, 1).unwrap();
         let mut ids = Vec::new();
         while let Next::Record { offset, .. } = reader.read_next().unwrap() {
-            ids.push(MessageId { salt: 0, worker: 0, sequence: 1, offset });
+            ids.push(MessageId { segment: 0, worker: 0, sequence: 1, offset });
         }
         assert_eq!(ids.len() as u64, count);
         (place, ids)
@@ -192,7 +194,7 @@ mod tests {
         let bytes_max = 64 << 10;
         let mut letters = Letters::new(&place.0, "nats:a", Some(bytes_max));
         for id in ids {
-            assert!(letters.put(&place.0, id).unwrap().is_some());
+            assert!(letters.put(&Home::at(&place.0), id).unwrap().is_some());
             assert_eq!(letters.commit(), (1, None));
         }
         let dir = letters.dir().to_owned();
@@ -209,7 +211,7 @@ mod tests {
         let (place, ids) = records(300);
         let mut letters = Letters::new(&place.0, "nats:a", None);
         for turn in ids.chunks(100) {
-            assert!(turn.iter().all(|id| letters.put(&place.0, *id).unwrap().is_some()));
+            assert!(turn.iter().all(|id| letters.put(&Home::at(&place.0), *id).unwrap().is_some()));
             assert_eq!(letters.commit(), (100, None));
         }
         assert_eq!(letters.commit(), (0, None));
@@ -225,9 +227,9 @@ mod tests {
             MessageId { sequence: 2, ..ids[0] },
         ];
         for id in elsewhere {
-            assert_eq!(letters.put(&place.0, id).unwrap(), None);
+            assert_eq!(letters.put(&Home::at(&place.0), id).unwrap(), None);
         }
-        letters.put(&place.0, ids[1]).unwrap();
+        letters.put(&Home::at(&place.0), ids[1]).unwrap();
         assert_eq!(letters.commit(), (1, None));
         assert_eq!(kept(letters), [1]);
     }
@@ -237,12 +239,13 @@ mod tests {
     fn where_they_are_removed_none_is_kept_until_it_heals() {
         let (place, ids) = records(3);
         let mut letters = Letters::new(&place.0, "nats:a", None);
-        letters.put(&place.0, ids[0]).unwrap();
+        letters.put(&Home::at(&place.0), ids[0]).unwrap();
         assert_eq!(letters.commit(), (1, None));
         std::fs::remove_dir_all(letters.dir()).unwrap();
         let mut reasons = Vec::new();
         loop {
-            let put = ids[1..].iter().try_for_each(|id| letters.put(&place.0, *id).map(drop));
+            let put =
+                ids[1..].iter().try_for_each(|id| letters.put(&Home::at(&place.0), *id).map(drop));
             match (put, letters.commit()) {
                 (Ok(()), (2, None)) => break,
                 (put, (0, trouble)) => {

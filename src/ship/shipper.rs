@@ -10,7 +10,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,6 +21,7 @@ use super::lane::{Ahead, Lane, Step};
 use super::letters::Letters;
 use crate::datapath::clock;
 use crate::journal::alarm::Alarms;
+use crate::journal::place::Home;
 use crate::journal::progress::Run;
 use crate::journal::shelf::{Backlog, Gone, Position, Shelf};
 use crate::sink::tally::Tally;
@@ -37,6 +37,12 @@ const COMMITS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often the cursor is kept while it moves. What lies behind it is sent again after a crash.
 const KEEP_EVERY: Duration = Duration::from_millis(100);
+
+/// How soon to try again to keep what a broker refuses for good.
+const BURY_AGAIN: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
+
+/// How often the disk may fail to read a place of the journal, until it is passed over: some 10 seconds of trying.
+const GAP_TRIES: u32 = 8;
 
 /// Without a verdict for so long, what retention took is given up with what is under way: a carrier whose
 /// broker is away may hold that for ever.
@@ -54,7 +60,7 @@ const BACK_OFF: (Duration, Duration) = match cfg!(test) {
 /// Where a shipper works, and what it tells.
 #[derive(Debug)]
 pub(super) struct Post {
-    pub(super) dir: PathBuf,
+    pub(super) home: Home,
     pub(super) destination: String,
     /// Its number among the shelf's readers, and its lane in the tallies.
     pub(super) number: usize,
@@ -128,6 +134,10 @@ pub(super) struct Shipper {
     unkept: usize,
     /// When something was settled, or the window begun.
     moved_at: Instant,
+    /// How often the disk could not read something.
+    gaps_met: u32,
+    /// When something that is refused could not be kept.
+    unburied_at: Option<Instant>,
     /// When the oldest record that is not settled was received, as far as was known last.
     oldest_unix_ns: u64,
     back_off: Duration,
@@ -139,8 +149,8 @@ impl Shipper {
         carrier: Box<dyn Carrier>,
         settled: BTreeMap<u16, Position>,
     ) -> Self {
-        let cursor = Cursor::new(&post.dir, &post.destination);
-        let letters = Letters::new(&post.dir, &post.destination, post.letters_bytes_max);
+        let cursor = Cursor::new(post.home.dir(), &post.destination);
+        let letters = Letters::new(post.home.dir(), &post.destination, post.letters_bytes_max);
         Self {
             post,
             carrier,
@@ -156,6 +166,8 @@ impl Shipper {
             kept_at: None,
             unkept: 0,
             moved_at: Instant::now(),
+            gaps_met: 0,
+            unburied_at: None,
             oldest_unix_ns: 0,
             back_off: BACK_OFF.0,
         }
@@ -170,6 +182,9 @@ impl Shipper {
                 Some(_) => Filled::UpToHere,
                 None => self.fill().unwrap_or_else(|error| {
                     self.unreadable = Some(format!("cannot read the journal: {error}"));
+                    if error.raw_os_error() == Some(libc::EIO) {
+                        self.gap_met();
+                    }
                     Filled::UpToHere
                 }),
             };
@@ -178,12 +193,14 @@ impl Shipper {
             verdicts.clear();
             self.carrier.poll(bound, &mut verdicts);
             let again = self.note(&verdicts);
-            let unburied = self.settle();
+            self.settle();
             self.pass_gone(false);
             self.tell();
             let unreadable = self.unreadable.take_if(|_| self.window.is_empty());
-            if let Some(reason) = again.or(unburied).or(unreadable) {
-                self.send_again(&reason);
+            if let Some(reason) = again {
+                self.send_again("broker", &reason);
+            } else if let Some(reason) = unreadable {
+                self.send_again("journal", &reason);
             } else if idle {
                 self.keep();
                 self.post.shelf.wait(changes, COMMITS_WITHIN);
@@ -193,6 +210,14 @@ impl Shipper {
         self.keep();
         self.tell();
         self.letters.close();
+    }
+
+    /// The disk cannot read something of the journal: for a moment, or never again.
+    fn gap_met(&mut self) {
+        self.gaps_met += 1;
+        if self.gaps_met.is_multiple_of(GAP_TRIES) {
+            self.lanes.values_mut().for_each(Lane::pass_gaps);
+        }
     }
 
     /// Sends until the window is full or nothing is left.
@@ -238,13 +263,13 @@ impl Shipper {
                             flight.fate = Some(Fate::Refused(reason));
                         }
                         Submitted::Refused(Verdict::Again(reason)) => {
-                            self.send_again(&reason);
+                            self.send_again("broker", &reason);
                             return Ok(Filled::UpToHere);
                         }
                     }
                 }
             }
-            flight.step = lane.step(ahead, &self.post.dir, &self.post.shelf)?;
+            flight.step = lane.step(ahead, &self.post.home, &self.post.shelf)?;
             if self.window.is_empty() {
                 self.moved_at = Instant::now();
             }
@@ -259,7 +284,7 @@ impl Shipper {
     fn earliest(&mut self) -> io::Result<Option<(u16, Ahead)>> {
         let mut first: Option<(u64, u16, Ahead)> = None;
         for (worker, lane) in &mut self.lanes {
-            let ahead = lane.look(&self.post.dir, &self.post.shelf)?;
+            let ahead = lane.look(&self.post.home, &self.post.shelf)?;
             let time = match ahead {
                 Ahead::Nothing => continue,
                 Ahead::Missing { .. } => 0,
@@ -292,9 +317,13 @@ impl Shipper {
         again
     }
 
-    /// Keeps what was refused, as far as everything in front of it has a fate. Returns why some of it cannot be
-    /// kept, and is still refused.
-    fn bury(&mut self) -> Option<String> {
+    /// Keeps what was refused, as far as everything in front of it has a fate. What cannot be kept stays refused,
+    /// and is tried again a little later: what is behind it is under way, and not sent again for that.
+    fn bury(&mut self) {
+        if self.unburied_at.is_some_and(|at| at.elapsed() < BURY_AGAIN) {
+            return;
+        }
+        self.unburied_at = None;
         let (mut put, mut failure) = (Vec::new(), None);
         for (place, flight) in self.window.iter_mut().enumerate() {
             let (fate, id) = (&mut flight.fate, flight.id);
@@ -303,7 +332,7 @@ impl Shipper {
                 Some(Fate::Refused(_)) => {}
                 Some(_) => continue,
             }
-            match id.map_or(Ok(None), |id| self.letters.put(&self.post.dir, id)) {
+            match id.map_or(Ok(None), |id| self.letters.put(&self.post.home, id)) {
                 Ok(Some(peer)) => put.push((place, peer)),
                 Ok(None) => *fate = Some(Fate::Missing),
                 Err(error) => {
@@ -324,13 +353,21 @@ impl Shipper {
                 )
             });
         }
-        let failure = trouble.or(failure)?;
-        Some(format!("what it refuses for good cannot be kept in {dir}: {failure}"))
+        if let Some(failure) = trouble.or(failure) {
+            self.unburied_at = Some(Instant::now());
+            self.post.alarms.repeated(&format!("{name} unburied"), || {
+                let waiting = self.waiting();
+                format!(
+                    "{name}: what it refuses for good cannot be kept in {dir}: {failure}; it is tried again; \
+                     {waiting}"
+                )
+            });
+        }
     }
 
-    /// Settles what stands in front; returns why something there is to be sent again, if it is.
-    fn settle(&mut self) -> Option<String> {
-        let unkept = self.bury();
+    /// Settles what stands in front.
+    fn settle(&mut self) {
+        self.bury();
         let is_settled =
             |flight: &mut Flight| !matches!(flight.fate, None | Some(Fate::Refused(_)));
         let mut runs: BTreeMap<u16, VecDeque<Run>> = BTreeMap::new();
@@ -360,12 +397,9 @@ impl Shipper {
             runs.into_iter().for_each(|run| tally.carried(*lane, run));
         }
         let due = self.kept_at.is_none_or(|at| at.elapsed() >= KEEP_EVERY);
-        // After a crash no more than a window is sent again: what is under way, and what is settled and not kept.
-        let repeats = self.unkept + self.window.len();
-        if self.unkept > 0 && (due || repeats >= self.post.window) {
+        if self.unkept > 0 && (due || self.unkept >= self.post.window) {
             self.keep();
         }
-        unkept
     }
 
     /// Gives up what retention took in front of everything else, if that waits for a carrier that takes or
@@ -393,8 +427,7 @@ impl Shipper {
             fate: Some(Fate::Missing),
         };
         self.window.extend(gone.into_iter().map(flight));
-        // None of these is refused.
-        let _ = self.settle();
+        self.settle();
         self.rewind();
         self.keep();
     }
@@ -414,16 +447,16 @@ impl Shipper {
     }
 
     /// Forgets what is under way, and begins again at what is settled, a little later.
-    fn send_again(&mut self, reason: &str) {
+    fn send_again(&mut self, about: &str, reason: &str) {
         self.carrier.reset();
         self.forget();
         self.rewind();
         self.post.account.resent();
         self.tell();
         let name = &self.post.destination;
-        self.post
-            .alarms
-            .repeated(name, || format!("{name}: {reason}; it is tried again; {}", self.waiting()));
+        self.post.alarms.repeated(&format!("{name} {about}"), || {
+            format!("{name}: {reason}; it is tried again; {}", self.waiting())
+        });
         self.rest(self.back_off);
         self.back_off = (self.back_off * 2).min(BACK_OFF.1);
     }
@@ -448,7 +481,9 @@ impl Shipper {
     fn keep(&mut self) {
         if self.unkept > 0 {
             self.unkept = 0;
-            if let Err(error) = self.cursor.write(&self.settled) {
+            // Where its disk is away, it would be written below the mount point.
+            let kept = self.post.home.check().and_then(|()| self.cursor.write(&self.settled));
+            if let Err(error) = kept {
                 let name = &self.post.destination;
                 self.post.alarms.repeated(&format!("{name} cursor"), || {
                     format!(

@@ -248,6 +248,10 @@ impl Run {
         self.tallies.iter().map(|tally| tally.totals()).fold((0, 0), sum)
     }
 
+    pub(super) fn alarms(&self) -> Vec<String> {
+        self.journal.alarms().take()
+    }
+
     /// Of the first destination.
     pub(super) fn counts(&self) -> ShipCounts {
         self.fleet.watch().stats().swap_remove(0).counts

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::carrier::{Carrier, Message, Submitted, Verdict};
-use super::tests::{Broker, Place, Run, dead_letters, number, numbers_at, until};
+use super::tests::{Broker, Log, Place, Run, dead_letters, number, numbers_at, until};
 use crate::journal::janitor::Retention;
 use crate::journal::segment;
 
@@ -96,4 +97,36 @@ fn a_record_handed_over_before_the_journal_broke_keeps_its_verdict() {
     let wanted: Vec<u64> = (0..100).filter(|number| *number != refused).collect();
     assert_eq!(*has.lock().unwrap(), wanted);
     assert_eq!((counts.acknowledged, counts.dead_lettered, counts.undelivered), (99, 1, 0));
+}
+
+/// A disk that is taken away takes nothing for good: what is on it is there when it is back.
+#[test]
+fn while_its_disk_is_away_nothing_is_missing() {
+    let place = Place::new();
+    let (log, away) = (Arc::new(Mutex::new(Log::default())), Arc::new(AtomicBool::new(true)));
+    let brokers = vec![Broker::with(&log, &away)];
+    let mut run = Run::start(&place, brokers, Retention::default(), 10);
+    for number in 0..200 {
+        run.land(0, number * 13, 1);
+        run.commit();
+    }
+    let elsewhere = place.0.with_extension("away");
+    fs::rename(&place.0, &elsewhere).unwrap();
+    away.store(false, Ordering::Release);
+    let mut told = Vec::new();
+    until("it to be noticed", || {
+        told.extend(run.alarms());
+        ["cannot read the journal", "cursor cannot be kept"]
+            .iter()
+            .all(|what| told.iter().any(|text| text.contains(what)))
+    });
+    assert!(!run.drained(), "{:?}", run.stats());
+    fs::rename(&elsewhere, &place.0).unwrap();
+    until("all to be shipped", || run.drained());
+    let counts = run.counts();
+    assert_eq!((counts.acknowledged, counts.undelivered), (200, 0), "{counts:?}");
+    run.end();
+    let numbers: Vec<u64> =
+        log.lock().unwrap().messages.iter().map(|(_, number)| *number).collect();
+    assert!(numbers.into_iter().eq((0..200).map(|number| number * 13)));
 }

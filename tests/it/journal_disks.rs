@@ -5,12 +5,15 @@ use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
-use ringest::journal::open::Journal;
+use ringest::journal::open::{Journal, JournalSpec};
 use ringest::journal::seal::is_intact;
 use ringest::journal::segment;
 use ringest::load::spec::{LoadSpec, Rate, Sizes};
 use ringest::load::stamp::{self, Seen};
+use ringest::ship::carrier::{Carrier, Message, Submitted, Verdict};
+use ringest::ship::fleet::{Bearings, Destination, Fleet};
 use ringest::{BackendChoice, Engine, Ledger, Overload};
 
 use crate::child::Child;
@@ -19,6 +22,7 @@ use crate::journal_rig::{
     Place, Sender, Writer, contents, numbers, open, payload, rounds, spec, start, start_with,
     while_moving,
 };
+use crate::journal_tools::{entries, entries_of, journal, write};
 use crate::lab::Program;
 use crate::loop_disk::LoopDisk;
 use crate::network::run;
@@ -243,6 +247,65 @@ impl Stream {
         );
         assert_eq!(summary.ledger.received, self.sender.sent);
         summary.ledger
+    }
+}
+
+/// A block that the disk cannot read costs the records in it, and no other.
+#[test]
+fn a_block_that_cannot_be_read_costs_what_is_in_it() {
+    let Some(disk) = LoopDisk::make_checked("block", 128) else { return };
+    let dir = disk.path().join("journal");
+    let all = entries(700);
+    write(&dir, &all, false);
+    disk.umount();
+    let lost = &all[333];
+    disk.damage(&lost.payload);
+    disk.mount().unwrap();
+    let output = journal(&dir, "cat {} --output json");
+    let found = entries_of(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(!found.contains(lost) && found.iter().all(|one| all.contains(one)), "{said}");
+    // 4 KiB, of records of 56 bytes and more.
+    let missing = all.len() - found.len();
+    assert!((1..=74).contains(&missing), "{missing} missing: {said}");
+    assert_eq!(journal(&dir, "verify {}").status.code(), Some(1));
+    // It is sealed, and nothing is done to it. Whoever carries it on passes over the block, too, after some trying.
+    let destination =
+        Destination { name: "nats:all".to_owned(), carrier: Box::new(TakesAll(Vec::new())) };
+    let bearings = Bearings::take(&dir, std::slice::from_ref(&destination)).unwrap();
+    let readers = bearings.positions;
+    let opened = Journal::open(JournalSpec { readers: readers.clone(), ..spec(&dir) }).unwrap();
+    let fleet = Fleet::start(&opened, vec![destination], readers, (&[], 0), 100).unwrap();
+    let stats = || fleet.watch().stats().swap_remove(0);
+    until("all to be settled", || stats().backlog.records == 0);
+    let counts = stats().counts;
+    drop(fleet);
+    assert_eq!((counts.acknowledged, counts.undelivered), (found.len() as u64, missing as u64));
+    opened.close();
+    assert_eq!(journal(&dir, "cat {} --output json").stdout, output.stdout);
+}
+
+/// A broker that has whatever it is given.
+#[derive(Debug)]
+struct TakesAll(Vec<u64>);
+
+impl Carrier for TakesAll {
+    fn submit(&mut self, message: &Message<'_>) -> Submitted {
+        self.0.push(message.ticket);
+        Submitted::Taken
+    }
+
+    fn poll(&mut self, _: Duration, verdicts: &mut Vec<(u64, Verdict)>) {
+        verdicts.extend(self.0.drain(..).map(|ticket| (ticket, Verdict::Acknowledged)));
+    }
+
+    fn reset(&mut self) {
+        self.0.clear();
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
     }
 }
 

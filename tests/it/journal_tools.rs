@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use ringest::journal::format::Record;
 use ringest::journal::open::{Journal, JournalSpec};
 use ringest::journal::reader::Reader;
-use ringest::journal::segment;
+use ringest::journal::segment::{self, SegmentFile};
 use ringest::sink::escape;
 use serde_json::Value;
 
@@ -147,7 +147,7 @@ fn entry_of(line: &str) -> Entry {
     }
 }
 
-fn entries_of(stdout: &[u8]) -> Vec<Entry> {
+pub(crate) fn entries_of(stdout: &[u8]) -> Vec<Entry> {
     str::from_utf8(stdout).unwrap().lines().map(entry_of).collect()
 }
 
@@ -260,13 +260,14 @@ fn damage_is_told_of_and_passed_over() {
 #[test]
 fn a_segment_that_lost_its_end_is_told_of() {
     let place = Place::new("tools-endless");
-    let all = entries(700);
+    let all = entries(3000);
     write(&place.0, &all, false);
     let listed = segment::list(&place.0).unwrap();
-    let newest = listed.iter().rfind(|one| one.worker == listed[0].worker).unwrap();
-    assert_ne!(newest.sequence, listed[0].sequence);
-    let data_end = Reader::open(&listed[0].path).unwrap().footer().unwrap().data_end;
-    let whole = fs::read(&listed[0].path).unwrap();
+    let is_one = |two: &&[SegmentFile]| two[0].worker == two[1].worker && two[0].bytes > 20_000;
+    let first = listed.windows(2).find(is_one).unwrap()[0].clone();
+    let newest = listed.iter().rfind(|one| one.worker == first.worker).unwrap();
+    let data_end = Reader::open(&first.path).unwrap().footer().unwrap().data_end;
+    let whole = fs::read(&first.path).unwrap();
     let mut zeroed = whole.clone();
     zeroed[whole.len() - 4096..].fill(0);
     let header_bytes = 128;
@@ -276,7 +277,7 @@ fn a_segment_that_lost_its_end_is_told_of() {
         ("all its records are cut off", &whole[..header_bytes]),
         ("its last sector is zeros", &zeroed),
     ] {
-        fs::write(&listed[0].path, cut).unwrap();
+        fs::write(&first.path, cut).unwrap();
         for args in ["verify {} --json", "cat {}"] {
             let output = journal(&place.0, args);
             let said = String::from_utf8(output.stderr).unwrap();
@@ -284,11 +285,12 @@ fn a_segment_that_lost_its_end_is_told_of() {
             assert!(said.contains("its end is missing"), "{what}: {args}: {said}");
         }
     }
-    fs::write(&listed[0].path, &whole).unwrap();
+    fs::write(&first.path, &whole).unwrap();
     journal_ok(&place.0, "verify {}");
     // The newest may be written to.
+    let data_end = Reader::open(&newest.path).unwrap().footer().unwrap().data_end;
     let file = fs::File::options().write(true).open(&newest.path).unwrap();
-    file.set_len(newest.bytes - 1).unwrap();
+    file.set_len(data_end - 1).unwrap();
     journal_ok(&place.0, "verify {}");
     journal_ok(&place.0, "cat {}");
 }

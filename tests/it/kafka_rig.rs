@@ -77,7 +77,7 @@ pub(crate) fn records(peers: u16, count: usize, size: usize) -> Vec<Sent> {
         payload.resize(payload.len().max(size), b'.');
         Sent {
             id: MessageId {
-                salt: 0xfeed,
+                segment: 0xfeed,
                 worker: 1,
                 sequence: 3,
                 offset: 64 + number as u64 * 100,

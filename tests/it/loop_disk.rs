@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::journal_rig::Place;
 use crate::network::run;
+use crate::support::until;
 
 /// Shuts a file system down as a power cut does: nothing that is not on the disk gets there any more
 /// (EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH).
@@ -30,14 +31,23 @@ impl LoopDisk {
         Self::make_in(Place(path), mebibytes)
     }
 
+    /// Btrfs, which does not give out what is not as it was written.
+    pub(crate) fn make_checked(name: &str, mebibytes: u64) -> Option<Self> {
+        Self::make_with(Place::new(name), mebibytes, "mkfs.btrfs", "-q -f --data single")
+    }
+
     fn make_in(place: Place, mebibytes: u64) -> Option<Self> {
+        // lazy_itable_init: nothing writes to it by itself.
+        let options = "-q -F -E lazy_itable_init=0,lazy_journal_init=0";
+        Self::make_with(place, mebibytes, "mkfs.ext4", options)
+    }
+
+    fn make_with(place: Place, mebibytes: u64, mkfs: &str, options: &str) -> Option<Self> {
         let image = place.0.join("image");
         File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
         fs::create_dir(place.0.join("mount")).unwrap();
         let disk = Self { place };
-        // lazy_itable_init: nothing writes to it by itself.
-        let options = "-q -F -E lazy_itable_init=0,lazy_journal_init=0";
-        let made = run("mkfs.ext4", &format!("{options} {}", image.display()));
+        let made = run(mkfs, &format!("{options} {}", image.display()));
         match made.and_then(|()| disk.mount()) {
             Ok(()) => Some(disk),
             Err(reason) => {
@@ -52,13 +62,23 @@ impl LoopDisk {
         self.place.0.join("mount")
     }
 
+    /// While it is not mounted: changes the bytes on it that are `found` into others, once.
+    pub(crate) fn damage(&self, found: &[u8]) {
+        let image = self.place.0.join("image");
+        let mut bytes = fs::read(&image).unwrap();
+        let at = bytes.windows(found.len()).position(|window| window == found).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&image, bytes).unwrap();
+    }
+
     pub(crate) fn mount(&self) -> Result<(), String> {
         let image = self.place.0.join("image");
         run("mount", &format!("-o loop {} {}", image.display(), self.path().display()))
     }
 
     pub(crate) fn umount(&self) {
-        run("umount", &self.path().display().to_string()).unwrap();
+        // A ring that was just closed lets go of its files a moment later.
+        until("it to be unmounted", || run("umount", &self.path().display().to_string()).is_ok());
     }
 
     /// The power goes.

@@ -175,7 +175,7 @@ pub(crate) fn facts(count: u64) -> Vec<Fact> {
             2000 + u16::try_from(number % 61).unwrap()
         };
         Fact {
-            id: MessageId { salt: 0xfeed, worker: 3, sequence: 7, offset: 64 + number * 100 },
+            id: MessageId { segment: 0xfeed, worker: 3, sequence: 7, offset: 64 + number * 100 },
             peer: SocketAddr::from(([127, 0, 0, 1], port)),
             received_unix_ns: 1_700_000_000_000_000_000 + number,
             payload: format!(

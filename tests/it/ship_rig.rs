@@ -114,10 +114,10 @@ impl Tail {
                 self.reader = segment::open(&self.dir, 0, self.sequence).ok();
             }
             let Some(reader) = &mut self.reader else { return };
-            let salt = reader.header().salt;
+            let first = MessageId::first_of(reader.header(), 0, self.sequence);
             let (offset, damaged) = match reader.read_next().unwrap() {
                 Next::Record { offset, record } => {
-                    let id = MessageId { salt, worker: 0, sequence: self.sequence, offset };
+                    let id = MessageId { offset, ..first };
                     self.records.push(Held {
                         id: id.to_string(),
                         peer: record.peer.to_string(),

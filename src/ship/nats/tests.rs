@@ -48,7 +48,7 @@ impl Stream {
 }
 
 fn id(record: u64) -> MessageId {
-    MessageId { salt: 1, worker: 0, sequence: 0, offset: record }
+    MessageId { segment: 1, worker: 0, sequence: 0, offset: record }
 }
 
 /// What may happen between two steps.
