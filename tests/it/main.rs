@@ -104,6 +104,8 @@ mod journal;
 #[cfg(feature = "fail-points")]
 mod journal_crash;
 #[cfg(test)]
+mod journal_damage;
+#[cfg(test)]
 mod journal_tools;
 #[cfg(test)]
 mod journal_export;

@@ -19,12 +19,14 @@ use super::carrier::{Carrier, MessageId, Submitted, Verdict};
 use super::cursor::Cursor;
 use super::lane::{Ahead, Lane, Step};
 use super::letters::Letters;
-use crate::datapath::clock;
 use crate::journal::alarm::Alarms;
 use crate::journal::place::Home;
 use crate::journal::progress::Run;
-use crate::journal::shelf::{Backlog, Gone, Position, Shelf};
+use crate::journal::shelf::{Gone, Position, Shelf};
 use crate::sink::tally::Tally;
+
+mod bury;
+mod tell;
 
 /// Bytes under way at most, whatever the window's records: payloads may be 64 KiB each.
 const WINDOW_BYTES: usize = 16 << 20;
@@ -37,9 +39,6 @@ const COMMITS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often the cursor is kept while it moves. What lies behind it is sent again after a crash.
 const KEEP_EVERY: Duration = Duration::from_millis(100);
-
-/// How soon to try again to keep what a broker refuses for good.
-const BURY_AGAIN: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
 
 /// How often the disk may fail to read a place of the journal, until it is passed over: some 10 seconds of trying.
 const GAP_TRIES: u32 = 8;
@@ -317,54 +316,6 @@ impl Shipper {
         again
     }
 
-    /// Keeps what was refused, as far as everything in front of it has a fate. What cannot be kept stays refused,
-    /// and is tried again a little later: what is behind it is under way, and not sent again for that.
-    fn bury(&mut self) {
-        if self.unburied_at.is_some_and(|at| at.elapsed() < BURY_AGAIN) {
-            return;
-        }
-        self.unburied_at = None;
-        let (mut put, mut failure) = (Vec::new(), None);
-        for (place, flight) in self.window.iter_mut().enumerate() {
-            let (fate, id) = (&mut flight.fate, flight.id);
-            match fate {
-                None => break,
-                Some(Fate::Refused(_)) => {}
-                Some(_) => continue,
-            }
-            match id.map_or(Ok(None), |id| self.letters.put(&self.post.home, id)) {
-                Ok(Some(peer)) => put.push((place, peer)),
-                Ok(None) => *fate = Some(Fate::Missing),
-                Err(error) => {
-                    failure = Some(error.to_string());
-                    break;
-                }
-            }
-        }
-        let (kept, trouble) = self.letters.commit();
-        let (name, dir) = (&self.post.destination, self.letters.dir().display());
-        for (place, peer) in put.into_iter().take(kept) {
-            let fate = self.window[place].fate.replace(Fate::DeadLetter);
-            let Some(Fate::Refused(reason)) = fate else { continue };
-            self.post.alarms.repeated(&format!("{name} dead"), || {
-                format!(
-                    "{name} refuses a record of {peer} for good: {reason}; it and others like it are kept \
-                     in {dir}"
-                )
-            });
-        }
-        if let Some(failure) = trouble.or(failure) {
-            self.unburied_at = Some(Instant::now());
-            self.post.alarms.repeated(&format!("{name} unburied"), || {
-                let waiting = self.waiting();
-                format!(
-                    "{name}: what it refuses for good cannot be kept in {dir}: {failure}; it is tried again; \
-                     {waiting}"
-                )
-            });
-        }
-    }
-
     /// Settles what stands in front.
     fn settle(&mut self) {
         self.bury();
@@ -496,37 +447,5 @@ impl Shipper {
             self.kept_at = Some(Instant::now());
         }
         self.post.shelf.passed(self.post.number, &self.settled);
-    }
-
-    /// What waits, for a log that shows no status line.
-    fn waiting(&self) -> String {
-        let Backlog { records, bytes } = self.post.shelf.backlog(self.post.number);
-        let now = clock::unix_ns();
-        let age = Duration::from_nanos(now.saturating_sub(self.oldest_unix_ns)).as_secs();
-        match self.oldest_unix_ns {
-            0 => format!("{records} records ({bytes} bytes) wait"),
-            _ => format!("{records} records ({bytes} bytes) wait, the oldest for {age} s"),
-        }
-    }
-
-    fn tell(&mut self) {
-        let mut times = self.window.iter().map(|flight| flight.received_unix_ns);
-        // What is missing has none.
-        let front = times.find(|time| *time > 0);
-        let heads = self.lanes.values().filter_map(Lane::waiting_since);
-        // Nothing is looked at between the end of one round and the beginning of the next, but it waits.
-        let before = || {
-            let waits = self.post.shelf.backlog(self.post.number).records > 0;
-            if waits { self.oldest_unix_ns } else { 0 }
-        };
-        self.oldest_unix_ns = front.or_else(|| heads.min()).unwrap_or_else(before);
-        let trouble = self.carrier.trouble();
-        if let Some(trouble) = &trouble {
-            let name = &self.post.destination;
-            self.post.alarms.repeated(&format!("{name} trouble"), || {
-                format!("{name}: {trouble}; {}", self.waiting())
-            });
-        }
-        self.post.account.stands(self.window.len() as u64, self.oldest_unix_ns, trouble);
     }
 }

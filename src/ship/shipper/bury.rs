@@ -1,0 +1,58 @@
+//! What a broker refuses for good becomes a dead letter.
+
+use std::time::{Duration, Instant};
+
+use super::{Fate, Shipper};
+
+/// How soon to try again to keep what a broker refuses for good.
+const BURY_AGAIN: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
+
+impl Shipper {
+    /// Keeps what was refused, as far as everything in front of it has a fate. What cannot be kept stays refused,
+    /// and is tried again a little later: what is behind it is under way, and not sent again for that.
+    pub(super) fn bury(&mut self) {
+        if self.unburied_at.is_some_and(|at| at.elapsed() < BURY_AGAIN) {
+            return;
+        }
+        self.unburied_at = None;
+        let (mut put, mut failure) = (Vec::new(), None);
+        for (place, flight) in self.window.iter_mut().enumerate() {
+            let (fate, id) = (&mut flight.fate, flight.id);
+            match fate {
+                None => break,
+                Some(Fate::Refused(_)) => {}
+                Some(_) => continue,
+            }
+            match id.map_or(Ok(None), |id| self.letters.put(&self.post.home, id)) {
+                Ok(Some(peer)) => put.push((place, peer)),
+                Ok(None) => *fate = Some(Fate::Missing),
+                Err(error) => {
+                    failure = Some(error.to_string());
+                    break;
+                }
+            }
+        }
+        let (kept, trouble) = self.letters.commit();
+        let (name, dir) = (&self.post.destination, self.letters.dir().display());
+        for (place, peer) in put.into_iter().take(kept) {
+            let fate = self.window[place].fate.replace(Fate::DeadLetter);
+            let Some(Fate::Refused(reason)) = fate else { continue };
+            self.post.alarms.repeated(&format!("{name} dead"), || {
+                format!(
+                    "{name} refuses a record of {peer} for good: {reason}; it and others like it are kept \
+                     in {dir}"
+                )
+            });
+        }
+        if let Some(failure) = trouble.or(failure) {
+            self.unburied_at = Some(Instant::now());
+            self.post.alarms.repeated(&format!("{name} unburied"), || {
+                let waiting = self.waiting();
+                format!(
+                    "{name}: what it refuses for good cannot be kept in {dir}: {failure}; it is tried again; \
+                     {waiting}"
+                )
+            });
+        }
+    }
+}
