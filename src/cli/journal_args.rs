@@ -175,6 +175,13 @@ impl JournalArgs {
 
 fn describe(one: &Repaired) -> String {
     let name = one.path.file_name().unwrap_or_default().to_string_lossy();
+    if let (Some(reason), Some(aside)) = (&one.left, &one.aside) {
+        let aside = aside.file_name().unwrap_or_default().to_string_lossy();
+        return Paint::stderr().red(&format!(
+            "{name} cannot be read ({reason}): it is set aside as {aside}, and its records are not carried on; once it \
+             can be read, move it to a directory of its own as {name}: `ringest journal replay` sends what it holds"
+        ));
+    }
     if let Some(reason) = &one.left {
         return format!(
             "{name} could not be repaired ({reason}): it is read as it is, and the next start tries again"

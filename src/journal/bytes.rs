@@ -57,20 +57,25 @@ impl Bytes {
         }
     }
 
-    /// From here on, what cannot be read is zeros: it costs the records in it and no other. A frame of a compressed
-    /// file is that in any case.
+    /// From here on, what the disk cannot read is zeros: it costs the records in it and no other.
     pub(super) fn pass_gaps(&mut self) {
-        if let Self::Plain(_, gaps) = self {
-            gaps.are_passed = true;
+        match self {
+            Self::Plain(_, gaps) => gaps.are_passed = true,
+            Self::Packed(packed) => packed.pass_gaps(),
         }
     }
 
-    /// Where the last place that could not be read ends; 0: there was none.
+    /// Where the last place that could not be read ends; 0: there was none. Of a compressed file its flaws tell.
     pub(super) fn gaps_end(&self) -> u64 {
         match self {
             Self::Plain(_, gaps) => gaps.met.last().map_or(0, |block| (block + 1) * BLOCK_BYTES),
             Self::Packed(_) => 0,
         }
+    }
+
+    /// Whether a place was met that could not be read.
+    pub(super) fn is_gap(&self, place: u64) -> bool {
+        matches!(self, Self::Plain(_, gaps) if gaps.met.contains(&(place / BLOCK_BYTES)))
     }
 
     pub(super) fn packed(&self) -> Option<&Packed> {
@@ -79,6 +84,19 @@ impl Bytes {
             Self::Packed(packed) => Some(packed),
         }
     }
+}
+
+/// What was read; `None`: the disk cannot read it.
+pub(super) fn unless_gap<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if is_eio(&error) => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// Whether the disk cannot read something.
+pub(crate) fn is_eio(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
 }
 
 /// Places of a file that its disk cannot read.
@@ -107,7 +125,7 @@ impl Gaps {
         read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
     ) -> io::Result<usize> {
         fill(buffer, offset, |buffer, at| match read(buffer, at) {
-            Err(error) if error.raw_os_error() == Some(libc::EIO) && at < bytes => {
+            Err(error) if is_eio(&error) && at < bytes => {
                 let block = at / BLOCK_BYTES;
                 self.met.insert(block);
                 if self.met.len() > GAPS_MAX {

@@ -47,6 +47,9 @@ pub(super) enum Task {
 /// How soon to try again what a disk refused.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// How often the disk may fail to read a place of a segment that is to be sealed, until it is damaged.
+const GAP_TRIES: u32 = 3;
+
 /// How often to look whether something may go: too short and the directory is read for nothing, too long
 /// and what was sent takes up room.
 const EVERY: Duration = Duration::from_secs(1);
@@ -69,8 +72,8 @@ pub(super) struct Rounds {
 pub(super) struct Waiting {
     /// Sealed by this run, to be compressed; first, and before it ends.
     own: VecDeque<PathBuf>,
-    /// What the disk did not take.
-    refused: VecDeque<Task>,
+    /// What the disk did not take, and how often.
+    refused: VecDeque<(Task, u32)>,
     /// Left by earlier ones, the oldest in front: when there is time for them.
     left: VecDeque<PathBuf>,
 }
@@ -131,28 +134,30 @@ impl Rounds {
     }
 
     fn perform(&self, task: Task, waiting: &mut Waiting) {
-        if !self.is_done(&task, &mut waiting.own) {
-            waiting.refused.push_back(task);
+        if !self.is_done(&task, 0, &mut waiting.own) {
+            waiting.refused.push_back((task, 1));
         }
     }
 
     /// What a disk refused a while ago it may take now. Each attempt reads a whole segment, so the first that is
     /// refused again is the last that is tried.
     fn try_again(&self, waiting: &mut Waiting) {
-        while let Some(task) = waiting.refused.pop_front() {
-            if !self.is_done(&task, &mut waiting.own) {
-                waiting.refused.push_back(task);
+        while let Some((task, tries)) = waiting.refused.pop_front() {
+            if !self.is_done(&task, tries, &mut waiting.own) {
+                waiting.refused.push_back((task, tries.saturating_add(1)));
                 return;
             }
         }
     }
 
     /// Does it, unless the disk refuses.
-    fn is_done(&self, task: &Task, own: &mut VecDeque<PathBuf>) -> bool {
+    fn is_done(&self, task: &Task, tries: u32, own: &mut VecDeque<PathBuf>) -> bool {
         match task {
-            Task::Seal(path) => self.seal(path, own),
+            Task::Seal(path) => self.seal(path, tries, own),
             Task::Cut(path, kept) => match cut(path, *kept) {
-                Ok(()) => *kept == 0 || self.seal(path, own),
+                // There are many of these while a disk fails; the next start removes what is left of them.
+                _ if *kept == 0 => true,
+                Ok(()) => self.seal(path, tries, own),
                 Err(error) => error.kind() == io::ErrorKind::NotFound && self.is_there(),
             },
             Task::Restore => {
@@ -177,12 +182,12 @@ impl Rounds {
     }
 
     /// Whether it needs to be tried no more.
-    fn seal(&self, path: &Path, own: &mut VecDeque<PathBuf>) -> bool {
+    fn seal(&self, path: &Path, tries: u32, own: &mut VecDeque<PathBuf>) -> bool {
         let number = segment::number_of(path);
         let holds = number.and_then(|(worker, sequence)| self.shelf.holds(worker, sequence));
         let (committed_bytes, committed) =
             holds.map_or((0, 0), |holds| (holds.offset, holds.records));
-        match seal_from(path, committed_bytes) {
+        match seal_from(path, committed_bytes, tries >= GAP_TRIES) {
             Ok(found) => {
                 if found.records < committed {
                     self.alarms.repeated("damaged", || {

@@ -11,7 +11,7 @@ use crossbeam_channel::unbounded;
 
 use super::alarm::Alarms;
 use super::janitor::{Retention, Rounds, Task};
-use super::open::{Journal, JournalSpec};
+use super::open::{Journal, JournalError, JournalSpec};
 use super::packed_tests::{Place, read, write_segment};
 use super::progress::Committed;
 use super::reader::Reader;
@@ -180,21 +180,8 @@ fn what_a_disk_damaged_before_it_was_sealed_is_told_of() {
     assert_eq!(found.torn_bytes, footer.data_end - starts.last().unwrap());
 }
 
-/// What cannot be read at the start, nobody knows what was sent of it.
-#[test]
-fn what_cannot_be_read_at_the_start_is_not_let_go() {
-    let place = Place::new("janitor-unknown");
-    let paths = segments(&place.0, 4);
-    fs::rename(&paths[0], packed(&paths[0])).unwrap();
-    fs::write(packed(&paths[0]), [0x50; 1000]).unwrap();
-    // Another version: byte 8 of each copy of the header, and its checksum.
-    let mut newer = fs::read(&paths[1]).unwrap();
-    for copy in newer[..128].chunks_exact_mut(64) {
-        copy[8] = 2;
-        let sum = crc32c::crc32c(&copy[..60]);
-        copy[60..].copy_from_slice(&sum.to_le_bytes());
-    }
-    fs::write(&paths[1], &newer).unwrap();
+/// What earlier runs left is opened by a shipper that has passed all of it.
+fn opened(place: &Path) -> Result<Journal, JournalError> {
     let retention = Retention { only_unsent: true, ..Retention::default() };
     let passed = Position { sequence: 5, ..Position::default() };
     let writer = WriterSpec {
@@ -203,14 +190,44 @@ fn what_cannot_be_read_at_the_start_is_not_let_go() {
         segment_bytes: 1 << 20,
         segment_age: Duration::from_secs(3600),
     };
-    let readers = vec![BTreeMap::from([(3, passed)])];
-    let spec =
-        JournalSpec { dir: place.0.clone(), writer, buffer_bytes: 1 << 20, retention, readers };
-    let journal = Journal::open(spec).unwrap();
-    let left: Vec<_> = journal.repaired().iter().filter_map(|one| one.left.as_deref()).collect();
-    assert!(left.len() == 1 && left[0].contains("another version"), "{left:?}");
-    journal.close();
-    assert!(packed(&paths[0]).exists());
+    let (dir, readers) = (place.to_owned(), vec![BTreeMap::from([(3, passed)])]);
+    Journal::open(JournalSpec { dir, writer, buffer_bytes: 1 << 20, retention, readers })
+}
+
+/// What cannot be read at the start, nobody knows what was sent of it: it is set aside, and its number not used.
+#[test]
+fn what_cannot_be_read_at_the_start_is_not_let_go() {
+    let place = Place::new("janitor-unknown");
+    let paths = segments(&place.0, 4);
+    fs::remove_file(&paths[0]).unwrap();
+    fs::write(packed(&paths[0]), [0x50; 1000]).unwrap();
+    for start in 0..2 {
+        let journal = opened(&place.0).unwrap();
+        let repaired = journal.repaired();
+        assert_eq!(repaired.len(), 1 - start, "{repaired:?}");
+        assert!(repaired.iter().all(|one| one.is_loss() && one.aside.is_some()), "{repaired:?}");
+        journal.close();
+        let aside = segment::aside(&place.0).unwrap();
+        assert!(aside.len() == 1 && (aside[0].sequence, aside[0].bytes) == (1, 1000), "{aside:?}");
+        let left: Vec<_> = paths.iter().map(|path| path.exists()).collect();
+        assert_eq!(left, [false, false, false, true], "what was sent goes, and the newest stays");
+    }
+}
+
+#[test]
+fn what_a_newer_program_wrote_is_left_to_it() {
+    let place = Place::new("janitor-newer");
+    let paths = segments(&place.0, 2);
+    // Byte 8 of each copy of the header, and its checksum.
+    let mut newer = fs::read(&paths[1]).unwrap();
+    for copy in newer[..128].chunks_exact_mut(64) {
+        copy[8] = 2;
+        let sum = crc32c::crc32c(&copy[..60]);
+        copy[60..].copy_from_slice(&sum.to_le_bytes());
+    }
+    fs::write(&paths[1], &newer).unwrap();
+    let refused = opened(&place.0).unwrap_err().to_string();
+    assert!(refused.contains("of another version"), "{refused}");
     assert_eq!(fs::read(&paths[1]).unwrap(), newer);
-    assert!(!paths[2].exists() && paths[3].exists(), "what was sent goes, and the newest stays");
+    assert!(paths[0].exists());
 }

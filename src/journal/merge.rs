@@ -276,7 +276,13 @@ pub(super) fn next_wanted(reader: &mut Reader, selection: &Selection) -> io::Res
                 }
                 return Ok(Wanted::Damaged { offset, bytes });
             }
-            Next::End { torn_bytes, .. } => return Ok(Wanted::End { torn_bytes }),
+            Next::End { offset, torn_bytes } => {
+                // What cannot be read is not known to be torn.
+                if reader.gaps_end() > offset && reader.footer().is_none() {
+                    return Err(io::Error::from_raw_os_error(libc::EIO));
+                }
+                return Ok(Wanted::End { torn_bytes });
+            }
         }
     }
     Ok(Wanted::Pause)

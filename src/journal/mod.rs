@@ -34,7 +34,7 @@ pub mod seal;
 pub mod compress;
 pub mod janitor;
 // Read.
-mod bytes;
+pub(crate) mod bytes;
 mod packed;
 pub mod reader;
 pub mod select;

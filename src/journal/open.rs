@@ -67,6 +67,17 @@ pub enum JournalError {
         /// The directory.
         dir: PathBuf,
     },
+    /// A newer program wrote to it.
+    #[error(
+        "journal {dir}: {segment} is of another version than this program knows; use the program that wrote it, or \
+         give this one a directory of its own"
+    )]
+    OtherVersion {
+        /// The directory.
+        dir: PathBuf,
+        /// The segment's file.
+        segment: String,
+    },
     /// The janitor could not be started.
     #[error(transparent)]
     Thread(#[from] Error),
@@ -79,10 +90,10 @@ pub struct Repaired {
     pub path: PathBuf,
     /// What was found; `None`: it held nothing, and was removed, or was set aside.
     pub found: Option<Survey>,
-    /// Its beginning is damaged, so that nothing of it can be read: what it is called now.
+    /// Nothing of it can be read: what it is called now.
     pub aside: Option<PathBuf>,
-    /// Why it was left as it is: a disk that is full does not take a segment's end. It can be read all the
-    /// same, and the next start tries again.
+    /// Why that is, if its beginning is not just damaged; or why it was left as it is: a disk that is full does
+    /// not take a segment's end. It can be read all the same, and the next start tries again.
     pub left: Option<String>,
 }
 
@@ -124,12 +135,12 @@ impl Journal {
         let place = Arc::new(Place::take(&spec.dir)?);
         compress::tidy(&spec.dir).map_err(fail("tidy"))?;
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
-        let repaired = repair(&found);
+        let mut repaired = repair(&found)?;
         let shelf = Arc::new(Shelf::default());
         spec.readers.iter().for_each(|positions| shelf.register(positions.clone()));
         let alarms = Arc::new(Alarms::default());
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
-        put_up(&found, &shelf, &alarms);
+        repaired.extend(put_up(&found, &shelf, &alarms));
         let aside = segment::aside(&spec.dir).map_err(fail("readdir"))?;
         aside.iter().for_each(|one| shelf.remember(one.worker, one.sequence));
         let (complete, inbox) = unbounded();
@@ -239,10 +250,16 @@ impl Journal {
 }
 
 /// Seals what is not; removes what is empty. What the disk does not let it do is no reason not to start.
-fn repair(segments: &[SegmentFile]) -> Vec<Repaired> {
+fn repair(segments: &[SegmentFile]) -> Result<Vec<Repaired>, JournalError> {
     let mut repaired = Vec::new();
     for one in segments {
-        let sealed = matches!(Reader::open(&one.path), Ok(r) if r.footer().is_some());
+        let opened = Reader::open(&one.path);
+        if let Err(ReadError::OtherVersion) = opened {
+            let dir = one.path.parent().unwrap_or(&one.path).to_owned();
+            let segment = one.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Err(JournalError::OtherVersion { dir, segment });
+        }
+        let sealed = matches!(opened, Ok(reader) if reader.footer().is_some());
         // What is compressed was sealed, and is not written to, whatever became of it.
         if sealed || segment::is_packed(&one.path) {
             continue;
@@ -259,7 +276,7 @@ fn repair(segments: &[SegmentFile]) -> Vec<Repaired> {
         }
         repaired.push(repaired_one);
     }
-    repaired
+    Ok(repaired)
 }
 
 /// What became of a segment that was not sealed.
@@ -288,25 +305,36 @@ fn repair_one(one: &SegmentFile) -> io::Result<Repair> {
     Ok(Repair::Removed)
 }
 
-/// Puts up what earlier processes left. What cannot be read now is nobody's to carry on, but its number is
-/// not used again.
-fn put_up(segments: &[SegmentFile], shelf: &Shelf, alarms: &Alarms) {
+/// Puts up what earlier processes left. What cannot be read is set aside: nobody knows what of it was sent, so
+/// it can neither be carried on nor be let go.
+fn put_up(segments: &[SegmentFile], shelf: &Shelf, alarms: &Alarms) -> Vec<Repaired> {
+    let mut unknown = Vec::new();
     for one in segments {
-        match extent(&one.path) {
+        let error = match extent(&one.path) {
             Ok((offset, records)) => {
                 let holds = Committed { sequence: one.sequence, offset, records, datagrams: 0 };
                 shelf.put(one.worker, holds);
+                continue;
             }
-            // Nobody knows what of it was sent: it is not let go either.
-            Err(error) => {
+            Err(error) => error.to_string(),
+        };
+        match segment::set_aside(&one.path) {
+            Ok(aside) => unknown.push(Repaired {
+                path: one.path.clone(),
+                found: None,
+                aside: Some(aside),
+                left: Some(error),
+            }),
+            Err(_) => {
                 shelf.remember(one.worker, one.sequence);
                 let name = one.path.display().to_string();
                 alarms.repeated(&name, || {
-                    format!("cannot read {name}: {error}; its records are not carried on, and it is kept")
+                    format!("cannot read {name}: {error}; its records are not carried on")
                 });
             }
         }
     }
+    unknown
 }
 
 /// Where the records of a segment end, and how many they are.

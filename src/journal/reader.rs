@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use super::bytes::Bytes;
+use super::bytes::{Bytes, is_eio};
 use super::format::{
     FOOTER_BYTES, Footer, Found, HEADER_BYTES, Header, INDEX_ENTRY_BYTES, INDEX_EVERY_BYTES,
     IndexEntry, OTHER_VERSION, PAYLOAD_BYTES_MAX, Record, known_record, record_at, record_bytes,
@@ -179,18 +179,17 @@ impl Reader {
         let Some(at) = bytes.checked_sub(FOOTER_BYTES as u64) else { return Ok(None) };
         let got = match self.bytes.read_at(&mut tail, at) {
             // As good as damaged: the records can be read all the same.
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => {
-                self.footer_is_worn = true;
-                return Ok(None);
-            }
+            Err(error) if is_eio(&error) => 0,
             got => got?,
         };
+        let is_gap = got == 0 || self.bytes.gaps_end() > at;
         // A record may end in bytes that look like a footer; its numbers must fit the file.
         let fits = |footer: &Footer| {
             footer.data_end.checked_add(footer.index_bytes()) == Some(at) && could_be(footer)
         };
         let footer = Footer::decode(&tail[..got], self.header.salt).filter(fits);
-        self.footer_is_worn = footer.is_none() && Footer::was_one(&tail[..got], self.header.salt);
+        self.footer_is_worn =
+            footer.is_none() && (is_gap || Footer::was_one(&tail[..got], self.header.salt));
         Ok(footer)
     }
 
@@ -320,6 +319,9 @@ impl Reader {
     /// # Errors
     /// The file cannot be read.
     pub fn is_blank(&mut self, offset: u64) -> io::Result<bool> {
+        if self.bytes.is_gap(offset) {
+            return Ok(false);
+        }
         let mut head = [0; 8];
         self.bytes.read_at(&mut head, offset)?;
         Ok(head == [0; 8])

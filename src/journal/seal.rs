@@ -49,7 +49,10 @@ pub fn survey(reader: &mut Reader, each: impl FnMut(&IndexEntry)) -> io::Result<
         found.damaged += 1;
         found.first_damage = Some(0);
     }
-    if reader.footer_is_worn() && found.torn_bytes >= FOOTER_BYTES as u64 {
+    // What cannot be read is not known to be torn, as what was an end is not.
+    let is_unread = found.intact.is_none() && reader.gaps_end() > found.data_end;
+    let is_worn = reader.footer_is_worn() && found.torn_bytes >= FOOTER_BYTES as u64;
+    if is_unread || is_worn {
         found.damaged += 1;
         found.first_damage.get_or_insert(found.data_end);
     }
@@ -92,22 +95,28 @@ fn read_records(reader: &mut Reader, mut each: impl FnMut(&IndexEntry)) -> io::R
 /// # Errors
 /// It cannot be read or written, or is none.
 pub fn seal(path: &Path) -> Result<Survey, ReadError> {
-    seal_from(path, 0)
+    seal_from(path, 0, true)
 }
 
 /// The same of a segment of which so many bytes are known to have been committed: what is no record before that is
-/// damaged, not torn, and stays.
+/// damaged, not torn, and stays. So does what the disk cannot read, if that is passed over.
 ///
 /// # Errors
 /// As above.
-pub(super) fn seal_from(path: &Path, committed_bytes: u64) -> Result<Survey, ReadError> {
+pub(super) fn seal_from(
+    path: &Path,
+    committed_bytes: u64,
+    passes_gaps: bool,
+) -> Result<Survey, ReadError> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut reader = Reader::of(file.try_clone()?)?;
     // Only what was sealed is ever compressed, and nothing may be written into it.
     if reader.footer().is_some() || reader.is_compressed() {
         return Ok(survey(&mut reader, |_| {})?);
     }
-    reader.pass_gaps();
+    if passes_gaps {
+        reader.pass_gaps();
+    }
     reader.count()?;
     let mut index: Vec<IndexEntry> = Vec::new();
     let mut next_mark = 0;
@@ -117,12 +126,9 @@ pub(super) fn seal_from(path: &Path, committed_bytes: u64) -> Result<Survey, Rea
             next_mark = entry.offset + INDEX_EVERY_BYTES;
         }
     })?;
-    // What cannot be read now may be read later: nobody knows that it is torn.
-    if reader.gaps_end() > found.data_end {
-        return Err(io::Error::from_raw_os_error(libc::EIO).into());
-    }
-    let data_end = committed_bytes.min(file.metadata()?.len()).max(found.data_end);
-    found.torn_bytes -= data_end - found.data_end;
+    let known_end = committed_bytes.max(reader.gaps_end());
+    let data_end = known_end.min(file.metadata()?.len()).max(found.data_end);
+    found.torn_bytes = found.torn_bytes.saturating_sub(data_end - found.data_end);
     if data_end > found.data_end {
         found.damaged += 1;
         found.first_damage.get_or_insert(found.data_end);

@@ -4,11 +4,15 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::carrier::{Message, MessageId};
+use crate::journal::bytes::is_eio;
 use crate::journal::format::HEADER_BYTES;
 use crate::journal::place::Home;
 use crate::journal::reader::{Next, ReadError, Reader};
 use crate::journal::segment;
 use crate::journal::shelf::{Position, Shelf, Volume};
+
+/// How often the disk may fail to read a place of the journal, until it is passed over: some 10 seconds of trying.
+const GAP_TRIES: u32 = 8;
 
 /// A record that is next.
 #[derive(Debug, Default)]
@@ -54,6 +58,9 @@ pub(super) struct Lane {
     /// Whether the segment it is in was written by this process.
     own: bool,
     reader: Option<Reader>,
+    /// Where the disk could not read what is next, and how often.
+    failed_at: Option<Position>,
+    gap_tries: u32,
     /// What the disk cannot read is passed over in segments up to this one.
     gaps_passed: Option<u64>,
     /// What its records are called.
@@ -71,6 +78,8 @@ impl Lane {
             position,
             own: false,
             reader: None,
+            failed_at: None,
+            gap_tries: 0,
             gaps_passed: None,
             first: MessageId::default(),
             end: 0,
@@ -81,12 +90,21 @@ impl Lane {
 
     /// Goes back, or on.
     pub(super) fn rewind(&mut self, position: Position) {
-        *self = Self { gaps_passed: self.gaps_passed, ..Self::new(self.worker, position) };
+        let Self { worker, failed_at, gap_tries, gaps_passed, .. } = *self;
+        *self = Self { failed_at, gap_tries, gaps_passed, ..Self::new(worker, position) };
     }
 
     /// What the disk did not read again and again it never will: those records are missing, and all others are not.
-    pub(super) fn pass_gaps(&mut self) {
-        self.gaps_passed = Some(self.position.sequence);
+    fn failed(&mut self, error: &io::Error) {
+        if !is_eio(error) {
+            return;
+        }
+        let again = self.failed_at == Some(self.position);
+        self.gap_tries = if again { self.gap_tries + 1 } else { 1 };
+        self.failed_at = Some(self.position);
+        if self.gap_tries == GAP_TRIES {
+            self.gaps_passed = Some(self.position.sequence);
+        }
     }
 
     /// The head as a message.
@@ -108,6 +126,10 @@ impl Lane {
 
     /// Looks at what is next, and stays before it.
     pub(super) fn look(&mut self, home: &Home, shelf: &Shelf) -> io::Result<Ahead> {
+        self.look_on(home, shelf).inspect_err(|error| self.failed(error))
+    }
+
+    fn look_on(&mut self, home: &Home, shelf: &Shelf) -> io::Result<Ahead> {
         // Most of the time there is more of what was known to be committed.
         if self.has_head || self.position.offset < self.end && self.read()? {
             return Ok(Ahead::Record);
@@ -145,7 +167,8 @@ impl Lane {
             if !volume.complete {
                 return Ok(Ahead::Nothing);
             }
-            self.position.offset = volume.holds.offset;
+            // Nothing is missing by number where damage was not counted: the position settles behind it all the same.
+            return Ok(missing.unwrap_or(Ahead::Missing { records: 0, datagrams: 0 }));
         }
     }
 
@@ -208,6 +231,12 @@ impl Lane {
             }
             // Its header is damaged: nothing of it can be read.
             Err(ReadError::NoSegment(_)) => Ok(false),
+            // Nor can it be read.
+            Err(ReadError::Io(error))
+                if is_eio(&error) && self.gaps_passed.is_some_and(|passed| sequence <= passed) =>
+            {
+                home.check().map(|()| false)
+            }
             Err(ReadError::Io(error)) => Err(error),
             Err(error @ ReadError::OtherVersion) => Err(io::Error::other(error)),
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ringest::journal::open::{Journal, JournalSpec};
+use ringest::journal::reader::Reader;
 use ringest::journal::seal::is_intact;
 use ringest::journal::segment;
 use ringest::load::spec::{LoadSpec, Rate, Sizes};
@@ -284,6 +285,38 @@ fn a_block_that_cannot_be_read_costs_what_is_in_it() {
     assert_eq!((counts.acknowledged, counts.undelivered), (found.len() as u64, missing as u64));
     opened.close();
     assert_eq!(journal(&dir, "cat {} --output json").stdout, output.stdout);
+}
+
+/// The end of the newest segment cannot be read, sealed or not: that is no torn end. Nor is it cut off.
+#[test]
+fn an_end_that_cannot_be_read_is_not_taken_for_a_torn_one() {
+    for sealed in [true, false] {
+        let Some(disk) = LoopDisk::make_checked(&format!("end-{sealed}"), 128) else { return };
+        let dir = disk.path().join("journal");
+        let all = entries(700);
+        write(&dir, &all, false);
+        let last = segment::list(&dir).unwrap().pop().unwrap();
+        if !sealed {
+            let data_end = Reader::open(&last.path).unwrap().footer().unwrap().data_end;
+            let file = fs::File::options().write(true).open(&last.path).unwrap();
+            file.set_len(data_end).unwrap();
+        }
+        let before = fs::read(&last.path).unwrap();
+        disk.umount();
+        disk.damage(&before[before.len() - 100..]);
+        disk.mount().unwrap();
+        for args in ["cat {}", "verify {}"] {
+            let output = journal(&dir, args);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "sealed: {sealed}, {args}: {said}");
+        }
+        let opened = open(&dir);
+        let repaired = opened.repaired();
+        assert!(repaired.len() == 1 && repaired[0].is_loss(), "{repaired:?}");
+        opened.close();
+        assert!(fs::metadata(&last.path).unwrap().len() >= before.len() as u64);
+        assert_eq!(journal(&dir, "verify {}").status.code(), Some(1));
+    }
 }
 
 /// A broker that has whatever it is given.

@@ -80,7 +80,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     for one in aside {
         sum.damaged += 1;
         let (name, bytes) = (super::name(&one), paint::bytes(one.bytes));
-        troubles.push(format!("{name}: {bytes} were set aside, as its beginning is damaged"));
+        troubles.push(format!("{name}: {bytes} were set aside, as nothing of it could be read"));
     }
     for trouble in &troubles {
         paint::say(&format!("{trouble}\n"));

@@ -40,9 +40,6 @@ const COMMITS_WITHIN: Duration = Duration::from_secs(1);
 /// How often the cursor is kept while it moves. What lies behind it is sent again after a crash.
 const KEEP_EVERY: Duration = Duration::from_millis(100);
 
-/// How often the disk may fail to read a place of the journal, until it is passed over: some 10 seconds of trying.
-const GAP_TRIES: u32 = 8;
-
 /// Without a verdict for so long, what retention took is given up with what is under way: a carrier whose
 /// broker is away may hold that for ever.
 const GONE_WITHIN: Duration = match cfg!(test) {
@@ -133,8 +130,6 @@ pub(super) struct Shipper {
     unkept: usize,
     /// When something was settled, or the window begun.
     moved_at: Instant,
-    /// How often the disk could not read something.
-    gaps_met: u32,
     /// When something that is refused could not be kept.
     unburied_at: Option<Instant>,
     /// When the oldest record that is not settled was received, as far as was known last.
@@ -165,7 +160,6 @@ impl Shipper {
             kept_at: None,
             unkept: 0,
             moved_at: Instant::now(),
-            gaps_met: 0,
             unburied_at: None,
             oldest_unix_ns: 0,
             back_off: BACK_OFF.0,
@@ -181,9 +175,6 @@ impl Shipper {
                 Some(_) => Filled::UpToHere,
                 None => self.fill().unwrap_or_else(|error| {
                     self.unreadable = Some(format!("cannot read the journal: {error}"));
-                    if error.raw_os_error() == Some(libc::EIO) {
-                        self.gap_met();
-                    }
                     Filled::UpToHere
                 }),
             };
@@ -203,20 +194,15 @@ impl Shipper {
             } else if idle {
                 self.keep();
                 self.post.shelf.wait(changes, COMMITS_WITHIN);
+            } else if self.unburied_at.is_some() {
+                // A carrier that has nothing under way may not wait for anything.
+                self.post.shelf.wait(changes, VERDICTS_WITHIN);
             }
         }
         self.pass_gone(true);
         self.keep();
         self.tell();
         self.letters.close();
-    }
-
-    /// The disk cannot read something of the journal: for a moment, or never again.
-    fn gap_met(&mut self) {
-        self.gaps_met += 1;
-        if self.gaps_met.is_multiple_of(GAP_TRIES) {
-            self.lanes.values_mut().for_each(Lane::pass_gaps);
-        }
     }
 
     /// Sends until the window is full or nothing is left.
