@@ -62,12 +62,14 @@ impl LoopDisk {
         self.place.0.join("mount")
     }
 
-    /// While it is not mounted: changes the bytes on it that are `found` into others, once.
+    /// While it is not mounted: changes the bytes on it that are `found` into others, those it has no use for as well.
     pub(crate) fn damage(&self, found: &[u8]) {
         let image = self.place.0.join("image");
         let mut bytes = fs::read(&image).unwrap();
-        let at = bytes.windows(found.len()).position(|window| window == found).unwrap();
-        bytes[at] ^= 1;
+        let here = |(at, window): (usize, &[u8])| (window == found).then_some(at);
+        let places: Vec<_> = bytes.windows(found.len()).enumerate().filter_map(here).collect();
+        assert!(!places.is_empty());
+        places.into_iter().for_each(|at| bytes[at] ^= 1);
         fs::write(&image, bytes).unwrap();
     }
 
