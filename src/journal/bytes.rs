@@ -86,14 +86,6 @@ impl Bytes {
     }
 }
 
-/// What was read; `None`: the disk cannot read it.
-pub(super) fn unless_gap<T>(read: io::Result<T>) -> io::Result<Option<T>> {
-    match read {
-        Err(error) if is_eio(&error) => Ok(None),
-        read => read.map(Some),
-    }
-}
-
 /// Whether the disk cannot read something.
 pub(crate) fn is_eio(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EIO)

@@ -47,6 +47,9 @@ pub(super) enum Task {
 /// How soon to try again what a disk refused.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// Files that could not be removed, of those that nothing was committed to, to try again: the next start does it, too.
+const REFUSED_MAX: usize = 4096;
+
 /// How often the disk may fail to read a place of a segment that is to be sealed, until it is damaged.
 const GAP_TRIES: u32 = 3;
 
@@ -102,7 +105,9 @@ impl Rounds {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.try_again(&mut waiting);
+        for (task, _) in std::mem::take(&mut waiting.refused) {
+            self.is_done(&task, GAP_TRIES, &mut waiting.own);
+        }
         waiting.left.clear();
         while !waiting.own.is_empty() {
             self.compress_one(&mut waiting, tasks);
@@ -134,7 +139,10 @@ impl Rounds {
     }
 
     fn perform(&self, task: Task, waiting: &mut Waiting) {
-        if !self.is_done(&task, 0, &mut waiting.own) {
+        // There is one more of nothing every time a disk that is away is tried.
+        let is_nothing = matches!(task, Task::Cut(_, 0));
+        let is_kept = !is_nothing || waiting.refused.len() < REFUSED_MAX;
+        if !self.is_done(&task, 0, &mut waiting.own) && is_kept {
             waiting.refused.push_back((task, 1));
         }
     }
@@ -155,9 +163,7 @@ impl Rounds {
         match task {
             Task::Seal(path) => self.seal(path, tries, own),
             Task::Cut(path, kept) => match cut(path, *kept) {
-                // There are many of these while a disk fails; the next start removes what is left of them.
-                _ if *kept == 0 => true,
-                Ok(()) => self.seal(path, tries, own),
+                Ok(()) => *kept == 0 || self.seal(path, tries, own),
                 Err(error) => error.kind() == io::ErrorKind::NotFound && self.is_there(),
             },
             Task::Restore => {

@@ -180,6 +180,9 @@ impl Lane {
                     let path = std::mem::take(&mut segment.path);
                     let what = if reader.is_read_to_its_index() && torn_bytes > 0 {
                         Some(What::Missing { bytes: torn_bytes })
+                    } else if reader.footer().is_none() && reader.gaps_end() > reader.offset() {
+                        // What cannot be read is not known to be torn.
+                        Some(What::Unreadable(io::Error::from_raw_os_error(libc::EIO).into()))
                     } else if reader.footer().is_none() && is_endless(&path, self.rest.as_slice()) {
                         Some(What::Endless)
                     } else {
@@ -276,13 +279,7 @@ pub(super) fn next_wanted(reader: &mut Reader, selection: &Selection) -> io::Res
                 }
                 return Ok(Wanted::Damaged { offset, bytes });
             }
-            Next::End { offset, torn_bytes } => {
-                // What cannot be read is not known to be torn.
-                if reader.gaps_end() > offset && reader.footer().is_none() {
-                    return Err(io::Error::from_raw_os_error(libc::EIO));
-                }
-                return Ok(Wanted::End { torn_bytes });
-            }
+            Next::End { torn_bytes, .. } => return Ok(Wanted::End { torn_bytes }),
         }
     }
     Ok(Wanted::Pause)

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, unbounded};
 
 use super::alarm::Alarms;
+use super::bytes::is_eio;
 use super::compress;
 use super::format::Record;
 use super::janitor::{Retention, Rounds, Task};
@@ -78,6 +79,19 @@ pub enum JournalError {
         /// The segment's file.
         segment: String,
     },
+    /// A segment cannot be read, though its disk can: it would be taken for one that was sent.
+    #[error(
+        "journal {dir}: cannot read {segment}: {source}; make it readable, or move it elsewhere if it is not to be \
+         carried on"
+    )]
+    Unreadable {
+        /// The directory.
+        dir: PathBuf,
+        /// The segment's file.
+        segment: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The janitor could not be started.
     #[error(transparent)]
     Thread(#[from] Error),
@@ -140,7 +154,10 @@ impl Journal {
         spec.readers.iter().for_each(|positions| shelf.register(positions.clone()));
         let alarms = Arc::new(Alarms::default());
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
-        repaired.extend(put_up(&found, &shelf, &alarms));
+        for unknown in put_up(&found, &shelf, &alarms)? {
+            repaired.retain(|one: &Repaired| one.path != unknown.path);
+            repaired.push(unknown);
+        }
         let aside = segment::aside(&spec.dir).map_err(fail("readdir"))?;
         aside.iter().for_each(|one| shelf.remember(one.worker, one.sequence));
         let (complete, inbox) = unbounded();
@@ -255,8 +272,7 @@ fn repair(segments: &[SegmentFile]) -> Result<Vec<Repaired>, JournalError> {
     for one in segments {
         let opened = Reader::open(&one.path);
         if let Err(ReadError::OtherVersion) = opened {
-            let dir = one.path.parent().unwrap_or(&one.path).to_owned();
-            let segment = one.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let (dir, segment) = named(&one.path);
             return Err(JournalError::OtherVersion { dir, segment });
         }
         let sealed = matches!(opened, Ok(reader) if reader.footer().is_some());
@@ -307,7 +323,11 @@ fn repair_one(one: &SegmentFile) -> io::Result<Repair> {
 
 /// Puts up what earlier processes left. What cannot be read is set aside: nobody knows what of it was sent, so
 /// it can neither be carried on nor be let go.
-fn put_up(segments: &[SegmentFile], shelf: &Shelf, alarms: &Alarms) -> Vec<Repaired> {
+fn put_up(
+    segments: &[SegmentFile],
+    shelf: &Shelf,
+    alarms: &Alarms,
+) -> Result<Vec<Repaired>, JournalError> {
     let mut unknown = Vec::new();
     for one in segments {
         let error = match extent(&one.path) {
@@ -315,6 +335,12 @@ fn put_up(segments: &[SegmentFile], shelf: &Shelf, alarms: &Alarms) -> Vec<Repai
                 let holds = Committed { sequence: one.sequence, offset, records, datagrams: 0 };
                 shelf.put(one.worker, holds);
                 continue;
+            }
+            // It went by itself.
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(ReadError::Io(source)) if !is_eio(&source) => {
+                let (dir, segment) = named(&one.path);
+                return Err(JournalError::Unreadable { dir, segment, source });
             }
             Err(error) => error.to_string(),
         };
@@ -334,7 +360,13 @@ fn put_up(segments: &[SegmentFile], shelf: &Shelf, alarms: &Alarms) -> Vec<Repai
             }
         }
     }
-    unknown
+    Ok(unknown)
+}
+
+/// A segment's directory, and its name there.
+fn named(path: &Path) -> (PathBuf, String) {
+    let dir = path.parent().unwrap_or(path).to_owned();
+    (dir, path.file_name().unwrap_or_default().to_string_lossy().into_owned())
 }
 
 /// Where the records of a segment end, and how many they are.

@@ -17,7 +17,7 @@ use std::io;
 use zstd::bulk::Decompressor;
 use zstd::zstd_safe::{compress_bound, find_frame_compressed_size, get_frame_content_size};
 
-use super::bytes::{read_at, unless_gap};
+use super::bytes::{is_eio, read_at};
 use super::format::{FOOTER_BYTES, Footer, HEADER_BYTES, Header};
 
 /// Bytes of a segment in one frame, but for the last. Smaller compresses worse; larger costs more
@@ -100,7 +100,7 @@ impl Packed {
     pub(super) fn open(file: File) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         let mut begin = [0; HEAD_BYTES];
-        let got = unless_gap(read_at(&file, &mut begin, 0))?.unwrap_or(0);
+        let got = read_at(&file, &mut begin, 0)?;
         let copies = &begin[8.min(got)..got];
         let header = Header::decode(copies).ok();
         let footer = Some(copies).filter(|copies| copies.len() == HEADER_BYTES + FOOTER_BYTES);
@@ -111,7 +111,7 @@ impl Packed {
         // A table whose sizes are not those of the segment is as good as none.
         let segment = footer.and_then(|footer| footer.segment_bytes());
         let fits = |frames: &Vec<Frame>| segment.is_none_or(|bytes| bytes == plain_bytes(frames));
-        let (table, whole) = match unless_gap(read_table(&file, bytes))?.flatten().filter(fits) {
+        let (table, whole) = match read_table(&file, bytes)?.filter(fits) {
             Some(frames) => (frames, true),
             None => (walk(&file, bytes)?, false),
         };
@@ -195,7 +195,10 @@ impl Packed {
         let frame = self.frames[index];
         self.stored.resize(size(frame.stored), 0);
         let read = read_at(&self.file, &mut self.stored, frame.at);
-        let got = if self.gaps_are_passed { unless_gap(read)?.unwrap_or(0) } else { read? };
+        let got = match read {
+            Err(error) if self.gaps_are_passed && is_eio(&error) => 0,
+            got => got?,
+        };
         let stored = &self.stored[..got];
         // A frame ends in its checksum, which decoding has compared.
         let same = frame.checksum.is_none_or(|checksum| stored.ends_with(&checksum.to_le_bytes()));
@@ -276,7 +279,7 @@ fn walk(file: &File, bytes: u64) -> io::Result<Vec<Frame>> {
     let mut frames = Vec::new();
     let mut window = vec![0; stored_max()];
     while at < bytes && frames.len() < FRAMES_MAX {
-        let Some(got) = unless_gap(read_at(file, &mut window, at))? else { break };
+        let got = read_at(file, &mut window, at)?;
         let here = &window[..got];
         let stored = find_frame_compressed_size(here).ok().filter(|stored| *stored <= got);
         let plain = get_frame_content_size(here).ok().flatten();

@@ -126,8 +126,11 @@ pub(super) fn seal_from(
             next_mark = entry.offset + INDEX_EVERY_BYTES;
         }
     })?;
-    let known_end = committed_bytes.max(reader.gaps_end());
-    let data_end = known_end.min(file.metadata()?.len()).max(found.data_end);
+    let file_bytes = file.metadata()?.len();
+    // A record that begins in a gap may end anywhere behind it.
+    let is_unread = reader.gaps_end() > found.data_end;
+    let known_end = if is_unread { file_bytes } else { committed_bytes.min(file_bytes) };
+    let data_end = known_end.max(found.data_end);
     found.torn_bytes = found.torn_bytes.saturating_sub(data_end - found.data_end);
     if data_end > found.data_end {
         found.damaged += 1;

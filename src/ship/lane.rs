@@ -231,12 +231,6 @@ impl Lane {
             }
             // Its header is damaged: nothing of it can be read.
             Err(ReadError::NoSegment(_)) => Ok(false),
-            // Nor can it be read.
-            Err(ReadError::Io(error))
-                if is_eio(&error) && self.gaps_passed.is_some_and(|passed| sequence <= passed) =>
-            {
-                home.check().map(|()| false)
-            }
             Err(ReadError::Io(error)) => Err(error),
             Err(error @ ReadError::OtherVersion) => Err(io::Error::other(error)),
         }
