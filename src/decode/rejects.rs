@@ -158,3 +158,23 @@ impl Sample {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("ringest-pipe-{}", std::process::id()));
+        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let refused = Rejects::create(&path, 1000).unwrap_err();
+        let reader = File::options().read(true).write(true).open(&path).unwrap();
+        let opened = Rejects::create(&path, 1000);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENXIO));
+        assert!(opened.is_ok(), "{opened:?}");
+        drop(reader);
+    }
+}
