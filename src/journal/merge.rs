@@ -52,8 +52,8 @@ pub enum What {
 }
 
 /// What there is to say of a segment that has no end although a later one does.
-pub const ENDLESS: &str = "its end is missing: what followed its last record, if anything did, is lost (or it could not be \
-     sealed, and the next start of its writer does that)";
+pub const ENDLESS: &str = "its end is missing: what followed its last record, if anything did, is lost (or it could not \
+     be sealed yet, which its writer tries again)";
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
