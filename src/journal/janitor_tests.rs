@@ -23,6 +23,13 @@ use super::writer::WriterSpec;
 const COMPRESSING: Retention =
     Retention { bytes: None, age: None, only_unsent: false, spool_bytes: None, compress: Some(3) };
 
+const WRITER: WriterSpec = WriterSpec {
+    commit_interval: Duration::ZERO,
+    commit_bytes: 1,
+    segment_bytes: 1 << 20,
+    segment_age: Duration::from_secs(3600),
+};
+
 /// Sealed plain segments, each with its place.
 fn segments(place: &Path, count: u64) -> Vec<PathBuf> {
     let paths: Vec<_> = (1..=count).map(|number| segment::path_of(place, 3, number)).collect();
@@ -53,14 +60,8 @@ fn what_earlier_runs_left_plain_is_compressed_by_the_next() {
     let numbers = read(&paths[0]);
     // It was killed in the middle of one.
     fs::write(packed(&paths[1]).with_added_extension("tmp"), &plain[1][..1000]).unwrap();
-    let writer = WriterSpec {
-        commit_interval: Duration::ZERO,
-        commit_bytes: 1,
-        segment_bytes: 1 << 20,
-        segment_age: Duration::from_secs(3600),
-    };
     let (dir, retention, readers) = (place.0.clone(), COMPRESSING, Vec::new());
-    let spec = JournalSpec { dir, writer, buffer_bytes: 1 << 20, retention, readers };
+    let spec = JournalSpec { dir, writer: WRITER, buffer_bytes: 1 << 20, retention, readers };
     let journal = Journal::open(spec).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     while paths.iter().any(|path| path.exists()) {
@@ -184,14 +185,8 @@ fn what_a_disk_damaged_before_it_was_sealed_is_told_of() {
 fn opened(place: &Path) -> Result<Journal, JournalError> {
     let retention = Retention { only_unsent: true, ..Retention::default() };
     let passed = Position { sequence: 5, ..Position::default() };
-    let writer = WriterSpec {
-        commit_interval: Duration::ZERO,
-        commit_bytes: 1,
-        segment_bytes: 1 << 20,
-        segment_age: Duration::from_secs(3600),
-    };
     let (dir, readers) = (place.to_owned(), vec![BTreeMap::from([(3, passed)])]);
-    Journal::open(JournalSpec { dir, writer, buffer_bytes: 1 << 20, retention, readers })
+    Journal::open(JournalSpec { dir, writer: WRITER, buffer_bytes: 1 << 20, retention, readers })
 }
 
 /// What cannot be read at the start, nobody knows what was sent of it: it is set aside, and its number not used.

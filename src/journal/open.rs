@@ -196,7 +196,7 @@ impl Journal {
     }
 
     /// The same, for those who read it.
-    pub(crate) fn home(&self) -> Home {
+    pub(crate) fn home(&self) -> &Home {
         self.place.home()
     }
 

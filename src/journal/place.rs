@@ -11,10 +11,11 @@ use nix::fcntl::{Flock, FlockArg};
 use super::disk::is_on;
 use super::open::JournalError;
 
-/// Where a journal is, for those who read it beside its writer.
+/// Where a journal is, for those who read it beside its writer, too.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
     dir: PathBuf,
+    /// The file system it is on.
     device: u64,
 }
 
@@ -41,9 +42,7 @@ impl Home {
 /// See the module's description. Locked as long as it lives.
 #[derive(Debug)]
 pub(super) struct Place {
-    dir: PathBuf,
-    /// The file system it is on.
-    device: u64,
+    home: Home,
     lock: Mutex<Flock<File>>,
 }
 
@@ -52,38 +51,39 @@ impl Place {
     pub(super) fn take(dir: &Path) -> Result<Self, JournalError> {
         fs::create_dir_all(dir).map_err(failed(dir, "mkdir"))?;
         let device = fs::metadata(dir).map_err(failed(dir, "stat(2)"))?.dev();
-        Ok(Self { dir: dir.to_owned(), device, lock: Mutex::new(lock(dir)?) })
+        let home = Home { dir: dir.to_owned(), device };
+        Ok(Self { home, lock: Mutex::new(lock(dir)?) })
     }
 
-    pub(super) fn home(&self) -> Home {
-        Home { dir: self.dir.clone(), device: self.device }
+    pub(super) fn home(&self) -> &Home {
+        &self.home
     }
 
     /// The file system it is on.
     pub(super) fn device(&self) -> u64 {
-        self.device
+        self.home.device
     }
 
     /// Makes the directory again if it is gone, and locks it again if need be. Returns whether it was made. Not
     /// on another file system: a disk that was taken away is not one that is empty.
     pub(super) fn restore(&self) -> Result<bool, JournalError> {
-        let fail = |step| failed(&self.dir, step);
+        let Home { dir, device } = &self.home;
+        let fail = |step| failed(dir, step);
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let own = held.metadata().map_err(fail("lock"))?;
-        let there = fs::metadata(self.dir.join("lock"));
+        let there = fs::metadata(dir.join("lock"));
         if there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
             return Ok(false);
         }
-        let is_gone = !self.dir.try_exists().map_err(fail("stat(2)"))?;
-        let parent = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let is_gone = !dir.try_exists().map_err(fail("stat(2)"))?;
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or_else(|| Path::new("."));
-        let place =
-            File::open(if is_gone { parent } else { &self.dir }).map_err(fail("open(2)"))?;
-        is_on(&place, self.device).map_err(fail("stat(2)"))?;
+        let place = File::open(if is_gone { parent } else { dir }).map_err(fail("open(2)"))?;
+        is_on(&place, *device).map_err(fail("stat(2)"))?;
         if is_gone {
-            fs::create_dir(&self.dir).map_err(fail("mkdir"))?;
+            fs::create_dir(dir).map_err(fail("mkdir"))?;
         }
-        *held = lock(&self.dir)?;
+        *held = lock(dir)?;
         Ok(is_gone)
     }
 }

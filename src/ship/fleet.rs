@@ -143,7 +143,7 @@ impl Fleet {
             fleet.watch.accounts.push((one.name.clone(), Arc::clone(&account)));
             let lane = first_lane + number;
             let post = Post {
-                home: journal.home(),
+                home: journal.home().clone(),
                 destination: one.name,
                 number,
                 shelf: Arc::clone(&fleet.watch.shelf),
