@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use ringest::datapath::batch::{Batch, Frame};
-use ringest::datapath::headers::Headers;
+use ringest_engine::batch::arena::{Batch, Frame};
+use ringest_engine::wire::headers::Headers;
 
 /// As the engine makes them by default.
 const ARENA_BYTES: usize = 128 << 10;

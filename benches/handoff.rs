@@ -12,9 +12,9 @@ use std::net::SocketAddr;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use crossbeam_channel::bounded;
-use ringest::datapath::batch::{Batch, Frame};
-use ringest::datapath::headers::Headers;
-use ringest::datapath::pool::Pool;
+use ringest_engine::batch::arena::{Batch, Frame};
+use ringest_engine::batch::pool::Pool;
+use ringest_engine::wire::headers::Headers;
 
 /// The engine's defaults.
 const QUEUE_BATCHES: usize = 32;

@@ -59,44 +59,24 @@
 //! # }
 //! ```
 
-pub mod error;
-/// The way of a datagram, one file per step.
-pub mod datapath;
-/// Decides once, then watches: config, plan, engine, ledger.
-pub mod control;
-/// From a datagram to its records: one file per format.
-pub mod decode;
-/// What UDP brought, on disk: the journal.
-pub mod journal;
-/// Where datagrams go: one file per destination.
-pub mod sink;
-/// From the journal to a broker: shippers and their carriers.
-pub mod ship;
-/// Datagrams to send: the load generator.
-pub mod load;
-/// Datagrams to peers, one by one, and what is heard of them.
-pub mod client;
-/// One look at a host: what will lose datagrams here, and the command that mends it.
-pub mod doctor;
-/// Trials: what a host can receive, and where the first datagram is lost.
-pub mod bench;
+/// A UDP client that hears what becomes of its datagrams.
+pub mod client {
+    pub use ringest_client::client::*;
+}
 
-#[cfg(test)]
-mod simulation;
-
-pub use client::Client;
-pub use control::builder::Builder;
-pub use control::config::{ArrivalsChoice, BackendChoice, ListenAddr};
-pub use control::engine::Engine;
-pub use control::ledger::{Dropped, Ledger, Unit};
-pub use control::names::Resolve;
-pub use control::plan::Plan;
-pub use control::summary::Summary;
-pub use datapath::batch::{Batch, Datagram};
-pub use datapath::dispatch::{Dispatch, Overload};
-pub use datapath::multicast::{Group, Interface};
-pub use datapath::options::{MulticastSending, PathMtu, SocketOptions};
-pub use datapath::reply::Replies;
-pub use datapath::steer::Steer;
-pub use datapath::worker::{Handler, Outcome};
-pub use error::{Error, Result};
+pub use ringest_client::client::Client;
+pub use ringest_engine::batch::arena::{Batch, Datagram};
+pub use ringest_engine::control::builder::Builder;
+pub use ringest_engine::control::config::{ArrivalsChoice, BackendChoice, ListenAddr};
+pub use ringest_engine::control::engine::Engine;
+pub use ringest_engine::control::names::Resolve;
+pub use ringest_engine::control::plan::Plan;
+pub use ringest_engine::count::ledger::{Dropped, Ledger, Unit};
+pub use ringest_engine::count::summary::Summary;
+pub use ringest_engine::error::{Error, Result};
+pub use ringest_engine::receive::dispatch::{Dispatch, Overload};
+pub use ringest_engine::send::reply::Replies;
+pub use ringest_engine::socket::multicast::{Group, Interface};
+pub use ringest_engine::socket::options::{MulticastSending, PathMtu, SocketOptions};
+pub use ringest_engine::socket::steer::Steer;
+pub use ringest_engine::work::worker::{Handler, Outcome};

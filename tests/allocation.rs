@@ -8,9 +8,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ringest::load::generator::{self, Generator};
-use ringest::load::spec::{Gso, LoadSpec};
 use ringest::{BackendChoice, Batch, Dispatch, Engine, Overload, Replies};
+use ringest_load::generator;
+use ringest_load::generator::Generator;
+use ringest_load::spec::{Gso, LoadSpec};
 
 struct Counting;
 

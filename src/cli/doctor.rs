@@ -5,14 +5,18 @@ use std::io::{self, Write};
 
 use clap::Args;
 use ringest::ListenAddr;
-use ringest::control::config::Config;
-use ringest::doctor::{Check, Status, Wanted, examine};
+use ringest_doctor::check::{Check, Status};
+use ringest_doctor::examine::examine;
+use ringest_doctor::wanted::Wanted;
+use ringest_engine::control::config::Config;
 use serde::Serialize;
 
-use super::failure::Failure;
-use super::json;
-use super::paint::{self, Paint};
-use super::values::{self, Cores, ListenArg, Threads};
+use crate::cli::args::values;
+use crate::cli::args::values::{Cores, ListenArg, Threads};
+use crate::cli::failure::Failure;
+use crate::cli::show::json;
+use crate::cli::show::paint;
+use crate::cli::show::paint::Paint;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +35,7 @@ Exit codes: 0 no failure, 1 a failure was found, 2 wrong usage.";
 /// Find what loses datagrams on this host, and the command that mends it
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// Where to listen: IP:PORT, [IP6]:PORT or *:PORT [default: the host is looked at as it is]
     #[arg(value_name = "ADDR", value_parser = address)]
     address: Option<ListenAddr>,
@@ -72,7 +76,7 @@ fn address(text: &str) -> Result<ListenAddr, String> {
     }
 }
 
-pub(super) fn run(args: &DoctorArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let checks = examine(&args.wanted()?);
     if args.json {
         json::print_line(&document(&checks))?;
@@ -252,7 +256,7 @@ fn counts(checks: &[Check], paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringest::doctor::{Area, Sysctl};
+    use ringest_doctor::check::{Area, Sysctl};
 
     fn check(id: &str, status: Status, fix: &str) -> Check {
         Check {

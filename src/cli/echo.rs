@@ -3,12 +3,13 @@
 use clap::Args;
 use ringest::{Batch, Replies};
 
-use super::attend::{self, Beside};
-use super::failure::Failure;
-use super::options::EngineArgs;
-use super::plan;
-use super::signals::Signals;
-use super::status::Status;
+use crate::cli::args::engine::EngineArgs;
+use crate::cli::failure::Failure;
+use crate::cli::run::attend;
+use crate::cli::run::attend::Beside;
+use crate::cli::run::signals::Signals;
+use crate::cli::show::plan;
+use crate::cli::show::status::Status;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,12 +22,12 @@ it send, to whatever address they claim to have: do not leave it open to a netwo
 /// Send each datagram back to its peer, and account for every one
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct EchoArgs {
+pub(crate) struct EchoArgs {
     #[command(flatten)]
     engine: EngineArgs,
 }
 
-pub(super) fn run(args: &EchoArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &EchoArgs) -> Result<(), Failure> {
     let builder = args.engine.builder()?;
     if args.engine.plan {
         return plan::print(&builder.plan()?);

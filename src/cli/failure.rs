@@ -4,11 +4,11 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use ringest::client::ClientError;
-use ringest::load::report::LoadError;
-use ringest::load::spec::SpecError;
+use ringest_client::client::ClientError;
+use ringest_load::report::LoadError;
+use ringest_load::spec::SpecError;
 
-use super::paint;
+use crate::cli::show::paint;
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// Results could not be written to stdout.
-    pub(super) fn stdout(error: &io::Error) -> Self {
+    pub(crate) fn stdout(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::Unread;
         }
@@ -40,7 +40,7 @@ impl Failure {
         ExitCode::from(self.code())
     }
 
-    pub(super) fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
             Self::NothingCame(_) => 3,
@@ -73,6 +73,12 @@ impl From<ClientError> for Failure {
 impl From<SpecError> for Failure {
     fn from(error: SpecError) -> Self {
         Self::Usage(error.to_string())
+    }
+}
+
+impl From<ringest_base::sys::threads::ThreadError> for Failure {
+    fn from(error: ringest_base::sys::threads::ThreadError) -> Self {
+        Self::Engine(error.into())
     }
 }
 

@@ -1,16 +1,18 @@
 //! `ringest listen`: take datagrams, hand them to a sink, account for them.
 
 use clap::Args;
-use ringest::sink::discard::{Discard, DiscardRecords};
+use ringest_records::sink::discard::{Discard, DiscardRecords};
 
-use super::attend::{self, Beside};
-use super::decode_args::DecodeArgs;
-use super::failure::Failure;
-use super::options::EngineArgs;
-use super::plan;
-use super::signals::Signals;
-use super::sinks::{self, SinkArgs};
-use super::status::Status;
+use crate::cli::args::decode::DecodeArgs;
+use crate::cli::args::engine::EngineArgs;
+use crate::cli::failure::Failure;
+use crate::cli::run::attend;
+use crate::cli::run::attend::Beside;
+use crate::cli::run::signals::Signals;
+use crate::cli::show::plan;
+use crate::cli::show::status::Status;
+use crate::cli::sink::sinks;
+use crate::cli::sink::sinks::SinkArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,7 +32,7 @@ at once and says what was abandoned.";
 /// Receive datagrams, hand them to a sink, and account for every one
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct ListenArgs {
+pub(crate) struct ListenArgs {
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -39,7 +41,7 @@ pub(super) struct ListenArgs {
     decoding: DecodeArgs,
 }
 
-pub(super) fn run(args: &ListenArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &ListenArgs) -> Result<(), Failure> {
     args.sinks.check(args.engine.json)?;
     let (builder, places) = args.engine.listening()?;
     let builder = builder.reply_bytes(0);

@@ -3,53 +3,31 @@
 //! Results (`--json`, `--plan`, payloads, the demo's table) go to stdout, everything said about them
 //! to stderr.
 
+/// Flags shared by subcommands, and the values they take.
+pub(crate) mod args;
+/// A running engine: signals, waiting, the end.
+pub(crate) mod run;
+/// What is printed.
+pub(crate) mod show;
+/// `--sink` and the flags of each kind of sink.
+pub(crate) mod sink;
+
 use clap::{Parser, Subcommand};
 
 mod failure;
-mod values;
-mod dscp;
-mod socket_args;
-mod options;
-mod decode_args;
-mod journal_args;
-mod secret;
-mod kafka_args;
-mod nats_args;
-mod ship_args;
-mod sinks;
 // One file per subcommand.
 mod listen;
 mod echo;
 mod send;
-mod send_input;
-mod send_options;
-mod send_pace;
-mod send_peers;
-mod send_replies;
-mod send_report;
 mod demo;
 mod journal;
 mod doctor;
 mod load;
-mod load_report;
 mod bench;
-mod bench_diff;
-mod bench_table;
 // From a started engine to its last word.
-mod signals;
-mod attend;
-mod leave;
 // What is printed.
-mod paint;
-mod status;
-mod table;
-mod advice;
-mod json;
-mod shipments;
-mod plan;
-mod verdict;
 
-use failure::Failure;
+use crate::cli::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -86,7 +64,7 @@ enum Command {
 
 /// What was typed. Ends the process if it cannot be, or asks for help.
 pub(crate) fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| secret::hide(error).exit())
+    Cli::try_parse().unwrap_or_else(|error| args::secret::hide(error).exit())
 }
 
 /// Runs what was asked for.

@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::error::ClientError;
-use super::errqueue::{canonical, needs_scope};
-use super::peers::Peers;
-use super::route::{Route, is_for_many};
-use super::{Client, Opened};
-use crate::datapath::options::{ReadBack, SocketOptions};
-use crate::datapath::sockopt;
+use crate::client::{Client, Opened};
+use crate::error::ClientError;
+use crate::errqueue::{canonical, needs_scope};
+use crate::peers::Peers;
+use crate::route::{Route, is_for_many};
+use ringest_base::sys::sockopt;
+use ringest_engine::socket::options::{ReadBack, SocketOptions};
 
 /// Collects what a client is to be; [`open`](Self::open) makes it. Every setting has a default but the
 /// peers.
 #[derive(Clone, Debug)]
 pub struct Builder {
-    pub(super) peers: Vec<SocketAddr>,
+    pub(crate) peers: Vec<SocketAddr>,
     bind: Option<IpAddr>,
     source_port: u16,
-    pub(super) options: SocketOptions,
+    pub(crate) options: SocketOptions,
     broadcast: bool,
-    pub(super) send_timeout: Duration,
-    pub(super) interrupt: Option<Arc<OwnedFd>>,
+    pub(crate) send_timeout: Duration,
+    pub(crate) interrupt: Option<Arc<OwnedFd>>,
 }
 
 impl Default for Builder {
@@ -111,7 +111,7 @@ impl Builder {
     }
 
     /// The same, on the port of another client that lets it.
-    pub(super) fn open_beside(&self, port: Option<u16>) -> Result<Client, ClientError> {
+    pub(crate) fn open_beside(&self, port: Option<u16>) -> Result<Client, ClientError> {
         let peers = self.checked_peers()?;
         let is_v6 = peers.iter().any(SocketAddr::is_ipv6);
         let mut ways = Vec::with_capacity(peers.len());
@@ -222,6 +222,6 @@ fn hear_errors(socket: &Socket, is_v6: bool) -> Result<(), ClientError> {
     on((libc::IPPROTO_IP, libc::IP_RECVERR), "IP_RECVERR")
 }
 
-pub(super) fn failed(step: &'static str) -> impl Fn(std::io::Error) -> ClientError {
+pub(crate) fn failed(step: &'static str) -> impl Fn(std::io::Error) -> ClientError {
     move |source| ClientError::Socket { step, source }
 }

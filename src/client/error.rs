@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::datapath::options::OptionError;
+use ringest_engine::socket::options::OptionError;
 
 /// The largest payload of one UDP datagram over IPv4, bytes: 65535 less 20 (IP) less 8 (UDP); over IPv6
 /// it could be 20 more, which nobody misses.
@@ -53,7 +53,7 @@ impl PeerErrorKind {
     }
 
     /// What an error number of a send means.
-    pub(super) fn of_errno(errno: i32) -> Self {
+    pub(crate) fn of_errno(errno: i32) -> Self {
         match errno {
             libc::ECONNREFUSED | libc::ENOPROTOOPT => Self::ConnectionRefused,
             libc::EHOSTUNREACH | libc::EHOSTDOWN | libc::ENONET | libc::EOPNOTSUPP => {

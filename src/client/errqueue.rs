@@ -16,29 +16,29 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, recvmsg};
 
-use super::error::{Origin, PeerErrorKind};
+use crate::error::{Origin, PeerErrorKind};
 
 /// One entry of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Report {
+pub(crate) struct Report {
     /// Where the datagram was sent. Of a local error only the address is right, not always the port.
-    pub(super) destination: Option<SocketAddr>,
+    pub(crate) destination: Option<SocketAddr>,
     /// What the kernel takes it for.
-    pub(super) errno: i32,
-    pub(super) origin: Origin,
+    pub(crate) errno: i32,
+    pub(crate) origin: Origin,
     /// The MTU, if that is what it is about.
-    pub(super) path_mtu: Option<u32>,
+    pub(crate) path_mtu: Option<u32>,
 }
 
 impl Report {
     /// Whether this host said so, about the send that was just tried.
-    pub(super) fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         matches!(self.origin, Origin::Local { .. })
     }
 
     /// What it means. The kernel's errno does not tell a prohibition from a host that is down (IPv4:
     /// net/ipv4/icmp.c, `icmp_err_convert`), so types and codes count.
-    pub(super) fn kind(&self, is_v6: bool) -> PeerErrorKind {
+    pub(crate) fn kind(&self, is_v6: bool) -> PeerErrorKind {
         match (self.origin, is_v6) {
             // Destination unreachable: network, host or communication administratively prohibited
             // (RFC 1122, RFC 1812 section 5.2.7.1), with precedence in mind or not.
@@ -53,7 +53,7 @@ impl Report {
 }
 
 /// Takes the first entry off the queue, if there is any.
-pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<Option<Report>> {
+pub(crate) fn read(socket: BorrowedFd<'_>) -> io::Result<Option<Report>> {
     let mut room = cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
     loop {
@@ -110,7 +110,7 @@ fn ip6(name: &libc::sockaddr_in6) -> IpAddr {
 
 /// An address as peers are compared: IPv4 as such though a socket for both families maps it, the scope
 /// where it means something, no flow label.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     let SocketAddr::V6(v6) = address else { return address };
     match v6.ip().to_canonical() {
         IpAddr::V4(v4) => SocketAddr::new(v4.into(), v6.port()),
@@ -123,7 +123,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Whether the address is another one on each interface: link-local (fe80::/10), or a group of the
 /// interface or the link (ff01::/16, ff02::/16; RFC 4007).
-pub(super) fn needs_scope(ip: Ipv6Addr) -> bool {
+pub(crate) fn needs_scope(ip: Ipv6Addr) -> bool {
     ip.is_unicast_link_local() || matches!(ip.segments()[0] & 0xff0f, 0xff01 | 0xff02)
 }
 

@@ -8,10 +8,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
-use super::Client;
-use super::builder::failed;
-use super::error::{ClientError, Origin, PeerError, PeerErrorKind};
-use super::errqueue::{self, Report};
+use crate::builder::failed;
+use crate::client::Client;
+use crate::error::{ClientError, Origin, PeerError, PeerErrorKind};
+use crate::errqueue;
+use crate::errqueue::Report;
 
 /// The kernel lets a poll end late by a thousandth of its timeout, or a two hundredth at a lower priority,
 /// and up to 100 ms (fs/select.c, `select_estimate_accuracy`). So a wait longer than this is made of two,
@@ -21,18 +22,18 @@ const LONG: Duration = Duration::from_secs(1);
 
 /// What reading the error queue brought.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// What this host said of the send that was just tried.
-    pub(super) local: Option<Report>,
+    pub(crate) local: Option<Report>,
     /// The error asked about was an earlier datagram's.
-    pub(super) was_earlier: bool,
+    pub(crate) was_earlier: bool,
     /// There was something.
-    pub(super) any: bool,
+    pub(crate) any: bool,
 }
 
 /// Whether an error number can be what ICMP made of an earlier datagram (net/ipv4/icmp.c,
 /// `icmp_err_convert`; net/ipv6/icmp.c, `icmpv6_err_convert`; `__udp4_lib_err`).
-pub(super) fn may_be_earlier(errno: i32) -> bool {
+pub(crate) fn may_be_earlier(errno: i32) -> bool {
     matches!(
         errno,
         libc::ECONNREFUSED
@@ -50,7 +51,7 @@ pub(super) fn may_be_earlier(errno: i32) -> bool {
 
 impl Client {
     /// Reads the error queue to its end. `errno`: what a call has just failed with.
-    pub(super) fn hear(&mut self, errno: Option<i32>) -> Result<Told, ClientError> {
+    pub(crate) fn hear(&mut self, errno: Option<i32>) -> Result<Told, ClientError> {
         let mut told = Told::default();
         while let Some(report) =
             errqueue::read(self.opened.socket.as_fd()).map_err(failed("recvmsg(MSG_ERRQUEUE)"))?
@@ -91,7 +92,7 @@ impl Client {
     }
 
     /// Counts an error whose report found no room. To one peer it is clear whose it is.
-    pub(super) fn forgotten(&mut self, errno: Option<i32>) {
+    pub(crate) fn forgotten(&mut self, errno: Option<i32>) {
         let Some(errno) = errno else { return };
         if let [peer] = *self.peers() {
             let kind = PeerErrorKind::of_errno(errno);
@@ -104,7 +105,7 @@ impl Client {
 
     /// Waits until the socket is ready for `events`, an error has come, which is heard then, or the
     /// deadline, of which `false` tells.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         &mut self,
         events: PollFlags,
         deadline: Instant,

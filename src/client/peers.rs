@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::error::PeerError;
-use super::errqueue::canonical;
-use super::route::{Route, is_for_many};
+use crate::error::PeerError;
+use crate::errqueue::canonical;
+use crate::route::{Route, is_for_many};
 
 /// All peers.
 #[derive(Debug)]
-pub(super) struct Peers {
+pub(crate) struct Peers {
     addresses: Vec<SocketAddr>,
     routes: Vec<Route>,
     by_address: HashMap<SocketAddr, usize>,
@@ -18,44 +18,44 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(ways: Vec<(SocketAddr, Route)>) -> Self {
+    pub(crate) fn new(ways: Vec<(SocketAddr, Route)>) -> Self {
         let any_answers = ways.iter().any(|(peer, route)| is_for_many(peer.ip(), route));
         let (addresses, routes): (Vec<_>, Vec<_>) = ways.into_iter().unzip();
         let by_address = addresses.iter().enumerate().map(|(at, peer)| (*peer, at)).collect();
         Self { addresses, routes, by_address, any_answers }
     }
 
-    pub(super) fn addresses(&self) -> &[SocketAddr] {
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    pub(super) fn find(&self, address: SocketAddr) -> Option<usize> {
+    pub(crate) fn find(&self, address: SocketAddr) -> Option<usize> {
         self.by_address.get(&canonical(address)).copied()
     }
 
-    pub(super) fn address(&self, index: usize) -> SocketAddr {
+    pub(crate) fn address(&self, index: usize) -> SocketAddr {
         self.addresses[index]
     }
 
-    pub(super) fn route(&self, index: usize) -> &Route {
+    pub(crate) fn route(&self, index: usize) -> &Route {
         &self.routes[index]
     }
 
     /// Somebody on the way to a peer says that no more than this goes on in one piece. Anybody can
     /// claim that, so it is believed no further than the kernel does (net.ipv4.route.min_pmtu; RFC 8200,
     /// section 5).
-    pub(super) fn narrow(&mut self, index: usize, mtu: u32) {
+    pub(crate) fn narrow(&mut self, index: usize, mtu: u32) {
         let least = if self.addresses[index].is_ipv4() { 552 } else { 1280 };
         let known = &mut self.routes[index].path_mtu;
         *known = Some(known.map_or(mtu.max(least), |known| known.min(mtu.max(least))));
     }
 
-    pub(super) fn is_for_many(&self, index: usize) -> bool {
+    pub(crate) fn is_for_many(&self, index: usize) -> bool {
         is_for_many(self.addresses[index].ip(), &self.routes[index])
     }
 
     /// Whether a datagram from there is an answer.
-    pub(super) fn may_answer(&self, from: SocketAddr) -> bool {
+    pub(crate) fn may_answer(&self, from: SocketAddr) -> bool {
         self.any_answers || self.find(from).is_some()
     }
 }
@@ -63,12 +63,12 @@ impl Peers {
 /// What was heard and not taken yet: one entry a peer and kind, so that no flood of ICMP can fill the
 /// memory.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     errors: Vec<PeerError>,
 }
 
 impl Heard {
-    pub(super) fn add(&mut self, new: PeerError) {
+    pub(crate) fn add(&mut self, new: PeerError) {
         let same = |old: &&mut PeerError| (old.peer, old.kind) == (new.peer, new.kind);
         let Some(old) = self.errors.iter_mut().find(same) else {
             return self.errors.push(new);
@@ -79,23 +79,23 @@ impl Heard {
     }
 
     /// The first.
-    pub(super) fn next(&mut self) -> Option<PeerError> {
+    pub(crate) fn next(&mut self) -> Option<PeerError> {
         if self.errors.is_empty() { None } else { Some(self.errors.remove(0)) }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.errors.is_empty()
     }
 
-    pub(super) fn take(&mut self) -> Vec<PeerError> {
+    pub(crate) fn take(&mut self) -> Vec<PeerError> {
         std::mem::take(&mut self.errors)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::error::{Origin, PeerErrorKind};
     use super::*;
+    use crate::error::{Origin, PeerErrorKind};
 
     fn error(peer: &str, path_mtu: Option<u32>) -> PeerError {
         PeerError {

@@ -4,22 +4,22 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
-use super::error::header_bytes;
-use crate::datapath::sockopt;
+use crate::error::header_bytes;
+use ringest_base::sys::sockopt;
 
 /// The way to a peer, as far as this host knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Route {
+pub(crate) struct Route {
     /// The path MTU, bytes; `None` if there is no way now.
-    pub(super) path_mtu: Option<u32>,
+    pub(crate) path_mtu: Option<u32>,
     /// It is a broadcast address of a network this host is in.
-    pub(super) is_broadcast: bool,
+    pub(crate) is_broadcast: bool,
 }
 
 impl Route {
     /// Asks on `socket`, which is bound as the client's own is, has its options and is connected
     /// nowhere yet.
-    pub(super) fn ask(socket: &UdpSocket, peer: SocketAddr) -> Self {
+    pub(crate) fn ask(socket: &UdpSocket, peer: SocketAddr) -> Self {
         let connected = socket.connect(peer).is_ok();
         // EACCES is a prohibition, or a broadcast address that nobody said they meant.
         let is_broadcast = !connected
@@ -37,7 +37,7 @@ impl Route {
     }
 
     /// The largest payload that goes in one piece, bytes.
-    pub(super) fn whole_bytes(&self, peer: SocketAddr) -> Option<usize> {
+    pub(crate) fn whole_bytes(&self, peer: SocketAddr) -> Option<usize> {
         let mtu = usize::try_from(self.path_mtu?).ok()?;
         Some(mtu.saturating_sub(header_bytes(peer)))
     }
@@ -45,7 +45,7 @@ impl Route {
 
 /// Whether what is sent there goes to many: answers come from other addresses than that, and ICMP errors
 /// do not come at all (RFC 1122, section 3.2.2).
-pub(super) fn is_for_many(ip: IpAddr, route: &Route) -> bool {
+pub(crate) fn is_for_many(ip: IpAddr, route: &Route) -> bool {
     let limited = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     ip.is_multicast() || limited || route.is_broadcast
 }

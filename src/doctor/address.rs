@@ -5,18 +5,21 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::Wanted;
-use super::check::{Check, Status, word};
-use super::files::Files;
-use super::networks::{self, Network};
-use super::owners::{self, Owner};
-use super::parse::{self, UdpSocket as Line};
-use crate::control::host::ipv6_usable;
+use crate::check::{Check, Status, word};
+use crate::files::Files;
+use crate::networks;
+use crate::networks::Network;
+use crate::owners;
+use crate::owners::Owner;
+use crate::parse;
+use crate::parse::UdpSocket as Line;
+use crate::wanted::Wanted;
+use ringest_base::host::resources::ipv6_usable;
 
 const ALL: &str = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
 const LO: &str = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
 
-pub(super) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
+pub(crate) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
     let mut checks = vec![ipv6(files, wanted)];
     for address in &wanted.addresses {
         let is_new = |check: &Check| {
@@ -40,7 +43,7 @@ pub(super) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
 
 /// Whether an interface has IPv6, as an engine sees it (`Host`). A bind does not tell: `[::]` can be
 /// bound where IPv6 is switched off.
-pub(super) fn has_ipv6(files: &Files) -> bool {
+pub(crate) fn has_ipv6(files: &Files) -> bool {
     let addresses = files.read("/proc/net/if_inet6").unwrap_or_default();
     ipv6_usable(&addresses, files.number(ALL).ok())
 }

@@ -1,9 +1,10 @@
 //! How much the kernel holds for a receiver that is behind: socket buffers, and the queues before
 //! them.
 
-use super::check::{Check, Status, bytes};
-use super::files::Files;
-use super::{Wanted, kernel, parse};
+use crate::check::{Check, Status, bytes};
+use crate::files::Files;
+use crate::wanted::Wanted;
+use crate::{kernel, parse};
 
 /// Frames that may wait for a core which is handed more than it can take. The kernel's default of 1000
 /// is 1 ms at a million a second; more than this only adds delay.
@@ -14,9 +15,9 @@ const BUDGET_FRAMES: u64 = 600;
 /// What sockets that ask for nothing get: the kernel's default holds about 277 small datagrams.
 const RMEM_DEFAULT_BYTES: u64 = 208 << 10;
 const WMEM_BYTES: u64 = 208 << 10;
-pub(super) const PAGE_BYTES: u64 = 4096;
+pub(crate) const PAGE_BYTES: u64 = 4096;
 
-pub(super) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
+pub(crate) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
     vec![
         rmem_max(files, wanted),
         rmem_default(files),
@@ -143,7 +144,7 @@ fn udp_mem(files: &Files, wanted: &Wanted) -> Check {
         let meaning = format!(
             "The buffers of {} may hold {} and all UDP sockets together may not: datagrams are \
              dropped (UdpMemErrors) while a socket has room.",
-            super::check::counted(wanted.receiver_cores.len(), "receiver"),
+            crate::check::counted(wanted.receiver_cores.len(), "receiver"),
             bytes(needed)
         );
         return raise(check.says(Status::Warning, &found, &meaning));

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::bench::report::text::printable;
+use ringest_base::text::figures::printable;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -90,7 +90,7 @@ pub struct Check {
 }
 
 /// The buffer to try for a socket that was full at the usual size, MiB.
-pub(super) const MORE_RCVBUF_MIB: u64 = 16;
+pub(crate) const MORE_RCVBUF_MIB: u64 = 16;
 
 /// A finding longer than this is cut: files and programs of a host may say anything.
 const TEXT_MOST: usize = 600;
@@ -106,7 +106,7 @@ fn plain(text: &str) -> String {
 
 impl Check {
     /// A check that has found nothing out yet.
-    pub(super) fn of(id: impl Into<String>, source: impl Into<String>) -> Self {
+    pub(crate) fn of(id: impl Into<String>, source: impl Into<String>) -> Self {
         Self {
             id: plain(&id.into()),
             area: Area::Kernel,
@@ -120,18 +120,18 @@ impl Check {
     }
 
     /// What was found and what it means.
-    pub(super) fn says(mut self, status: Status, found: &str, meaning: &str) -> Self {
+    pub(crate) fn says(mut self, status: Status, found: &str, meaning: &str) -> Self {
         (self.status, self.found, self.meaning) = (status, plain(found), plain(meaning));
         self
     }
 
     /// It could not be found out.
-    pub(super) fn unknown(self, why: &str) -> Self {
+    pub(crate) fn unknown(self, why: &str) -> Self {
         self.says(Status::Unknown, why, "Not readable here, so nothing can be said about it.")
     }
 
     /// The command that mends it. A command that would have to be altered to be shown is not shown.
-    pub(super) fn mended_by(mut self, command: &str) -> Self {
+    pub(crate) fn mended_by(mut self, command: &str) -> Self {
         if plain(command) == command {
             command.clone_into(&mut self.fix);
         }
@@ -139,7 +139,7 @@ impl Check {
     }
 
     /// The kernel setting that mends it.
-    pub(super) fn mended_by_sysctl(self, key: &'static str, value: &str) -> Self {
+    pub(crate) fn mended_by_sysctl(self, key: &'static str, value: &str) -> Self {
         let set = if value.contains(' ') {
             format!("sysctl -w {key}=\"{value}\"")
         } else {
@@ -149,14 +149,14 @@ impl Check {
         Self { sysctl, ..self.mended_by(&set) }
     }
 
-    pub(super) fn in_area(mut self, area: Area) -> Self {
+    pub(crate) fn in_area(mut self, area: Area) -> Self {
         self.area = area;
         self
     }
 }
 
 /// A word of a shell command: as it is if it is harmless, else in quotes.
-pub(super) fn word(text: &str) -> String {
+pub(crate) fn word(text: &str) -> String {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "_-.:/@%+=,".contains(c);
     if !text.is_empty() && text.chars().all(is_safe) {
         return text.to_owned();
@@ -165,7 +165,7 @@ pub(super) fn word(text: &str) -> String {
 }
 
 /// `512 B`, `64 KiB`, `4 MiB`, `4.2 MiB`: exact sizes without decimals.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     let (shift, unit) = match bytes {
         0..1024 => return format!("{bytes} B"),
         1024..1_048_576 => (10, "KiB"),
@@ -180,7 +180,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// `part` of `total` in percent; a loss is never rounded to nothing.
-pub(super) fn share(part: u64, total: u64) -> String {
+pub(crate) fn share(part: u64, total: u64) -> String {
     if part == 0 || total == 0 {
         return "0 %".to_owned();
     }
@@ -193,17 +193,17 @@ pub(super) fn share(part: u64, total: u64) -> String {
 }
 
 /// `1 receiver`, `2 receivers`.
-pub(super) fn counted(number: usize, noun: &str) -> String {
+pub(crate) fn counted(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// `core 1`, `cores 0,2-3`.
-pub(super) fn on_cores(cores: &[usize]) -> String {
+pub(crate) fn on_cores(cores: &[usize]) -> String {
     format!("{} {}", if cores.len() == 1 { "core" } else { "cores" }, core_list(cores))
 }
 
 /// `0,2-3`.
-pub(super) fn core_list(cores: &[usize]) -> String {
+pub(crate) fn core_list(cores: &[usize]) -> String {
     let mut cores = cores.to_vec();
     cores.sort_unstable();
     cores.dedup();
@@ -216,7 +216,7 @@ pub(super) fn core_list(cores: &[usize]) -> String {
 }
 
 /// Cores as the kernel reads them in `rps_cpus`: groups of 32 bits in hex, the highest first.
-pub(super) fn core_mask(cores: &[usize]) -> String {
+pub(crate) fn core_mask(cores: &[usize]) -> String {
     let groups = cores.iter().max().map_or(1, |most| most / 32 + 1);
     let mut words = vec![0_u32; groups];
     for core in cores {

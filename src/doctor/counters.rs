@@ -1,14 +1,16 @@
 //! What was lost since boot, by the kernel's own counters. They only grow: a figure here says that it
 //! has happened, not that it goes on.
 
-use super::Wanted;
-use super::buffers::PAGE_BYTES;
-use super::check::{self, Check, Status, share};
-use super::files::Files;
-use super::parse::{self, Table};
-use crate::bench::report::text::count;
+use crate::buffers::PAGE_BYTES;
+use crate::check;
+use crate::check::{Check, Status, share};
+use crate::files::Files;
+use crate::parse;
+use crate::parse::Table;
+use crate::wanted::Wanted;
+use ringest_base::text::figures::count;
 
-pub(super) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
+pub(crate) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
     let mut checks = softnet(files);
     checks.extend(udp(files, wanted));
     checks

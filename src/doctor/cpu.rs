@@ -1,13 +1,14 @@
 //! The cores receivers and workers are planned on.
 
-use super::check::{Check, Status, core_list, counted, on_cores, word};
-use super::files::Files;
-use super::nic::{Interface, sys};
-use super::{Wanted, parse};
+use crate::check::{Check, Status, core_list, counted, on_cores, word};
+use crate::files::Files;
+use crate::nic::interfaces::{Interface, sys};
+use crate::parse;
+use crate::wanted::Wanted;
 
 const CPU: &str = "/sys/devices/system/cpu";
 
-pub(super) fn checks(files: &Files, interfaces: &[Interface], wanted: &Wanted) -> Vec<Check> {
+pub(crate) fn checks(files: &Files, interfaces: &[Interface], wanted: &Wanted) -> Vec<Check> {
     let mut cores = wanted.receiver_cores.clone();
     cores.extend(&wanted.worker_cores);
     cores.sort_unstable();

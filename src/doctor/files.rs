@@ -9,17 +9,17 @@ const BYTES_MOST: u64 = 16 << 20;
 
 /// The host's files, or a tree that stands in for them.
 #[derive(Clone, Debug)]
-pub(super) struct Files {
+pub(crate) struct Files {
     root: PathBuf,
 }
 
 impl Files {
-    pub(super) fn host() -> Self {
+    pub(crate) fn host() -> Self {
         Self { root: PathBuf::from("/") }
     }
 
     #[cfg(test)]
-    pub(super) fn at(root: PathBuf) -> Self {
+    pub(crate) fn at(root: PathBuf) -> Self {
         Self { root }
     }
 
@@ -28,7 +28,7 @@ impl Files {
     }
 
     /// The text of a file, or why there is none.
-    pub(super) fn read(&self, path: &str) -> Result<String, String> {
+    pub(crate) fn read(&self, path: &str) -> Result<String, String> {
         let why = |error: std::io::Error| match error.kind() {
             ErrorKind::NotFound => "not there".to_owned(),
             ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
@@ -41,13 +41,13 @@ impl Files {
     }
 
     /// The one number in a file, or why there is none.
-    pub(super) fn number(&self, path: &str) -> Result<u64, String> {
+    pub(crate) fn number(&self, path: &str) -> Result<u64, String> {
         let text = self.read(path)?;
-        super::parse::number(&text).ok_or_else(|| format!("not a number: {}", text.trim()))
+        crate::parse::number(&text).ok_or_else(|| format!("not a number: {}", text.trim()))
     }
 
     /// What is in a directory, sorted; nothing if it is not there.
-    pub(super) fn names(&self, path: &str) -> Vec<String> {
+    pub(crate) fn names(&self, path: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path(path)) else { return Vec::new() };
         let names = entries.flatten().map(|entry| entry.file_name());
         let mut names: Vec<String> =
@@ -56,18 +56,18 @@ impl Files {
         names
     }
 
-    pub(super) fn exists(&self, path: &str) -> bool {
+    pub(crate) fn exists(&self, path: &str) -> bool {
         self.path(path).exists()
     }
 
     /// The last part of where a link points to.
-    pub(super) fn link_name(&self, path: &str) -> Option<String> {
+    pub(crate) fn link_name(&self, path: &str) -> Option<String> {
         let target = fs::read_link(self.path(path)).ok()?;
         Some(target.file_name()?.to_string_lossy().into_owned())
     }
 
     /// Where a link points to, as it stands.
-    pub(super) fn link(&self, path: &str) -> Option<String> {
+    pub(crate) fn link(&self, path: &str) -> Option<String> {
         let target: PathBuf = fs::read_link(self.path(path)).ok()?;
         Some(Path::new(&target).to_string_lossy().into_owned())
     }

@@ -4,22 +4,23 @@ use std::net::UdpSocket;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::check::{Check, Status};
-use super::files::Files;
-use super::parse;
-use crate::control::engine::aside;
-use crate::datapath::tryout::{self, Tried};
+use crate::check::{Check, Status};
+use crate::files::Files;
+use crate::parse;
+use ringest_base::sys::threads::aside;
+use ringest_engine::backend::uring::tryout;
+use ringest_engine::backend::uring::tryout::Tried;
 
 /// `CAP_NET_ADMIN` and `CAP_BPF` in the mask of capabilities(7).
-pub(super) const NET_ADMIN: u64 = 1 << 12;
-pub(super) const IPC_LOCK: u64 = 1 << 14;
+pub(crate) const NET_ADMIN: u64 = 1 << 12;
+pub(crate) const IPC_LOCK: u64 = 1 << 14;
 const SYS_ADMIN: u64 = 1 << 21;
 const BPF: u64 = 1 << 39;
 
 /// `docker run` alone, and a unit of systemd, take other ways; both are named in the sentence.
 const UNCONFINED: &str = "docker run --security-opt seccomp=unconfined --network host IMAGE";
 
-pub(super) fn checks(files: &Files) -> Vec<Check> {
+pub(crate) fn checks(files: &Files) -> Vec<Check> {
     let tried = aside("ringest-probe", tryout::features).unwrap_or_default();
     let mut checks = read_checks(files);
     checks.push(seccomp(files, &tried));
@@ -29,7 +30,7 @@ pub(super) fn checks(files: &Files) -> Vec<Check> {
 }
 
 /// What is read, and not tried.
-pub(super) fn read_checks(files: &Files) -> Vec<Check> {
+pub(crate) fn read_checks(files: &Files) -> Vec<Check> {
     vec![kernel(files), disabled(files), capabilities(files)]
 }
 

@@ -1,8 +1,9 @@
 //! Limits of this process: /proc/self/limits.
 
-use super::check::{Check, Status, bytes, counted};
-use super::files::Files;
-use super::{Wanted, kernel, parse};
+use crate::check::{Check, Status, bytes, counted};
+use crate::files::Files;
+use crate::wanted::Wanted;
+use crate::{kernel, parse};
 
 /// Locked memory of one receiver's ring, its queues and its buffer ring at the default size. Too low,
 /// and io_uring_setup(2) fails with ENOMEM although nothing was said; higher asks for more than is used.
@@ -13,7 +14,7 @@ const PROGRAM_FILES: u64 = 64;
 
 const SOURCE: &str = "/proc/self/limits";
 
-pub(super) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
+pub(crate) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
     let (memlock, nofile) = (Check::of("memlock", SOURCE), Check::of("nofile", SOURCE));
     match files.read(SOURCE) {
         Ok(limits) => {

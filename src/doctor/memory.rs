@@ -1,10 +1,10 @@
 //! Huge pages: the slots are one large mapping, of which small datagrams touch a few lines each.
 
-use super::check::{Check, Status, bytes};
-use super::files::Files;
-use super::parse;
+use crate::check::{Check, Status, bytes};
+use crate::files::Files;
+use crate::parse;
 
-pub(super) fn checks(files: &Files) -> Vec<Check> {
+pub(crate) fn checks(files: &Files) -> Vec<Check> {
     vec![transparent(files), reserved(files)]
 }
 

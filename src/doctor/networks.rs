@@ -8,12 +8,12 @@ use nix::sys::socket::SockaddrStorage;
 
 /// An address of an interface, and how many of its first bits are those of its network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Network {
-    pub(super) device: String,
-    pub(super) ip: IpAddr,
-    pub(super) prefix: u32,
+pub(crate) struct Network {
+    pub(crate) device: String,
+    pub(crate) ip: IpAddr,
+    pub(crate) prefix: u32,
     /// It is up, and no loopback.
-    pub(super) reached: bool,
+    pub(crate) reached: bool,
 }
 
 impl Network {
@@ -36,7 +36,7 @@ fn value(ip: IpAddr) -> (u128, u32) {
 }
 
 /// Those of this host; none if it does not say.
-pub(super) fn all() -> Vec<Network> {
+pub(crate) fn all() -> Vec<Network> {
     let interfaces = getifaddrs().into_iter().flatten();
     let network = |interface: nix::ifaddrs::InterfaceAddress| {
         let ip = address_of(interface.address.as_ref()?)?;
@@ -57,7 +57,7 @@ fn address_of(address: &SockaddrStorage) -> Option<IpAddr> {
 }
 
 /// The interface to give an address to: the one whose network it is of, the narrowest if several are.
-pub(super) fn device_for(ip: IpAddr, networks: &[Network]) -> Option<&str> {
+pub(crate) fn device_for(ip: IpAddr, networks: &[Network]) -> Option<&str> {
     let theirs = networks.iter().filter(|network| network.reached && network.contains(ip));
     theirs.max_by_key(|network| network.prefix).map(|network| network.device.as_str())
 }

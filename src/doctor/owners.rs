@@ -1,20 +1,20 @@
 //! Which process holds a socket: the inode in /proc/net/udp, found again among the descriptors of
 //! every process that may be looked at.
 
-use super::files::Files;
-use super::parse;
+use crate::files::Files;
+use crate::parse;
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) pid: u32,
-    pub(super) name: String,
+pub(crate) struct Owner {
+    pub(crate) pid: u32,
+    pub(crate) name: String,
     /// The systemd unit it belongs to.
-    pub(super) unit: Option<String>,
+    pub(crate) unit: Option<String>,
 }
 
 /// The process that holds the socket of this inode; `None`: none that this user may look at.
-pub(super) fn owner(files: &Files, inode: u64) -> Option<Owner> {
+pub(crate) fn owner(files: &Files, inode: u64) -> Option<Owner> {
     let wanted = format!("socket:[{inode}]");
     files.names("/proc").iter().filter_map(|name| name.parse().ok()).find_map(|pid: u32| {
         let fds = format!("/proc/{pid}/fd");
@@ -29,7 +29,7 @@ pub(super) fn owner(files: &Files, inode: u64) -> Option<Owner> {
 }
 
 /// Whether a process of this name runs.
-pub(super) fn runs(files: &Files, name: &str) -> Option<u32> {
+pub(crate) fn runs(files: &Files, name: &str) -> Option<u32> {
     files.names("/proc").iter().filter_map(|pid| pid.parse().ok()).find(|pid: &u32| {
         files.read(&format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
     })

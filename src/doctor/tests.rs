@@ -4,12 +4,19 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::ethtool::{Channels, Driver, Rings};
-use super::nic::Interface;
-use super::*;
+use crate::check::{Check, Status};
+use crate::examine::examine;
+use crate::files::Files;
+use crate::firewall::conntrack;
+use crate::nic::ethtool::{Channels, Driver, Rings};
+use crate::nic::interfaces as nic;
+use crate::nic::interfaces::Interface;
+use crate::wanted::Wanted;
+use crate::{address, buffers, counters, cpu, kernel, limits, memory, owners};
+use ringest_engine::control::config::Config;
 
 fn tree(kernel: &str) -> Files {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/doctor");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/doctor");
     Files::at(fixtures.join(kernel))
 }
 

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender as Outbox, bounded};
 
-use super::report::{LoadError, LoadReport};
-use super::sender::{Progress, Sender, Share};
-use super::spec::LoadSpec;
-use crate::control::engine::{aside, hire};
-use crate::control::host::allow_descriptors;
-use crate::datapath::clock;
-use crate::datapath::mmsg::Mmsg;
-use crate::datapath::probe;
-use crate::datapath::ring::{Ring, RingSize};
-use crate::datapath::socket::Listener;
-use crate::datapath::waker::Waker;
+use crate::report::{LoadError, LoadReport};
+use crate::send::sender::{Progress, Sender, Share};
+use crate::spec::LoadSpec;
+use ringest_base::host::resources::allow_descriptors;
+use ringest_base::sys::clock;
+use ringest_base::sys::threads::{aside, hire};
+use ringest_engine::backend::mmsg::Mmsg;
+use ringest_engine::backend::uring::probe;
+use ringest_engine::backend::uring::ring::{Ring, RingSize};
+use ringest_engine::socket::listener::Listener;
+use ringest_engine::sync::waker::Waker;
 
 /// Send and receive buffer to ask for, per socket. The sender's own must hold what a slow path queues;
 /// with thousands of flows it is shared out.
@@ -237,7 +237,7 @@ struct Seat {
 
 impl Seat {
     fn send(self) -> Result<LoadReport, LoadError> {
-        super::wait::sharpen();
+        crate::send::wait::sharpen();
         let Self { spec, share, uses_ring, line, .. } = self;
         let stop = Arc::clone(&share.stop);
         let sockets = open_sockets(&spec, share.flows.len());
@@ -270,7 +270,7 @@ impl Seat {
     }
 }
 
-fn start<B: crate::datapath::backend::Backend>(
+fn start<B: ringest_engine::backend::interface::Backend>(
     line: &Startline,
     sender: Result<Sender<'_, B>, LoadError>,
 ) -> Result<LoadReport, LoadError> {
@@ -308,8 +308,9 @@ fn open_sockets(spec: &LoadSpec, flows: usize) -> Result<Vec<Listener>, LoadErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::spec::{Gso, Pattern, Payload, Rate, Sizes};
-    use crate::load::stamp::{self, Seen};
+    use crate::spec::{Gso, Pattern, Payload, Rate, Sizes};
+    use crate::stamp;
+    use crate::stamp::Seen;
     use std::net::UdpSocket;
 
     fn receiver() -> UdpSocket {

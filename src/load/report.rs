@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
 
-use super::spec::SpecError;
-use crate::control::latency::Percentiles;
+use crate::spec::SpecError;
+use ringest_engine::count::latency::Percentiles;
 
 /// What became of the datagrams that were due.
 ///
@@ -223,7 +223,7 @@ pub enum LoadError {
     },
     /// The capture cannot be read.
     #[error(transparent)]
-    Capture(#[from] super::replay::ReplayError),
+    Capture(#[from] crate::replay::ReplayError),
     /// The capture is not what it was when it was looked through.
     #[error("{name} has changed since it was looked through; replay a copy that nobody writes to")]
     CaptureChanged {
@@ -232,7 +232,10 @@ pub enum LoadError {
     },
     /// A thread could not be started, or the ring failed.
     #[error(transparent)]
-    Engine(#[from] crate::error::Error),
+    Engine(#[from] ringest_engine::error::Error),
+    /// A thread could not be started.
+    #[error(transparent)]
+    Thread(#[from] ringest_base::sys::threads::ThreadError),
     /// The ring or epoll failed.
     #[error("sending failed: {step}: {source}")]
     Backend {

@@ -8,7 +8,7 @@
 //! A group's deadline is counted from the start, never from when the last one went: a sender that was
 //! held up finds more due, and what it cannot make up for by the end is `unsent`.
 
-use super::spec::{Pattern, mix};
+use crate::spec::{Pattern, mix};
 
 /// A thread's deadlines, in order.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::replay::{Recording, Survey};
-use super::stamp::STAMP_BYTES;
+use crate::replay::{Recording, Survey};
+use crate::stamp::STAMP_BYTES;
 
 /// The largest payload of one UDP datagram over IPv4: 65535 less 20 (IP) less 8 (UDP); over IPv6 it
 /// could be 20 more, which nobody misses.
@@ -127,7 +127,7 @@ pub enum Payload {
     /// Nothing but zeroes.
     Zero,
     /// Bytes that look random, and of which any that changed on the way is noticed
-    /// ([`stamp::is_intact`](super::stamp::is_intact)). Costs the sender about 1 ns a byte.
+    /// ([`stamp::is_intact`](crate::stamp::is_intact)). Costs the sender about 1 ns a byte.
     Random,
     /// These bytes, over and over, from the start of each datagram; the stamp lies over them.
     Bytes(Arc<[u8]>),

@@ -36,7 +36,7 @@ impl Account {
         self.counts().clone()
     }
 
-    pub(super) fn settled(&self, records: u64, dead_letter: bool, lost: bool) {
+    pub(crate) fn settled(&self, records: u64, dead_letter: bool, lost: bool) {
         let mut counts = self.counts();
         let total = match (dead_letter, lost) {
             (true, _) => &mut counts.dead_lettered,
@@ -46,11 +46,11 @@ impl Account {
         *total = total.saturating_add(records);
     }
 
-    pub(super) fn resent(&self) {
+    pub(crate) fn resent(&self) {
         self.counts().resends += 1;
     }
 
-    pub(super) fn stands(&self, in_flight: u64, oldest_unix_ns: u64, trouble: Option<String>) {
+    pub(crate) fn stands(&self, in_flight: u64, oldest_unix_ns: u64, trouble: Option<String>) {
         let mut counts = self.counts();
         (counts.in_flight, counts.oldest_unix_ns) = (in_flight, oldest_unix_ns);
         counts.trouble = trouble;

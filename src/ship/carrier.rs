@@ -4,7 +4,7 @@ use std::fmt::{self, Debug, Display};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::journal::format::Header;
+use ringest_records::journal::format::Header;
 
 /// Which record of which journal: the same after a crash, and never another's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::shelf::Position;
+use ringest_records::journal::keep::commit_index::Position;
 
 /// More than any cursor of 65 536 workers: a file that is larger is none.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -56,7 +56,7 @@ impl Cursor {
     }
 
     /// Where the next one is written, before it takes the place of the one there is.
-    pub(super) fn new_path(&self) -> PathBuf {
+    pub(crate) fn new_path(&self) -> PathBuf {
         self.path.with_extension("cursor.new")
     }
 
@@ -126,7 +126,7 @@ impl Cursor {
 }
 
 /// A destination as part of a file's name: what can be read of it, and a checksum of all of it.
-pub(super) fn slug(destination: &str) -> String {
+pub(crate) fn slug(destination: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let readable: String = destination.chars().take(60).map(plain).collect();
     format!("{readable}-{:08x}", crc32c::crc32c(destination.as_bytes()))

@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::account::{Account, ShipCounts};
-use super::carrier::Carrier;
-use super::cursor::Cursor;
-use super::shipper::{Post, Shipper};
-use crate::control::engine::hire;
-use crate::datapath::clock;
-use crate::error::Error;
-use crate::journal::open::Journal;
-use crate::journal::shelf::{Backlog, Position, Shelf};
-use crate::sink::tally::Tally;
+use crate::account::{Account, ShipCounts};
+use crate::carrier::Carrier;
+use crate::cursor::Cursor;
+use crate::shipper::{Post, Shipper};
+use ringest_base::sys::clock;
+use ringest_base::sys::threads::hire;
+use ringest_engine::error::Error;
+use ringest_records::journal::keep::commit_index::{Backlog, Position, Shelf};
+use ringest_records::journal::open::Journal;
+use ringest_records::settle::tally::Tally;
 
 /// A destination that a journal is shipped to.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl ShipStats {
 /// How far each destination had come in a journal.
 #[derive(Clone, Debug, Default)]
 pub struct Bearings {
-    /// By destination, by worker: for [`JournalSpec::readers`](crate::journal::open::JournalSpec).
+    /// By destination, by worker: for [`JournalSpec::readers`](ringest_records::journal::open::JournalSpec).
     pub positions: Vec<BTreeMap<u16, Position>>,
     /// Cursors that are damaged, and why: their destinations begin at the oldest record again.
     pub damaged: Vec<String>,

@@ -3,13 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::carrier::{Message, MessageId};
-use crate::journal::bytes::is_eio;
-use crate::journal::format::HEADER_BYTES;
-use crate::journal::place::Home;
-use crate::journal::reader::{Next, ReadError, Reader};
-use crate::journal::segment;
-use crate::journal::shelf::{Position, Shelf, Volume};
+use crate::carrier::{Message, MessageId};
+use ringest_records::journal::dir::Home;
+use ringest_records::journal::format::HEADER_BYTES;
+use ringest_records::journal::keep::commit_index::{Position, Shelf, Volume};
+use ringest_records::journal::read::bytes::is_eio;
+use ringest_records::journal::read::reader::{Next, ReadError, Reader};
+use ringest_records::journal::segment;
 
 /// How often the disk may fail to read a place of the journal, until it is passed over: some 10 seconds of trying.
 const GAP_TRIES: u32 = 8;
@@ -29,7 +29,7 @@ struct Head {
 
 /// What a lane has next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ahead {
+pub(crate) enum Ahead {
     /// A record: [`Lane::head`].
     Record,
     /// So many records and datagrams that were committed and cannot be read any more.
@@ -40,18 +40,18 @@ pub(super) enum Ahead {
 
 /// A step over what was ahead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Step {
+pub(crate) struct Step {
     /// The position behind it.
-    pub(super) after: Position,
+    pub(crate) after: Position,
     /// Whether its segment was written by this process.
-    pub(super) own: bool,
+    pub(crate) own: bool,
     /// Whether a datagram ends there.
-    pub(super) ends: bool,
+    pub(crate) ends: bool,
 }
 
 /// See the module's description.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(crate) struct Lane {
     worker: u16,
     /// Up to where it was read; the head is not.
     position: Position,
@@ -72,7 +72,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(worker: u16, position: Position) -> Self {
+    pub(crate) fn new(worker: u16, position: Position) -> Self {
         Self {
             worker,
             position,
@@ -89,7 +89,7 @@ impl Lane {
     }
 
     /// Goes back, or on.
-    pub(super) fn rewind(&mut self, position: Position) {
+    pub(crate) fn rewind(&mut self, position: Position) {
         let Self { worker, failed_at, gap_tries, gaps_passed, .. } = *self;
         *self = Self { failed_at, gap_tries, gaps_passed, ..Self::new(worker, position) };
     }
@@ -108,7 +108,7 @@ impl Lane {
     }
 
     /// The head as a message.
-    pub(super) fn message(&self, ticket: u64) -> Option<Message<'_>> {
+    pub(crate) fn message(&self, ticket: u64) -> Option<Message<'_>> {
         Some(Message {
             ticket,
             id: self.head.id?,
@@ -120,12 +120,12 @@ impl Lane {
     }
 
     /// When the head was received.
-    pub(super) fn waiting_since(&self) -> Option<u64> {
+    pub(crate) fn waiting_since(&self) -> Option<u64> {
         self.has_head.then_some(self.head.received_unix_ns)
     }
 
     /// Looks at what is next, and stays before it.
-    pub(super) fn look(&mut self, home: &Home, shelf: &Shelf) -> io::Result<Ahead> {
+    pub(crate) fn look(&mut self, home: &Home, shelf: &Shelf) -> io::Result<Ahead> {
         self.look_on(home, shelf).inspect_err(|error| self.failed(error))
     }
 
@@ -173,7 +173,7 @@ impl Lane {
     }
 
     /// Steps over what [`look`](Self::look) has shown.
-    pub(super) fn step(&mut self, ahead: Ahead, home: &Home, shelf: &Shelf) -> io::Result<Step> {
+    pub(crate) fn step(&mut self, ahead: Ahead, home: &Home, shelf: &Shelf) -> io::Result<Step> {
         let own = self.own;
         match ahead {
             Ahead::Record => {

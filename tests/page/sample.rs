@@ -9,7 +9,7 @@
 )]
 
 use super::facts::{HostFacts, Interface};
-use super::record::*;
+use super::report::*;
 
 /// Every mode, and the charts its page must have.
 pub(crate) const CHARTS: &[(Mode, &[&str])] = &[

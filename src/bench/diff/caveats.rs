@@ -1,12 +1,12 @@
 //! Why two reports may differ for another reason than the one looked for.
 
-use crate::bench::facts::HostFacts;
-use crate::bench::record::{Mode, Report, Setting};
-use crate::bench::report::findings::warnings;
-use crate::bench::report::text;
+use crate::document::facts::HostFacts;
+use crate::document::report::{Mode, Report, Setting};
+use crate::report::findings::warnings;
+use ringest_base::text::figures;
 
 /// The gravest first.
-pub(super) fn caveats(before: &Report, after: &Report) -> Vec<String> {
+pub(crate) fn caveats(before: &Report, after: &Report) -> Vec<String> {
     let mut caveats = Vec::new();
     let listed = |intro: &str, differences: Vec<String>| {
         (!differences.is_empty()).then(|| format!("{intro}: {}.", differences.join("; ")))
@@ -53,7 +53,8 @@ pub(super) fn caveats(before: &Report, after: &Report) -> Vec<String> {
 }
 
 fn differs(name: &str, before: &impl ToString, after: &impl ToString) -> String {
-    let [before, after] = [before.to_string(), after.to_string()].map(|text| text::cut(&text, 80));
+    let [before, after] =
+        [before.to_string(), after.to_string()].map(|text| figures::cut(&text, 80));
     format!("{name} {before} → {after}")
 }
 
@@ -99,7 +100,7 @@ fn hosts(before: &HostFacts, after: &HostFacts) -> Vec<String> {
 fn pairs(before: Vec<(String, String)>, after: &[(String, String)]) -> Vec<String> {
     let changed = |(name, old): (String, String)| {
         let (_, new) = after.iter().find(|(other, _)| *other == name)?;
-        (old != *new).then(|| differs(&text::cut(&name, 40), &old, new))
+        (old != *new).then(|| differs(&figures::cut(&name, 40), &old, new))
     };
     before.into_iter().filter_map(changed).collect()
 }

@@ -11,15 +11,15 @@
 //! CPU per datagram         bootstrap over the trials that lost nothing
 //! ```
 
-use super::record::{Interval, Mode, Report};
-use super::report::tables::{Table, Tone};
-use super::report::text;
+use crate::document::report::{Interval, Mode, Report};
+use crate::report::tables::{Table, Tone};
+use ringest_base::text::figures;
 
-mod figures;
+mod measures;
 mod caveats;
 
-use caveats::caveats;
-use figures::{Figure, Unit, Wanted, figures};
+use crate::diff::caveats::caveats;
+use crate::diff::measures::{Figure, Unit, Wanted, figures};
 
 /// Why two reports have nothing to say to each other.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -190,16 +190,16 @@ impl Diff {
                 Verdict::NotShown | Verdict::TooFew => Tone::Faint,
                 Verdict::OnlyFirst | Verdict::OnlySecond => Tone::Plain,
             };
-            let relative = change.relative().map_or_else(text::dash, |relative| {
+            let relative = change.relative().map_or_else(figures::dash, |relative| {
                 let sign = if relative > 0.0 { "+" } else { "" };
-                format!("{sign}{}", text::percent(relative)).replace('-', "−")
+                format!("{sign}{}", figures::percent(relative)).replace('-', "−")
             });
             table.line(
                 tone,
                 [
                     change.name.clone(),
-                    text::interval(change.before.as_ref(), change.figure),
-                    text::interval(change.after.as_ref(), change.figure),
+                    crate::report::interval::interval(change.before.as_ref(), change.figure),
+                    crate::report::interval::interval(change.after.as_ref(), change.figure),
                     relative,
                     change.verdict.as_str().to_owned(),
                 ],
@@ -216,7 +216,7 @@ fn changed(change: &Change) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::sample;
+    use crate::report::sample;
 
     fn verdicts(before: &Report, after: &Report) -> Vec<(String, Verdict)> {
         let diff = diff(before, after).unwrap();

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-use super::text::{nanos, percent, short, trimmed};
+use ringest_base::text::figures::{nanos, percent, short, trimmed};
 
 /// How values are spread.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,7 +24,7 @@ enum Scale {
 
 /// One axis.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     scale: Scale,
     /// Ends, in the scale's own measure; `low < high`.
     low: f64,
@@ -49,7 +49,7 @@ const MOST: f64 = 1e30;
 
 impl Axis {
     /// From 0, with at most about `ticks` names.
-    pub(super) fn from_zero(
+    pub(crate) fn from_zero(
         values: impl IntoIterator<Item = f64>,
         ticks: usize,
         name: fn(f64) -> String,
@@ -78,7 +78,7 @@ impl Axis {
     }
 
     /// Rates: from 0, or by decades where they span more than one and a half.
-    pub(super) fn rates(values: &[f64], ticks: usize) -> Self {
+    pub(crate) fn rates(values: &[f64], ticks: usize) -> Self {
         match bounds(values.iter().copied().filter(|rate| *rate > 0.0)) {
             Some((low, high)) if high / low > 30.0 => {
                 Self::log(low.log10(), high.log10(), ticks, short)
@@ -88,7 +88,7 @@ impl Axis {
     }
 
     /// Times in ns, by decades.
-    pub(super) fn times(values: impl IntoIterator<Item = f64>, ticks: usize) -> Self {
+    pub(crate) fn times(values: impl IntoIterator<Item = f64>, ticks: usize) -> Self {
         let (low, high) =
             bounds(values.into_iter().map(|time| time.max(1.0))).unwrap_or((1.0, 1e3));
         Self::log(low.log10(), high.log10(), ticks, nanos)
@@ -103,7 +103,7 @@ impl Axis {
     }
 
     /// Loss ratios, 0 to 1, by decades and with a place for none at all.
-    pub(super) fn losses(values: impl IntoIterator<Item = f64>, ticks: usize) -> Self {
+    pub(crate) fn losses(values: impl IntoIterator<Item = f64>, ticks: usize) -> Self {
         let (low, high) =
             bounds(values.into_iter().filter(|loss| *loss > 0.0)).unwrap_or((0.001, 1.0));
         let low = low.clamp(1e-9, 0.01).log10().floor();
@@ -117,7 +117,7 @@ impl Axis {
     }
 
     /// Shares, from about `from` to 1.
-    pub(super) fn up_to_all(from: f64, ticks: usize) -> Self {
+    pub(crate) fn up_to_all(from: f64, ticks: usize) -> Self {
         // What is missing to 1 is what has round steps.
         let missing = Self::from_zero([1.0 - from.clamp(0.0, 1.0 - 1e-9)], ticks, short);
         let name = |share: f64| format!("{} %", trimmed(share * 100.0, 7));
@@ -127,7 +127,7 @@ impl Axis {
     }
 
     /// Percentiles up to `most`, which is below 100.
-    pub(super) fn percentiles(most: f64) -> Self {
+    pub(crate) fn percentiles(most: f64) -> Self {
         let most = if most.is_finite() { most.clamp(99.0, 99.9999) } else { 99.9 };
         let mut axis = Self { scale: Scale::Tail, low: 0.0, high: 1.0, ticks: Vec::new() };
         axis.high = axis.measure(most).max(2.0);
@@ -141,7 +141,7 @@ impl Axis {
     }
 
     /// 1 to `count`, with room at both ends.
-    pub(super) fn positions(count: usize, ticks: usize) -> Self {
+    pub(crate) fn positions(count: usize, ticks: usize) -> Self {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let most = u32::try_from(ticks.max(1)).unwrap_or(8);
         let step = count.div_ceil(most).max(1);
@@ -155,12 +155,12 @@ impl Axis {
     }
 
     /// Its named values.
-    pub(super) fn named(&self) -> impl Iterator<Item = (f64, &str)> + Clone {
+    pub(crate) fn named(&self) -> impl Iterator<Item = (f64, &str)> + Clone {
         self.ticks.iter().map(|(value, name)| (*value, name.as_str()))
     }
 
     /// The names beside it.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.ticks.iter().map(|(_, name)| name.as_str())
     }
 
@@ -175,7 +175,7 @@ impl Axis {
     }
 
     /// Where on the axis, 0 to 1.
-    pub(super) fn fraction(&self, value: f64) -> f64 {
+    pub(crate) fn fraction(&self, value: f64) -> f64 {
         let fraction = (self.measure(value) - self.low) / (self.high - self.low);
         if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) }
     }
@@ -198,7 +198,7 @@ fn decades(low: f64, high: f64, most: usize) -> impl Iterator<Item = f64> {
 
 /// The pixel at `fraction` of the way from `start` to `end`.
 #[expect(clippy::cast_possible_truncation, reason = "rounded, and between two 32-bit numbers")]
-pub(super) fn pixel(fraction: f64, (start, end): (i32, i32)) -> i32 {
+pub(crate) fn pixel(fraction: f64, (start, end): (i32, i32)) -> i32 {
     let length = f64::from(end) - f64::from(start);
     (f64::from(start) + fraction.clamp(0.0, 1.0) * length).round() as i32
 }

@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 
-use super::{page, sample, tables};
-use crate::bench::diff::diff;
-use crate::bench::record::{Interval, PercentilesRecord, Report};
+use crate::diff::diff;
+use crate::document::report::{Interval, PercentilesRecord, Report};
+use crate::report::{page, sample, tables};
 
 fn numbers() -> impl Strategy<Value = Vec<f64>> {
     let special = [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, 1e-300];

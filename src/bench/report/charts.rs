@@ -1,16 +1,18 @@
 //! Which charts a report has, and what is on them.
 
-use super::axis::Axis;
-use super::findings::{self, Account, flows, lost_total, stage_name};
-use super::plots::{Plot, Shape, Weight};
-use super::rows::{Mark, Row, Rows};
-use super::svg::{Caption, Layout, Role, Swatch, figure};
-use super::tables::{STEPS, place};
-use super::text::{self, count, pps, real, share};
-use crate::bench::record::{LatencyRecord, Mode, Report, StageRecord, TrialRecord};
+use crate::document::report::{LatencyRecord, Mode, Report, StageRecord, TrialRecord};
+use crate::report::axis::Axis;
+use crate::report::findings;
+use crate::report::findings::{Account, flows, lost_total, stage_name};
+use crate::report::plots::{Plot, Shape, Weight};
+use crate::report::rows::{Mark, Row, Rows};
+use crate::report::svg::{Caption, Layout, Role, Swatch, figure};
+use crate::report::tables::{STEPS, place};
+use ringest_base::text::figures;
+use ringest_base::text::figures::{count, pps, real, share};
 
 /// All charts there are figures for, by the section they belong to.
-pub(super) fn loss(report: &Report) -> String {
+pub(crate) fn loss(report: &Report) -> String {
     match report.mode {
         Mode::Curve => curve(report),
         Mode::Ndr | Mode::Latency => search(report),
@@ -53,7 +55,7 @@ fn curve(report: &Report) -> String {
     figure(&caption, |layout| {
         Plot {
             x: Axis::rates(&rates, layout.pick(8, 4)),
-            y: Axis::from_zero(losses(), 5, text::percent_tick),
+            y: Axis::from_zero(losses(), 5, figures::percent_tick),
             titles: ("intended, datagrams a second", "lost"),
             shapes: &shapes,
         }
@@ -77,7 +79,7 @@ fn search(report: &Report) -> String {
         .into_iter()
         .filter_map(|(name, rate)| {
             let rate = rate.filter(|rate| rate.is_finite())?;
-            Some(Shape::Mark(rate, format!("{name} {}", text::whole(rate))))
+            Some(Shape::Mark(rate, format!("{name} {}", figures::whole(rate))))
         })
         .collect();
     let unsent = |trial: &TrialRecord| trial.lost.unsent > lost_total(&trial.lost) / 2;
@@ -112,7 +114,7 @@ fn search(report: &Report) -> String {
 }
 
 /// The ledger's first account, falling from what was intended to what was handled.
-pub(super) fn waterfall(report: &Report) -> String {
+pub(crate) fn waterfall(report: &Report) -> String {
     let accounts = findings::accounts(report);
     let Some(account) = accounts.first() else { return String::new() };
     let rows = steps(account);
@@ -163,7 +165,7 @@ fn steps(account: &Account) -> Vec<Row> {
 }
 
 /// Where time went, one chart per load.
-pub(super) fn latency(report: &Report) -> String {
+pub(crate) fn latency(report: &Report) -> String {
     // One scale for all, so that loads can be compared by eye.
     let stages = report.latencies.iter().flat_map(|record| &record.stages);
     let times: Vec<f64> = stages.flat_map(curve_of).map(|(_, time)| time).collect();
@@ -217,7 +219,7 @@ fn at_load(index: usize, record: &LatencyRecord, times: &[f64]) -> String {
 }
 
 /// CPU per datagram, stacked by who spent it.
-pub(super) fn costs(report: &Report) -> String {
+pub(crate) fn costs(report: &Report) -> String {
     let costs = findings::costs(report);
     let named = [("receiver", 0), ("worker", 1), ("softirq", 2)];
     let parts = |cost: &findings::Cost| [cost.receiver, cost.worker, cost.softirq];
@@ -233,7 +235,7 @@ pub(super) fn costs(report: &Report) -> String {
                 }
                 from += part;
             }
-            Row { name: cost.name.clone(), figure: text::cost(Some(from)), marks }
+            Row { name: cost.name.clone(), figure: figures::cost(Some(from)), marks }
         })
         .collect();
     if rows.iter().all(|row| row.marks.is_empty()) {
@@ -254,13 +256,13 @@ pub(super) fn costs(report: &Report) -> String {
     });
     let ends: Vec<f64> = ends.collect();
     figure(&caption, |layout| {
-        let axis = Axis::from_zero(ends.iter().copied(), layout.pick(8, 5), text::plain);
+        let axis = Axis::from_zero(ends.iter().copied(), layout.pick(8, 5), figures::plain);
         Rows { rows: &rows, axis, axis_title: Some("ns per datagram") }.draw(layout)
     })
 }
 
 /// What the receiving thread spends with each variant, with how far it can be trusted.
-pub(super) fn compare(report: &Report) -> String {
+pub(crate) fn compare(report: &Report) -> String {
     let measured = report.variants.iter().filter_map(|variant| {
         let cost = variant.receiver_ns.filter(|cost| cost.median.is_finite())?;
         let role = match (variant.reference, variant.verdict.as_deref()) {
@@ -270,7 +272,7 @@ pub(super) fn compare(report: &Report) -> String {
             _ => Role::Muted,
         };
         let marks = vec![Mark::Span(cost.low, cost.high, role), Mark::Dot(cost.median, role)];
-        Some(Row { name: variant.name.clone(), figure: text::cost(Some(cost.median)), marks })
+        Some(Row { name: variant.name.clone(), figure: figures::cost(Some(cost.median)), marks })
     });
     let rows: Vec<Row> = measured.collect();
     if rows.is_empty() {
@@ -290,13 +292,13 @@ pub(super) fn compare(report: &Report) -> String {
         ],
     };
     figure(&caption, |layout: Layout| {
-        let axis = Axis::from_zero(high.clone(), layout.pick(8, 5), text::plain);
+        let axis = Axis::from_zero(high.clone(), layout.pick(8, 5), figures::plain);
         Rows { rows: &rows, axis, axis_title: Some("ns per datagram") }.draw(layout)
     })
 }
 
 /// Each repetition's longest burst, with the median and its interval.
-pub(super) fn burst(report: &Report) -> String {
+pub(crate) fn burst(report: &Report) -> String {
     let Some(burst) = report.burst.as_ref().filter(|burst| !burst.repetitions.is_empty()) else {
         return String::new();
     };
@@ -322,7 +324,7 @@ pub(super) fn burst(report: &Report) -> String {
     figure(&caption, |layout| {
         Plot {
             x: Axis::positions(burst.repetitions.len(), layout.pick(20, 8)),
-            y: Axis::from_zero(values(), 5, text::plain),
+            y: Axis::from_zero(values(), 5, figures::plain),
             titles: ("repetition", "datagrams"),
             shapes: &shapes,
         }

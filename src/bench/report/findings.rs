@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::text::{self, count, nanos, percent, pps, real};
-use crate::bench::record::{Lost, Mode, Report, TrialRecord};
+use crate::document::report::{Lost, Mode, Report, TrialRecord};
+use ringest_base::text::figures;
+use ringest_base::text::figures::{count, nanos, percent, pps, real};
 
 /// A figure to quote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +133,7 @@ pub fn headlines(report: &Report) -> Vec<Headline> {
         Mode::Latency => {
             let mut all = latencies(report);
             all.extend(
-                rates(report).into_iter().filter(|rate| rate.figure != text::dash()).take(1),
+                rates(report).into_iter().filter(|rate| rate.figure != figures::dash()).take(1),
             );
             all
         }
@@ -169,7 +170,7 @@ fn cheapest(report: &Report) -> Vec<Headline> {
     let reference = reference.filter(|index| Some(*index) != least);
     for (what, index) in [("Least CPU per datagram", least), ("Reference", reference)] {
         let Some(variant) = index.map(|index| &report.variants[index]) else { continue };
-        let figure = text::cost(variant.receiver_ns.map(|cost| cost.median));
+        let figure = figures::cost(variant.receiver_ns.map(|cost| cost.median));
         let verdict = variant
             .verdict
             .as_ref()
@@ -182,28 +183,28 @@ fn cheapest(report: &Report) -> Vec<Headline> {
 
 fn longest(report: &Report) -> Vec<Headline> {
     let Some(burst) = &report.burst else { return Vec::new() };
-    let figure = text::whole(burst.longest.median);
+    let figure = figures::whole(burst.longest.median);
     let bounds = format!(
         "{}median of {}, 95 % interval {} – {}",
         if burst.unbounded { "even the longest tried lost nothing; " } else { "" },
         burst.repetitions.len(),
-        text::whole(burst.longest.low),
-        text::whole(burst.longest.high)
+        figures::whole(burst.longest.low),
+        figures::whole(burst.longest.high)
     );
     let mut all = vec![headline("Longest burst without loss, datagrams", figure, bounds)];
     if let Some(bytes) = burst.bytes_per_datagram {
-        let granted = text::bytes(real(real_count(report.setting.rcvbuf_granted_bytes)));
+        let granted = figures::bytes(real(real_count(report.setting.rcvbuf_granted_bytes)));
         let note = format!(
             "of the {granted} the kernel granted, for payloads of {} bytes",
             report.setting.size
         );
-        all.push(headline("Buffer per datagram", text::bytes(bytes), note));
+        all.push(headline("Buffer per datagram", figures::bytes(bytes), note));
     }
     all
 }
 
 fn latencies(report: &Report) -> Vec<Headline> {
-    let figure = |record: &crate::bench::record::LatencyRecord| {
+    let figure = |record: &crate::document::report::LatencyRecord| {
         let stage = ["one_way", "rtt_intended"]
             .iter()
             .find_map(|name| record.stages.iter().find(|stage| stage.name == *name))?;
@@ -216,11 +217,11 @@ fn latencies(report: &Report) -> Vec<Headline> {
 }
 
 /// A share of the NDR: `50 %`.
-pub(super) fn load(load: f64) -> String {
-    if load.is_finite() { format!("{} %", text::whole(load * 100.0)) } else { "?".to_owned() }
+pub(crate) fn load(load: f64) -> String {
+    if load.is_finite() { format!("{} %", figures::whole(load * 100.0)) } else { "?".to_owned() }
 }
 
-/// A stage of [`crate::bench::record::StageRecord`], in words.
+/// A stage of [`crate::document::report::StageRecord`], in words.
 #[must_use]
 pub fn stage_name(name: &str) -> String {
     match name {
@@ -232,13 +233,13 @@ pub fn stage_name(name: &str) -> String {
         "one_way" => "one way",
         "rtt_intended" => "round trip, from intended",
         "rtt_actual" => "round trip, from sent",
-        other => return text::cut(other, 40),
+        other => return figures::cut(other, 40),
     }
     .to_owned()
 }
 
 /// Numbers of flows, in the order they first appear.
-pub(super) fn flows(report: &Report) -> Vec<usize> {
+pub(crate) fn flows(report: &Report) -> Vec<usize> {
     let mut all = Vec::new();
     for point in &report.curve {
         if !all.contains(&point.flows) {
@@ -377,7 +378,7 @@ pub struct Cost {
 }
 
 /// The middle of the finite ones.
-pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
@@ -429,7 +430,7 @@ pub fn costs(report: &Report) -> Vec<Cost> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::sample;
+    use crate::report::sample;
 
     #[test]
     fn a_search_is_accounted_for_where_the_first_datagram_went() {

@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 
-use super::charts;
-use super::findings::{headlines, warnings};
-use super::tables::{self, Table, Tone};
-use super::text::{self, bytes, count, date, escape, real};
-use crate::bench::facts::HostFacts;
-use crate::bench::record::{Mode, Report, Setting};
+use crate::document::facts::HostFacts;
+use crate::document::report::{Mode, Report, Setting};
+use crate::report::charts;
+use crate::report::findings::{headlines, warnings};
+use crate::report::tables;
+use crate::report::tables::{Table, Tone};
+use ringest_base::text::figures;
+use ringest_base::text::figures::{bytes, count, date, escape, real};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -19,7 +21,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 #[must_use]
 pub fn page(report: &Report) -> String {
     let title = format!("ringest bench {}", report.mode.as_str());
-    let name = format!("{title}: {}", text::cut(&report.host.hostname, 60));
+    let name = format!("{title}: {}", figures::cut(&report.host.hostname, 60));
     let answers = section(
         answers_title(report.mode),
         &(charts::loss(report)
@@ -67,7 +69,7 @@ fn head(report: &Report, title: &str) -> String {
          </header>\n",
         escape(title),
         question(report.mode),
-        escape(&text::cut(&report.host.hostname, 80)),
+        escape(&figures::cut(&report.host.hostname, 80)),
         date(report.started_at_unix_s),
         escape(&report.ringest)
     );
@@ -187,7 +189,7 @@ fn setting(report: &Report) -> String {
             ("One send holds", train),
             ("Flows (source ports)", flows.to_string()),
             ("Pattern", pattern.clone()),
-            ("Seconds a trial", text::seconds(*trial_s)),
+            ("Seconds a trial", figures::seconds(*trial_s)),
             ("Received with", format!("{backend}, UDP_GRO {}", if *gro { "on" } else { "off" })),
             ("Receive buffer", rcvbuf),
             ("Receivers on cores", cores(&setting.receiver_cores, "not pinned")),
@@ -214,7 +216,7 @@ fn hosts(report: &Report) -> String {
 }
 
 fn host(html: &mut String, role: &str, host: &HostFacts) {
-    let _ = writeln!(html, "<h3>{role}: {}</h3>", escape(&text::cut(&host.hostname, 80)));
+    let _ = writeln!(html, "<h3>{role}: {}</h3>", escape(&figures::cut(&host.hostname, 80)));
     let mitigations = if host.mitigations.is_empty() {
         "none needed".to_owned()
     } else {
@@ -235,7 +237,7 @@ fn host(html: &mut String, role: &str, host: &HostFacts) {
         Table::new("Network interfaces", &["name", "driver", "Mbit/s", "MTU", "queues rx/tx"]);
     nics.words = vec![1];
     for nic in &host.interfaces {
-        let speed = nic.speed_mbps.map_or_else(text::dash, count);
+        let speed = nic.speed_mbps.map_or_else(figures::dash, count);
         let queues = format!("{}/{}", nic.queues.0, nic.queues.1);
         let cells = [nic.name.clone(), nic.driver.clone(), speed, nic.mtu.to_string(), queues];
         nics.line(Tone::Plain, cells);
@@ -270,7 +272,7 @@ fn repeat(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::sample;
+    use crate::report::sample;
 
     #[test]
     fn every_mode_has_a_page_with_its_charts() {

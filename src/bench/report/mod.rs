@@ -1,4 +1,4 @@
-//! A [`Report`](crate::bench::record::Report) as something to look at: pure functions from it to text.
+//! A [`Report`](crate::document::report::Report) as something to look at: pure functions from it to text.
 //!
 //! ```text
 //! Report ─► findings (warnings, figures, accounts, costs) ─► tables ─┬► terminal (cli/)
@@ -9,8 +9,6 @@
 //! Nothing here reads, writes or prints. A report may come from another host: whatever it holds, the
 //! page holds no markup, no script and no reference of its making.
 
-/// Figures and text for a reader.
-pub mod text;
 /// What a report comes to.
 pub mod findings;
 /// The same in rows and columns.
@@ -21,13 +19,15 @@ mod rows;
 mod plots;
 mod charts;
 mod html;
+/// Intervals as text.
+pub mod interval;
 #[cfg(test)]
 mod chaos;
 
-pub use html::page;
+pub use crate::report::html::page;
 
 #[cfg(test)]
-use super::{facts, record};
+use crate::document::{facts, report};
 #[cfg(test)]
 #[path = "../../../tests/page/sample.rs"]
-pub(super) mod sample;
+pub(crate) mod sample;

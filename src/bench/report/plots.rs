@@ -3,12 +3,12 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::axis::Axis;
-use super::svg::{Failed, Layout, Role, TEXT_PX, drawing, ink, width_px};
+use crate::report::axis::Axis;
+use crate::report::svg::{Failed, Layout, Role, TEXT_PX, drawing, ink, width_px};
 
 /// Drawn over the mesh, in order.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// Through all points.
     Line(Vec<(f64, f64)>, Role, Weight),
     /// (x, low, median, high): how far a point can be trusted.
@@ -23,7 +23,7 @@ pub(super) enum Shape {
 
 /// How much a line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weight {
+pub(crate) enum Weight {
     /// One of several.
     Light,
     /// The one that holds the others.
@@ -32,22 +32,22 @@ pub(super) enum Weight {
 
 /// A chart: axes and what is on them.
 #[derive(Debug)]
-pub(super) struct Plot<'a> {
+pub(crate) struct Plot<'a> {
     /// Across.
-    pub(super) x: Axis,
+    pub(crate) x: Axis,
     /// Up.
-    pub(super) y: Axis,
+    pub(crate) y: Axis,
     /// What they measure.
-    pub(super) titles: (&'a str, &'a str),
+    pub(crate) titles: (&'a str, &'a str),
     /// In the order they are drawn.
-    pub(super) shapes: &'a [Shape],
+    pub(crate) shapes: &'a [Shape],
 }
 
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 
 impl Plot<'_> {
     /// As SVG.
-    pub(super) fn draw(&self, layout: Layout) -> Result<String, Failed> {
+    pub(crate) fn draw(&self, layout: Layout) -> Result<String, Failed> {
         let size = (layout.width(), layout.pick(360, 300));
         let left = self.y.names().map(width_px).max().unwrap_or(0) + 14;
         let marks = self.shapes.iter().any(|shape| matches!(shape, Shape::Mark(..)));
@@ -86,7 +86,7 @@ impl Plot<'_> {
     /// Names of the marks, above the plot; where two would meet, the later goes above the other.
     fn names(
         &self,
-        root: &super::svg::Area<'_>,
+        root: &crate::report::svg::Area<'_>,
         chart: &Chart<'_, '_>,
         layout: Layout,
     ) -> Result<(), Failed> {

@@ -8,13 +8,13 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::axis::{Axis, pixel};
-use super::svg::{Area, Failed, Layout, Role, TEXT_PX, drawing, ink, width_px};
-use super::text::cut;
+use crate::report::axis::{Axis, pixel};
+use crate::report::svg::{Area, Failed, Layout, Role, TEXT_PX, drawing, ink, width_px};
+use ringest_base::text::figures::cut;
 
 /// On a row's track; places are values of the axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Mark {
+pub(crate) enum Mark {
     /// Filled, from one value to another; what is not nothing is at least visible.
     Bar(f64, f64, Role),
     /// Thin, with ends.
@@ -25,24 +25,24 @@ pub(super) enum Mark {
 
 /// One row.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Row {
+pub(crate) struct Row {
     /// What stands before it.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// What stands behind it.
-    pub(super) figure: String,
+    pub(crate) figure: String,
     /// What is on it, in the order it is drawn.
-    pub(super) marks: Vec<Mark>,
+    pub(crate) marks: Vec<Mark>,
 }
 
 /// All rows over one axis.
 #[derive(Debug)]
-pub(super) struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     /// Top to bottom.
-    pub(super) rows: &'a [Row],
+    pub(crate) rows: &'a [Row],
     /// Values of the tracks.
-    pub(super) axis: Axis,
+    pub(crate) axis: Axis,
     /// What the axis measures; `None`: the axis is not drawn, the figures say it all.
-    pub(super) axis_title: Option<&'a str>,
+    pub(crate) axis_title: Option<&'a str>,
 }
 
 /// Where things are, pixels.
@@ -59,7 +59,7 @@ const GAP_PX: i32 = 10;
 
 impl Rows<'_> {
     /// As SVG.
-    pub(super) fn draw(&self, layout: Layout) -> Result<String, Failed> {
+    pub(crate) fn draw(&self, layout: Layout) -> Result<String, Failed> {
         let places = self.places(layout);
         let height = places.bottom + self.axis_title.map_or(4, |_| 44);
         let height = u32::try_from(height).unwrap_or(1);

@@ -11,16 +11,16 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::text::escape;
+use ringest_base::text::figures::escape;
 
 /// Only a drawing that goes to a file can fail to be written; this is for the types' sake.
-pub(super) type Failed = DrawingAreaErrorKind<std::io::Error>;
+pub(crate) type Failed = DrawingAreaErrorKind<std::io::Error>;
 /// All of a drawing, in pixels.
-pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// What a colour stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// What is to be read first.
     Ink,
     /// What is read after it.
@@ -40,7 +40,7 @@ pub(super) enum Role {
 impl Role {
     /// Kinds that can be told apart, also by those who do not see all colours: each has its own
     /// lightness and its own dashes.
-    pub(super) const SERIES: usize = 8;
+    pub(crate) const SERIES: usize = 8;
 
     fn index(self) -> usize {
         match self {
@@ -55,14 +55,14 @@ impl Role {
     }
 
     /// The number that stands for it until [`finish`].
-    pub(super) fn color(self) -> RGBColor {
+    pub(crate) fn color(self) -> RGBColor {
         RGBColor(0xFE, 0x01, u8::try_from(self.index()).unwrap_or(0))
     }
 }
 
 /// How a kind is shown in the key: as it is in the chart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Swatch {
+pub(crate) enum Swatch {
     /// With its dashes.
     Line,
     /// Filled.
@@ -74,13 +74,13 @@ pub(super) enum Swatch {
 }
 
 /// Height of the text in charts, pixels; the style sheet says the same.
-pub(super) const TEXT_PX: i32 = 13;
+pub(crate) const TEXT_PX: i32 = 13;
 /// What a character takes at most, on average: a wide font's digit.
-pub(super) const CHAR_PX: f64 = 8.0;
+pub(crate) const CHAR_PX: f64 = 8.0;
 
 /// How much room there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     /// Beside each other.
     Wide,
     /// Below each other.
@@ -89,7 +89,7 @@ pub(super) enum Layout {
 
 impl Layout {
     /// Pixels across. Narrow: a phone of 390 less the page's margins.
-    pub(super) fn width(self) -> u32 {
+    pub(crate) fn width(self) -> u32 {
         match self {
             Self::Wide => 880,
             Self::Narrow => 352,
@@ -97,7 +97,7 @@ impl Layout {
     }
 
     /// `wide` or `narrow`.
-    pub(super) fn pick<T>(self, wide: T, narrow: T) -> T {
+    pub(crate) fn pick<T>(self, wide: T, narrow: T) -> T {
         match self {
             Self::Wide => wide,
             Self::Narrow => narrow,
@@ -107,18 +107,18 @@ impl Layout {
 
 /// Width of `text`, generously.
 #[expect(clippy::cast_possible_truncation, reason = "some hundred pixels")]
-pub(super) fn width_px(text: &str) -> i32 {
+pub(crate) fn width_px(text: &str) -> i32 {
     let chars = u16::try_from(text.chars().count()).unwrap_or(u16::MAX);
     (f64::from(chars) * CHAR_PX).ceil() as i32
 }
 
 /// How a text lies to its point.
-pub(super) fn ink(role: Role, h: HPos, v: VPos) -> TextStyle<'static> {
+pub(crate) fn ink(role: Role, h: HPos, v: VPos) -> TextStyle<'static> {
     ("sans-serif", TEXT_PX).into_font().color(&role.color()).pos(Pos::new(h, v))
 }
 
 /// A drawing of `size`, as SVG.
-pub(super) fn drawing(
+pub(crate) fn drawing(
     size: (u32, u32),
     draw: impl FnOnce(&Area<'_>) -> Result<(), Failed>,
 ) -> Result<String, Failed> {
@@ -133,19 +133,19 @@ pub(super) fn drawing(
 
 /// What a figure says of itself.
 #[derive(Debug)]
-pub(super) struct Caption<'a> {
+pub(crate) struct Caption<'a> {
     /// Unique on the page; letters and dashes.
-    pub(super) id: &'a str,
+    pub(crate) id: &'a str,
     /// A few words.
-    pub(super) title: &'a str,
+    pub(crate) title: &'a str,
     /// What to see in it, also for those who do not see it. Text, not HTML.
-    pub(super) says: &'a str,
+    pub(crate) says: &'a str,
     /// What is told apart by colour.
-    pub(super) legend: Vec<(Swatch, Role, String)>,
+    pub(crate) legend: Vec<(Swatch, Role, String)>,
 }
 
 /// The figure, or nothing if it cannot be drawn.
-pub(super) fn figure(
+pub(crate) fn figure(
     caption: &Caption<'_>,
     draw: impl Fn(Layout) -> Result<String, Failed>,
 ) -> String {

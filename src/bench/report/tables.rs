@@ -1,8 +1,11 @@
 //! What a report found, in rows and columns: the terminal and the page show the same tables.
 
-use super::findings::{self, Account, stage_name};
-use super::text::{self, count, interval, nanos, percent, pps, ratio, real, share};
-use crate::bench::record::{Mode, Report, TrialRecord};
+use crate::document::report::{Mode, Report, TrialRecord};
+use crate::report::findings;
+use crate::report::findings::{Account, stage_name};
+use crate::report::interval::interval;
+use ringest_base::text::figures;
+use ringest_base::text::figures::{count, nanos, percent, pps, ratio, real, share};
 
 /// How a row is meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +77,7 @@ pub fn all(report: &Report) -> Vec<Table> {
 }
 
 /// What the mode asked for.
-pub(super) fn answers(report: &Report) -> Vec<Table> {
+pub(crate) fn answers(report: &Report) -> Vec<Table> {
     let mut tables = match report.mode {
         Mode::Ndr => vec![goals(report)],
         Mode::Compare => vec![compare(report), compare_more(report)],
@@ -97,7 +100,7 @@ fn goals(report: &Report) -> Table {
     );
     for goal in &report.goals {
         table.plain([
-            text::cut(&goal.name.to_uppercase(), 20),
+            figures::cut(&goal.name.to_uppercase(), 20),
             percent(goal.loss_ratio),
             pps(goal.lower_pps),
             goal.upper_pps.map_or_else(|| "never".to_owned(), |rate| pps(Some(rate))),
@@ -135,7 +138,7 @@ fn compare(report: &Report) -> Table {
                 variant.name.clone(),
                 interval(variant.receiver_ns.as_ref(), figure_ns),
                 interval(variant.ratio.as_ref(), ratio),
-                if verdict.is_empty() { text::dash() } else { verdict.to_owned() },
+                if verdict.is_empty() { figures::dash() } else { verdict.to_owned() },
             ],
         );
     }
@@ -157,7 +160,7 @@ fn compare_more(report: &Report) -> Table {
             variant.name.clone(),
             interval(variant.worker_ns.as_ref(), figure_ns),
             interval(variant.host_ns.as_ref(), figure_ns),
-            interval(variant.received_pps.as_ref(), text::rounded),
+            interval(variant.received_pps.as_ref(), figures::rounded),
             interval(variant.loss_ratio.as_ref(), percent),
         ]);
     }
@@ -169,7 +172,7 @@ fn compare_more(report: &Report) -> Table {
 
 /// ns without its unit, for a column that names it.
 fn figure_ns(nanos: f64) -> String {
-    text::cost(Some(nanos)).replace(" ns", "")
+    figures::cost(Some(nanos)).replace(" ns", "")
 }
 
 fn burst(report: &Report) -> Table {
@@ -181,7 +184,7 @@ fn burst(report: &Report) -> Table {
         ("95 % interval from", found.low),
         ("95 % interval to", found.high),
     ] {
-        table.line(Tone::Good, [name.to_owned(), text::whole(figure)]);
+        table.line(Tone::Good, [name.to_owned(), figures::whole(figure)]);
     }
     for (index, longest) in burst.repetitions.iter().enumerate().take(100) {
         table.plain([(index + 1).to_string(), count(*longest)]);
@@ -190,8 +193,8 @@ fn burst(report: &Report) -> Table {
     table.note = format!(
         "RFC 9004 back-to-back: the longest burst at the sender's full rate of which nothing was lost. \
          Of the receive buffer {} were asked for and {} granted.",
-        text::bytes(real(u64::try_from(report.setting.rcvbuf_asked_bytes).unwrap_or(0))),
-        text::bytes(real(u64::try_from(granted).unwrap_or(0)))
+        figures::bytes(real(u64::try_from(report.setting.rcvbuf_asked_bytes).unwrap_or(0))),
+        figures::bytes(real(u64::try_from(granted).unwrap_or(0)))
     );
     if burst.unbounded {
         table.note += " Even the longest burst tried lost nothing: the buffer is deeper than this.";
@@ -200,7 +203,7 @@ fn burst(report: &Report) -> Table {
 }
 
 fn latency(report: &Report) -> Vec<Table> {
-    let table = |record: &crate::bench::record::LatencyRecord| {
+    let table = |record: &crate::document::report::LatencyRecord| {
         let mut table = Table::new(
             format!(
                 "Latency at {} of NDR, {}",
@@ -250,7 +253,7 @@ fn curve(report: &Report) -> Table {
 }
 
 /// Where datagrams went: a line for each place that lost any, a column for each account.
-pub(super) fn ledger(report: &Report) -> Table {
+pub(crate) fn ledger(report: &Report) -> Table {
     let accounts = findings::accounts(report);
     let mut head = vec!["datagrams".to_owned()];
     head.extend(accounts.iter().map(|account| account.title.clone()));
@@ -286,24 +289,24 @@ pub(super) fn ledger(report: &Report) -> Table {
 }
 
 /// A step of the way.
-pub(super) struct Step {
-    /// Its losses, as places in [`crate::bench::record::Lost::lines`].
-    pub(super) places: &'static [usize],
+pub(crate) struct Step {
+    /// Its losses, as places in [`crate::document::report::Lost::lines`].
+    pub(crate) places: &'static [usize],
     /// What is left after it.
-    pub(super) left: &'static str,
+    pub(crate) left: &'static str,
     /// How many.
-    pub(super) count: fn(&Account) -> u64,
+    pub(crate) count: fn(&Account) -> u64,
 }
 
 /// Sender, kernel, engine.
-pub(super) const STEPS: [Step; 3] = [
+pub(crate) const STEPS: [Step; 3] = [
     Step { places: &[0, 1, 2], left: "sent", count: |account| account.sent },
     Step { places: &[3, 4, 5, 6, 7, 11], left: "received", count: |account| account.received },
     Step { places: &[8, 9, 10], left: "handled", count: |account| account.handled },
 ];
 
 /// A cause of loss, in words.
-pub(super) fn place(name: &str) -> &str {
+pub(crate) fn place(name: &str) -> &str {
     match name {
         "send_failed" => "send failed",
         "qdisc" => "sender's qdisc",
@@ -319,7 +322,7 @@ pub(super) fn place(name: &str) -> &str {
 }
 
 /// What a datagram cost.
-pub(super) fn costs(report: &Report) -> Table {
+pub(crate) fn costs(report: &Report) -> Table {
     let mut table = Table::new(
         "CPU time per datagram",
         &["", "receiver", "worker", "softirq", "whole host", "trials"],
@@ -327,10 +330,10 @@ pub(super) fn costs(report: &Report) -> Table {
     for cost in findings::costs(report) {
         table.plain([
             cost.name,
-            text::cost(cost.receiver),
-            text::cost(cost.worker),
-            text::cost(cost.softirq),
-            text::cost(cost.host),
+            figures::cost(cost.receiver),
+            figures::cost(cost.worker),
+            figures::cost(cost.softirq),
+            figures::cost(cost.host),
             cost.trials.to_string(),
         ]);
     }
@@ -347,7 +350,7 @@ pub(super) fn costs(report: &Report) -> Table {
 }
 
 /// Every trial; void ones with the reason.
-pub(super) fn trials(report: &Report) -> Table {
+pub(crate) fn trials(report: &Report) -> Table {
     let mut table = Table::new(
         "All trials, in the order they ran",
         &[
@@ -384,17 +387,17 @@ pub(super) fn trials(report: &Report) -> Table {
                 trial.purpose.clone(),
                 trial.variant.clone(),
                 trial.flows.to_string(),
-                trial.intended_pps.map_or_else(|| "as fast as it can".to_owned(), text::whole),
-                text::seconds(trial.duration_s).replace(" s", ""),
+                trial.intended_pps.map_or_else(|| "as fast as it can".to_owned(), figures::whole),
+                figures::seconds(trial.duration_s).replace(" s", ""),
                 count(trial.intended),
                 count(trial.unsent),
                 count(trial.sent),
                 count(trial.received),
                 count(trial.handled),
-                text::whole(trial.handled_pps),
+                figures::whole(trial.handled_pps),
                 share(lost, trial.intended),
                 wheres(trial),
-                text::cost(trial.cpu_ns_per_datagram.receiver),
+                figures::cost(trial.cpu_ns_per_datagram.receiver),
                 nanos(real(trial.lateness_ns.p99)),
                 match (trial.void, trial.void_reason.as_deref()) {
                     (false, _) => String::new(),

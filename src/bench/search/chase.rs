@@ -16,22 +16,22 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::evidence::{Bounds, Evidence};
-use super::goal::Target;
-use super::grid::{Grid, cut};
+use crate::search::evidence::{Bounds, Evidence};
+use crate::search::goal::Target;
+use crate::search::grid::{Grid, cut};
 
 /// A trial that a goal would like next.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
-    pub(super) step: i64,
-    pub(super) duration: Duration,
+pub(crate) struct Wish {
+    pub(crate) step: i64,
+    pub(crate) duration: Duration,
     /// How far from what is known, in steps; see [`Chase::next_wish`].
-    pub(super) stride: i64,
+    pub(crate) stride: i64,
 }
 
 /// What a goal says when asked for its next trial.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Next {
+pub(crate) enum Next {
     Trial(Wish),
     /// Its bounds are found, or it has none on one side.
     Reached,
@@ -50,7 +50,7 @@ enum Way {
 
 /// The state of one goal.
 #[derive(Debug)]
-pub(super) struct Chase {
+pub(crate) struct Chase {
     /// Indices of its targets in the evidence, coarsest first.
     rungs: RangeInclusive<usize>,
     rung: usize,
@@ -65,7 +65,7 @@ pub(super) struct Chase {
 
 impl Chase {
     /// `low` and `high` are the loads at which the opening ended.
-    pub(super) fn new(
+    pub(crate) fn new(
         rungs: RangeInclusive<usize>,
         low: i64,
         high: i64,
@@ -79,13 +79,13 @@ impl Chase {
     }
 
     /// Index of the goal itself among the targets.
-    pub(super) fn goal(&self) -> usize {
+    pub(crate) fn goal(&self) -> usize {
         *self.rungs.end()
     }
 
     /// The trial this goal wants. `common_stride` is that of the last trial of any goal: steps
     /// outside known bounds are never shorter, so that goals far apart do not creep in turns.
-    pub(super) fn next_wish(
+    pub(crate) fn next_wish(
         &mut self,
         evidence: &Evidence,
         grid: &Grid,
@@ -113,7 +113,7 @@ impl Chase {
 
     /// The wish was granted and its trial recorded. Returns a new common stride, if this goal went
     /// outwards in vain and will take a longer step.
-    pub(super) fn granted(&mut self, step: i64, evidence: &Evidence) -> Option<i64> {
+    pub(crate) fn granted(&mut self, step: i64, evidence: &Evidence) -> Option<i64> {
         let bounds = evidence.bounds(self.rung);
         let in_vain = match self.way {
             Way::Down => bounds.upper == Some(step),

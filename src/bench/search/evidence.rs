@@ -11,17 +11,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::goal::Target;
+use crate::search::goal::Target;
 
 /// What one trial at a load showed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// As intended: it decides whether the trial was long enough for a target.
-    pub(super) duration: Duration,
+    pub(crate) duration: Duration,
     /// What it counts for in sums of durations.
-    pub(super) weight_s: f64,
+    pub(crate) weight_s: f64,
     /// The part of the intended datagrams that was not forwarded, 0 to 1.
-    pub(super) loss_ratio: f64,
+    pub(crate) loss_ratio: f64,
 }
 
 /// What a load is for a target.
@@ -34,22 +34,22 @@ enum Class {
 
 /// The relevant bounds of a target, as steps of the grid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// "Relevant Lower Bound": the highest lower bound below the relevant upper bound.
-    pub(super) lower: Option<i64>,
+    pub(crate) lower: Option<i64>,
     /// "Relevant Upper Bound": the lowest load that is an upper bound. What does better above it
     /// (a "loss inversion") is not trusted.
-    pub(super) upper: Option<i64>,
+    pub(crate) upper: Option<i64>,
 }
 
 impl Bounds {
     /// No trial between the bounds is needed any more.
-    pub(super) fn narrow(&self, width: i64) -> bool {
+    pub(crate) fn narrow(&self, width: i64) -> bool {
         matches!((self.lower, self.upper), (Some(low), Some(high)) if high - low <= width)
     }
 
     /// A trial at `step` can make or move a bound that matters.
-    pub(super) fn open_at(&self, step: i64, width: i64) -> bool {
+    pub(crate) fn open_at(&self, step: i64, width: i64) -> bool {
         self.lower.is_none_or(|lower| lower < step)
             && self.upper.is_none_or(|upper| step < upper)
             && !self.narrow(width)
@@ -122,22 +122,22 @@ impl Tally {
 
 /// All trials so far, by load, as each target sees them.
 #[derive(Debug)]
-pub(super) struct Evidence {
+pub(crate) struct Evidence {
     targets: Vec<Target>,
     /// By step of the grid, one tally a target.
     loads: BTreeMap<i64, Vec<Tally>>,
 }
 
 impl Evidence {
-    pub(super) fn new(targets: Vec<Target>) -> Self {
+    pub(crate) fn new(targets: Vec<Target>) -> Self {
         Self { targets, loads: BTreeMap::new() }
     }
 
-    pub(super) fn target(&self, index: usize) -> &Target {
+    pub(crate) fn target(&self, index: usize) -> &Target {
         &self.targets[index]
     }
 
-    pub(super) fn add(&mut self, step: i64, sample: &Sample) {
+    pub(crate) fn add(&mut self, step: i64, sample: &Sample) {
         let fresh = || vec![Tally::default(); self.targets.len()];
         let tallies = self.loads.entry(step).or_insert_with(fresh);
         for (tally, target) in tallies.iter_mut().zip(&self.targets) {
@@ -146,7 +146,7 @@ impl Evidence {
     }
 
     /// The relevant bounds for the target of that index.
-    pub(super) fn bounds(&self, target: usize) -> Bounds {
+    pub(crate) fn bounds(&self, target: usize) -> Bounds {
         let mut bounds = Bounds::default();
         for (step, tallies) in &self.loads {
             match tallies[target].class(&self.targets[target]) {
@@ -162,7 +162,7 @@ impl Evidence {
     }
 
     /// The part of a load that counts as forwarded there, by the target of that index.
-    pub(super) fn forwarded_part(&self, step: i64, target: usize) -> f64 {
+    pub(crate) fn forwarded_part(&self, step: i64, target: usize) -> f64 {
         let tally = self.loads.get(&step).map(|tallies| &tallies[target]);
         1.0 - tally.map_or(1.0, |tally| tally.worst_admitted_loss(&self.targets[target]))
     }

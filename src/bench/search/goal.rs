@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::grid::Grid;
+use crate::search::grid::Grid;
 
 /// Goals of one search; more would be a mistake.
 const GOALS_MAX: usize = 16;
@@ -109,7 +109,7 @@ impl Goal {
 
     /// The targets of this goal, coarsest first, itself last. From one to the next the duration sum
     /// grows by the same factor and the width halves.
-    pub(super) fn ladder(&self, grid: &Grid) -> Vec<Target> {
+    pub(crate) fn ladder(&self, grid: &Grid) -> Vec<Target> {
         let count = u32::from(self.preceding_targets);
         let sum = self.duration_sum;
         let shrink = match count {
@@ -140,15 +140,15 @@ impl Goal {
 
 /// A goal, or a coarser one on the way to it, in the steps of a grid.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub(super) loss_ratio: f64,
-    pub(super) exceed_ratio: f64,
+pub(crate) struct Target {
+    pub(crate) loss_ratio: f64,
+    pub(crate) exceed_ratio: f64,
     /// Steps.
-    pub(super) width: i64,
+    pub(crate) width: i64,
     /// Length of the trials that decide.
-    pub(super) trial: Duration,
-    pub(super) duration_sum: Duration,
-    pub(super) expansion: i64,
+    pub(crate) trial: Duration,
+    pub(crate) duration_sum: Duration,
+    pub(crate) expansion: i64,
 }
 
 /// A whole search.
@@ -179,7 +179,7 @@ impl SearchSpec {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), SearchError> {
+    pub(crate) fn check(&self) -> Result<(), SearchError> {
         if self.goals.is_empty() || self.goals.len() > GOALS_MAX {
             return Err(refused("goals", self.goals.len(), "name 1 to 16 of them"));
         }

@@ -19,7 +19,7 @@ const TRIES_MAX: u32 = 10_000;
 
 /// Loads between two limits, numbered from 0 to `top`.
 #[derive(Clone, Debug)]
-pub(super) struct Grid {
+pub(crate) struct Grid {
     min_pps: f64,
     max_pps: f64,
     /// Number of the highest load; 0 where both limits are the same.
@@ -28,8 +28,8 @@ pub(super) struct Grid {
 
 impl Grid {
     /// A grid fine enough that each of the relative `widths` is nearly a whole number of steps.
-    /// Limits and widths have been checked by [`super::SearchSpec`].
-    pub(super) fn new(min_pps: f64, max_pps: f64, widths: &[f64]) -> Self {
+    /// Limits and widths have been checked by [`crate::search::SearchSpec`].
+    pub(crate) fn new(min_pps: f64, max_pps: f64, widths: &[f64]) -> Self {
         let span = max_pps.ln() - min_pps.ln();
         if span <= 0.0 {
             return Self { min_pps, max_pps: min_pps, top: 0 };
@@ -45,12 +45,12 @@ impl Grid {
     }
 
     /// Number of the highest load.
-    pub(super) fn top(&self) -> i64 {
+    pub(crate) fn top(&self) -> i64 {
         self.top
     }
 
     /// The load of a step; numbers outside the grid are its ends.
-    pub(super) fn load_pps(&self, step: i64) -> f64 {
+    pub(crate) fn load_pps(&self, step: i64) -> f64 {
         if step <= 0 {
             self.min_pps
         } else if step >= self.top {
@@ -62,7 +62,7 @@ impl Grid {
     }
 
     /// The highest step whose load is not above `load_pps`; 0 if there is none.
-    pub(super) fn floor(&self, load_pps: f64) -> i64 {
+    pub(crate) fn floor(&self, load_pps: f64) -> i64 {
         let (mut low, mut above) = (0, self.top + 1);
         while above - low > 1 {
             let middle = low + (above - low) / 2;
@@ -76,7 +76,7 @@ impl Grid {
     }
 
     /// The most steps between two loads that differ by no more than `relative` of the higher one.
-    pub(super) fn width(&self, relative: f64) -> i64 {
+    pub(crate) fn width(&self, relative: f64) -> i64 {
         if self.top == 0 {
             return 1;
         }
@@ -87,7 +87,7 @@ impl Grid {
     /// Where to measure instead of `wanted`, so that the load is inside the grid and at least
     /// `width` away from what is known already (`below`, `above`, which are never returned) and from
     /// the limits (to which it moves when it comes close). `None`: the interval is narrow enough.
-    pub(super) fn place(
+    pub(crate) fn place(
         &self,
         wanted: i64,
         width: i64,
@@ -153,7 +153,7 @@ fn whole(number: f64) -> i64 {
 /// One piece is `width` times a power of two, so that further cuts come out even and none is left
 /// over that is just too wide; of the powers, the one that cuts most evenly. The smaller piece is the
 /// lower one: a lossy load then costs the least.
-pub(super) fn cut(low: i64, high: i64, width: i64) -> i64 {
+pub(crate) fn cut(low: i64, high: i64, width: i64) -> i64 {
     let all = high - low;
     if all < 2 * width {
         // No such cut exists. Half the width may still fit what a finer goal will want.

@@ -35,12 +35,12 @@ mod chase;
 #[cfg(test)]
 mod tests;
 
-pub use goal::{Goal, SearchError, SearchSpec};
+pub use crate::search::goal::{Goal, SearchError, SearchSpec};
 
-use chase::{Chase, Next, Wish};
-use evidence::{Evidence, Sample};
-use grid::Grid;
-use opening::{Opening, Terms};
+use crate::search::chase::{Chase, Next, Wish};
+use crate::search::evidence::{Evidence, Sample};
+use crate::search::grid::Grid;
+use crate::search::opening::{Opening, Terms};
 
 /// A trial to be made ("Trial Input").
 #[derive(Clone, Copy, Debug, PartialEq)]

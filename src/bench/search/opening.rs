@@ -6,22 +6,22 @@
 
 use std::time::Duration;
 
-use super::grid::Grid;
+use crate::search::grid::Grid;
 
 /// What is common to all goals at the start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(crate) struct Terms {
     /// The smallest loss ratio of any goal.
-    pub(super) loss_ratio: f64,
+    pub(crate) loss_ratio: f64,
     /// The longest trial of any goal's first target.
-    pub(super) duration: Duration,
+    pub(crate) duration: Duration,
     /// The widest of any goal's first target, steps.
-    pub(super) width: i64,
+    pub(crate) width: i64,
 }
 
 /// Where the opening is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opening {
+pub(crate) enum Opening {
     /// The highest load is next.
     First,
     /// This load is next.
@@ -34,7 +34,7 @@ pub(super) enum Opening {
 
 impl Opening {
     /// The load to try next; `None` when the opening is over.
-    pub(super) fn step(self, grid: &Grid) -> Option<i64> {
+    pub(crate) fn step(self, grid: &Grid) -> Option<i64> {
         match self {
             Self::First => Some(grid.top()),
             Self::Second(step) | Self::Third { last: step, .. } => Some(step),
@@ -43,7 +43,7 @@ impl Opening {
     }
 
     /// What follows when the trial lost this part.
-    pub(super) fn after(self, loss_ratio: f64, terms: &Terms, grid: &Grid) -> Self {
+    pub(crate) fn after(self, loss_ratio: f64, terms: &Terms, grid: &Grid) -> Self {
         // As if every datagram above the rate sought were lost.
         let hint = |step: i64| {
             grid.floor(grid.load_pps(step) * (1.0 - loss_ratio) * (1.0 / (1.0 - terms.loss_ratio)))

@@ -1,6 +1,6 @@
 //! The whole search against devices with a known answer, and against devices that lie.
 
-use super::*;
+use crate::search::*;
 use proptest::prelude::*;
 
 /// Runs a search against a device that says which part of a trial's load it loses.

@@ -7,15 +7,16 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use ringest::bench::campaign::{Campaign, Step};
-use ringest::bench::link::{BenchError, Link};
-use ringest::bench::record::{Mode, Report};
+use ringest_bench::document::report::{Mode, Report};
+use ringest_bench::modes::campaign::{Campaign, Step};
+use ringest_bench::talk::link::{BenchError, Link};
 
-use super::options::{CommonArgs, PORT};
-use super::server::Announcement;
+use crate::cli::bench::options::{CommonArgs, PORT};
+use crate::cli::bench::server::Announcement;
 use crate::cli::failure::Failure;
-use crate::cli::paint::{self, Paint, count};
-use crate::cli::signals::Signals;
+use crate::cli::run::signals::Signals;
+use crate::cli::show::paint;
+use crate::cli::show::paint::{Paint, count};
 
 impl From<BenchError> for Failure {
     fn from(error: BenchError) -> Self {
@@ -30,7 +31,7 @@ impl From<BenchError> for Failure {
 
 /// Finds the server, makes the trials, and reports. What was found before the end came too early is
 /// reported as well, and said to be incomplete.
-pub(super) fn run(
+pub(crate) fn run(
     mode: Mode,
     args: &CommonArgs,
     ask: impl FnOnce(&mut Campaign<'_>) -> Result<(), BenchError>,
@@ -63,7 +64,7 @@ pub(super) fn run(
     }
     outputs.write(&report)?;
     if !args.quiet && args.json.as_deref() != Some(Path::new("-")) {
-        print(&crate::cli::bench_table::render(&report, Paint::stdout()))?;
+        print(&crate::cli::bench::table::render(&report, Paint::stdout()))?;
     }
     asked?;
     if report.trials.iter().all(|trial| trial.void) {
@@ -74,7 +75,7 @@ pub(super) fn run(
     Ok(())
 }
 
-pub(super) fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|error| Failure::stdout(&error))
@@ -230,7 +231,7 @@ impl Outputs {
             output.write(&text)?;
         }
         match self.page {
-            Some(output) => output.write(ringest::bench::report::page(report).as_bytes()),
+            Some(output) => output.write(ringest_bench::report::page(report).as_bytes()),
             None => Ok(()),
         }
     }

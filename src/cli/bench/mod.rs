@@ -1,14 +1,19 @@
 //! `ringest bench`: trials between two processes or two hosts.
 
+/// `ringest bench diff`.
+pub(crate) mod diff;
+/// What a bench found, for a terminal.
+pub(crate) mod table;
+
 use clap::{Args, Subcommand};
-use ringest::bench::campaign::Campaign;
-use ringest::bench::compare::CompareSpec;
-use ringest::bench::latency::LatencySpec;
-use ringest::bench::ndr::NdrSpec;
-use ringest::bench::record::Mode;
-use ringest::bench::search::{Goal, Search, SearchSpec};
-use ringest::bench::{burst, compare, curve, latency, ndr};
-use ringest::load::spec::Rate;
+use ringest_bench::document::report::Mode;
+use ringest_bench::modes::campaign::Campaign;
+use ringest_bench::modes::compare::CompareSpec;
+use ringest_bench::modes::latency::LatencySpec;
+use ringest_bench::modes::ndr::NdrSpec;
+use ringest_bench::modes::{burst, compare, curve, latency, ndr};
+use ringest_bench::search::{Goal, Search, SearchSpec};
+use ringest_load::spec::Rate;
 
 mod client;
 mod options;
@@ -16,10 +21,10 @@ mod server;
 mod show;
 mod variants;
 
-use super::bench_diff::{self, DiffArgs};
-use super::failure::Failure;
-use super::values;
-use options::CommonArgs;
+use crate::cli::args::values;
+use crate::cli::bench::diff::DiffArgs;
+use crate::cli::bench::options::CommonArgs;
+use crate::cli::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,7 +42,7 @@ sender's core then does the network stack's work for both, and no interface is m
 /// Find what a host can really receive, and where the first datagram is lost
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct BenchArgs {
+pub(crate) struct BenchArgs {
     #[command(subcommand)]
     mode: ModeArgs,
 }
@@ -179,7 +184,7 @@ struct CurveArgs {
     rounds: usize,
 }
 
-pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     match &args.mode {
         ModeArgs::Server(args) => server::run(args),
         ModeArgs::Ndr(args) => {
@@ -207,7 +212,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
             client::run(Mode::Curve, &args.common, |campaign| curve::run(campaign, &spec))
         }
         ModeArgs::Show(args) => show::run(args),
-        ModeArgs::Diff(args) => bench_diff::run(args),
+        ModeArgs::Diff(args) => diff::run(args),
     }
 }
 

@@ -5,24 +5,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use ringest::bench::campaign::Base;
-use ringest::bench::wire::{EngineSpec, Kind, ReceiverSpec};
-use ringest::load::spec::{Gso, LoadSpec, Pattern, Rate, Sizes, run_id};
+use ringest_bench::modes::campaign::Base;
+use ringest_bench::talk::wire::{EngineSpec, Kind, ReceiverSpec};
+use ringest_load::spec::{Gso, LoadSpec, Pattern, Rate, Sizes, run_id};
 
+use crate::cli::args::values;
+use crate::cli::args::values::{Coalesce, Cores};
 use crate::cli::failure::Failure;
-use crate::cli::values::{self, Coalesce, Cores};
 
 /// Where a server listens unless told otherwise.
-pub(super) const PORT: u16 = 9009;
+pub(crate) const PORT: u16 = 9009;
 
 #[derive(Args, Clone, Debug)]
-pub(super) struct CommonArgs {
+pub(crate) struct CommonArgs {
     /// Where `ringest bench server` runs, HOST or HOST:PORT [default: a child process on loopback]
     #[arg(value_name = "HOST")]
-    pub(super) host: Option<String>,
+    pub(crate) host: Option<String>,
     /// The word the server was started with
     #[arg(long, value_name = "WORD", requires = "host")]
-    pub(super) token: Option<String>,
+    pub(crate) token: Option<String>,
 
     /// Payload bytes: N, A-B or imix
     #[arg(long, value_name = "N|A-B|imix", default_value = "64", value_parser = values::sizes,
@@ -95,17 +96,17 @@ pub(super) struct CommonArgs {
     seed: Option<u64>,
     /// In seconds instead of minutes: to see that it works, not to quote
     #[arg(long, help_heading = "Trials")]
-    pub(super) smoke: bool,
+    pub(crate) smoke: bool,
 
     /// Write everything that was found, every trial included; - for stdout
     #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub(super) json: Option<PathBuf>,
+    pub(crate) json: Option<PathBuf>,
     /// Write a page to look at, in one file
     #[arg(long, value_name = "FILE.html", help_heading = "Output")]
-    pub(super) report: Option<PathBuf>,
+    pub(crate) report: Option<PathBuf>,
     /// No progress, no table
     #[arg(long, help_heading = "Output")]
-    pub(super) quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -123,7 +124,7 @@ enum BackendArg {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum GroArg {
+pub(crate) enum GroArg {
     On,
     Off,
     Both,
@@ -146,12 +147,12 @@ const SMOKE_WARM_UP: Duration = Duration::from_millis(20);
 
 impl CommonArgs {
     /// Length of a full trial.
-    pub(super) fn trial(&self) -> Duration {
+    pub(crate) fn trial(&self) -> Duration {
         if self.smoke { SMOKE_TRIAL } else { self.duration }
     }
 
     /// What trials start from, on a server whose cores are these.
-    pub(super) fn base(&self, loopback: bool, server_cores: &[usize]) -> Result<Base, Failure> {
+    pub(crate) fn base(&self, loopback: bool, server_cores: &[usize]) -> Result<Base, Failure> {
         if self.gro == Some(GroArg::Both) {
             return Err(Failure::Usage(
                 "--gro both is for compare; here it is on or off".to_owned(),
@@ -174,7 +175,7 @@ impl CommonArgs {
 
     /// What is sent, and from which cores.
     fn load(&self, loopback: bool, flows: usize) -> Result<(LoadSpec, Vec<usize>), Failure> {
-        let ours = ringest::bench::facts::HostFacts::read().cores;
+        let ours = ringest_bench::document::facts::HostFacts::read().cores;
         let senders = match &self.cores {
             Some(Cores(cores)) => {
                 if let Some(core) = cores.iter().find(|core| !ours.contains(core)) {
@@ -265,12 +266,12 @@ impl CommonArgs {
     }
 
     /// With, without, or both.
-    pub(super) fn gro_choice(&self) -> GroArg {
+    pub(crate) fn gro_choice(&self) -> GroArg {
         self.gro.unwrap_or(GroArg::Both)
     }
 
     /// The same, where each variant says for itself.
-    pub(super) fn without_gro(&self) -> Self {
+    pub(crate) fn without_gro(&self) -> Self {
         Self { gro: None, ..self.clone() }
     }
 
@@ -279,18 +280,18 @@ impl CommonArgs {
     }
 
     /// The numbers of flows of a curve.
-    pub(super) fn curve_flows(&self) -> Vec<usize> {
+    pub(crate) fn curve_flows(&self) -> Vec<usize> {
         self.flows_or(&[1, 16, 1024])
     }
 
     /// The same with one number of flows, the most: a curve sets its own for each point.
-    pub(super) fn with_one_flow(&self) -> Self {
+    pub(crate) fn with_one_flow(&self) -> Self {
         let most = self.curve_flows().into_iter().max().unwrap_or(1);
         Self { flows: vec![most], ..self.clone() }
     }
 
     /// A rate in datagrams a second, at the sizes asked for.
-    pub(super) fn pps(&self, rate: Option<Rate>) -> Result<Option<f64>, Failure> {
+    pub(crate) fn pps(&self, rate: Option<Rate>) -> Result<Option<f64>, Failure> {
         let Some(rate) = rate else { return Ok(None) };
         let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let load = LoadSpec { rate, sizes: self.size, ..LoadSpec::new(nowhere) };

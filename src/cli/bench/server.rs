@@ -7,18 +7,19 @@ use clap::Args;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
-use ringest::bench::link::printable;
-use ringest::bench::server::{Event, Server, ServerError};
 use ringest::{Builder, Engine};
+use ringest_bench::talk::link::printable;
+use ringest_bench::talk::server::{Event, Server, ServerError};
 use serde::{Deserialize, Serialize};
 
-use super::options::PORT;
+use crate::cli::args::socket::{NameArgs, SocketArgs};
+use crate::cli::args::values;
+use crate::cli::args::values::ListenArg;
+use crate::cli::bench::options::PORT;
 use crate::cli::failure::Failure;
-use crate::cli::json;
-use crate::cli::paint;
-use crate::cli::signals::Signals;
-use crate::cli::socket_args::{NameArgs, SocketArgs};
-use crate::cli::values::{self, ListenArg};
+use crate::cli::run::signals::Signals;
+use crate::cli::show::json;
+use crate::cli::show::paint;
 
 /// Receive what a bench on another host sends, and count it
 #[derive(Args, Debug)]
@@ -31,7 +32,7 @@ Examples:
 One client at a time. Whoever knows the word can have this host start receivers on the address they \
 reach it by, at the same port number over UDP where it is free. The word crosses the network in the \
 clear. ^C ends it.")]
-pub(super) struct ServerArgs {
+pub(crate) struct ServerArgs {
     /// Where to listen for clients (TCP): an IP, a name or *, with :PORT if it is not 9009
     #[arg(value_name = "ADDR", default_value = "127.0.0.1", value_parser = address)]
     addresses: Vec<ListenArg>,
@@ -52,8 +53,8 @@ pub(super) struct ServerArgs {
 
 /// What a child tells its parent.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Announcement {
-    pub(super) address: SocketAddr,
+pub(crate) struct Announcement {
+    pub(crate) address: SocketAddr,
 }
 
 fn address(text: &str) -> Result<ListenArg, String> {
@@ -74,7 +75,7 @@ impl From<ServerError> for Failure {
     }
 }
 
-pub(super) fn run(args: &ServerArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     if let Some(parent) = args.parent {
         let asked = set_pdeathsig(Signal::SIGKILL);
         if asked.is_err() || getppid() != Pid::from_raw(parent) {

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ringest::bench::read::read;
-use ringest::bench::record::Report;
-use ringest::bench::report::findings::{headlines, warnings};
-use ringest::bench::report::tables::{self, Table};
+use ringest_bench::document::read::read;
+use ringest_bench::document::report::Report;
+use ringest_bench::report::findings::{headlines, warnings};
+use ringest_bench::report::tables;
+use ringest_bench::report::tables::Table;
 
-use super::client::print;
-use crate::cli::bench_table;
+use crate::cli::bench::client::print;
+use crate::cli::bench::table;
 use crate::cli::failure::Failure;
-use crate::cli::paint::Paint;
+use crate::cli::show::paint::Paint;
 
 /// Show a report that was kept, as a table, as Markdown or as a page
 #[derive(Args, Debug)]
@@ -20,7 +21,7 @@ Examples:
   ringest bench show ndr.json                     what the run printed
   ringest bench show ndr.json --markdown          for a README
   ringest bench show ndr.json --report ndr.html   the page, without running it again")]
-pub(super) struct ShowArgs {
+pub(crate) struct ShowArgs {
     /// A report, from `ringest bench … --json FILE`
     #[arg(value_name = "FILE.json")]
     file: PathBuf,
@@ -32,17 +33,13 @@ pub(super) struct ShowArgs {
     report: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &ShowArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &ShowArgs) -> Result<(), Failure> {
     let report = read(&args.file).map_err(|error| Failure::Failed(error.to_string()))?;
     if let Some(path) = &args.report {
-        return std::fs::write(path, ringest::bench::report::page(&report))
+        return std::fs::write(path, ringest_bench::report::page(&report))
             .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())));
     }
-    print(&if args.markdown {
-        markdown(&report)
-    } else {
-        bench_table::render(&report, Paint::stdout())
-    })
+    print(&if args.markdown { markdown(&report) } else { table::render(&report, Paint::stdout()) })
 }
 
 /// Pipes and line ends would end a cell.
@@ -84,10 +81,10 @@ fn markdown_table(table: &Table) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ringest::bench::record::Mode;
+    use ringest_bench::document::report::Mode;
 
     use super::*;
-    use crate::cli::bench_table::sample;
+    use crate::cli::bench::table::sample;
 
     #[test]
     fn every_row_of_a_markdown_table_has_all_its_cells() {

@@ -1,13 +1,13 @@
 //! The ways to receive that `bench compare` puts beside each other.
 
-use ringest::bench::campaign::{Base, name_of};
-use ringest::bench::link::BenchError;
-use ringest::bench::wire::{Kind, ReceiverSpec};
+use ringest_bench::modes::campaign::{Base, name_of};
+use ringest_bench::talk::link::BenchError;
+use ringest_bench::talk::wire::{Kind, ReceiverSpec};
 
-use super::options::GroArg;
+use crate::cli::bench::options::GroArg;
 
 /// Names and receivers, the reference first.
-pub(super) fn list(
+pub(crate) fn list(
     base: &Base,
     gro: GroArg,
     paced: bool,

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ringest::journal::merge::{Merge, Step};
+use ringest_records::journal::read::merge::{Merge, Step};
 
-use super::Failure;
-use super::lines::{Lines, OutputArg};
-use super::select::{SelectArgs, Troubles};
+use crate::cli::journal::Failure;
+use crate::cli::journal::lines::{Lines, OutputArg};
+use crate::cli::journal::select::{SelectArgs, Troubles};
 
 /// Print the records
 #[derive(Args, Debug)]
@@ -21,7 +21,7 @@ Examples:
 Records come in the order each worker wrote them, merged by when they were received: a peer's in its order, and \
 those of several receivers into one worker may be a batch out of it. Exit code 1 if anything was damaged; \
 what is sound is printed all the same.")]
-pub(super) struct CatArgs {
+pub(crate) struct CatArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
     dir: PathBuf,
@@ -32,10 +32,10 @@ pub(super) struct CatArgs {
     output: OutputArg,
 }
 
-pub(super) fn run(args: &CatArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &CatArgs) -> Result<(), Failure> {
     let mut out = Lines::new(args.output);
     let mut troubles = Troubles::default();
-    let mut merge = Merge::of(super::segments(&args.dir)?, args.select.selection()?);
+    let mut merge = Merge::of(crate::cli::journal::segments(&args.dir)?, args.select.selection()?);
     while let Some(step) = merge.next_step() {
         let record = match step {
             Step::Record(record) => record,

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use ringest::journal::export::{Csv, Ndjson, Pcapng, Sheet};
-use ringest::journal::merge::{Merge, Step};
+use ringest_records::journal::export::{Csv, Ndjson, Pcapng, Sheet};
+use ringest_records::journal::read::merge::{Merge, Step};
 
-use super::Failure;
-use super::select::{SelectArgs, Troubles};
-use crate::cli::paint::{self, count};
-use crate::cli::signals::Signals;
+use crate::cli::journal::Failure;
+use crate::cli::journal::select::{SelectArgs, Troubles};
+use crate::cli::run::signals::Signals;
+use crate::cli::show::paint;
+use crate::cli::show::paint::count;
 
 /// Write the records for other programs
 #[derive(Args, Debug)]
@@ -37,7 +38,7 @@ parquet: columns received (UTC, ns), peer_ip, peer_port, listener, length, paylo
 pcapng: IP and UDP headers are made up around each record, with the peer as the source. The journal knows \
 a listener's number, not its address: --listener tells it; without, the destination is 192.0.2.1 or \
 2001:db8::1, port 60000 for the first listener, 60001 for the second and so on.")]
-pub(super) struct ExportArgs {
+pub(crate) struct ExportArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
     dir: PathBuf,
@@ -65,12 +66,12 @@ enum FormatArg {
     Pcapng,
 }
 
-pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
     if !args.listener.is_empty() && args.format != FormatArg::Pcapng {
         let text = "--listener: only a capture has destinations; add --format pcapng";
         return Err(Failure::Usage(text.to_owned()));
     }
-    let mut merge = Merge::of(super::segments(&args.dir)?, args.select.selection()?);
+    let mut merge = Merge::of(crate::cli::journal::segments(&args.dir)?, args.select.selection()?);
     let target = Target::open(args)?;
     let failed = |error: io::Error| target.failed(&error);
     let out = target.file.try_clone().map_err(failed)?;
@@ -128,7 +129,7 @@ fn parquet(
     out: BufWriter<File>,
     failed: impl Fn(io::Error) -> Failure,
 ) -> Result<Box<dyn Sheet>, Failure> {
-    Ok(Box::new(ringest::journal::export::Parquet::new(out).map_err(failed)?))
+    Ok(Box::new(ringest_records::journal::export::Parquet::new(out).map_err(failed)?))
 }
 
 #[cfg(not(feature = "parquet"))]

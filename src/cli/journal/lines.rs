@@ -3,15 +3,15 @@
 use std::io::{self, StdoutLock, Write};
 
 use clap::ValueEnum;
-use ringest::journal::export::json_line;
-use ringest::journal::format::Record;
-use ringest::sink::escape;
-use ringest::sink::json::push_address;
-use ringest::sink::rfc3339::Rfc3339;
+use ringest_base::text::escape;
+use ringest_base::text::json::push_address;
+use ringest_base::text::rfc3339::Rfc3339;
+use ringest_records::journal::export::json_line;
+use ringest_records::journal::format::Record;
 
 /// How records are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum OutputArg {
+pub(crate) enum OutputArg {
     Text,
     Json,
     Raw,
@@ -21,20 +21,20 @@ pub(super) enum OutputArg {
 const WRITE_BYTES: usize = 64 << 10;
 
 /// Standard output, a record after the other.
-pub(super) struct Lines {
+pub(crate) struct Lines {
     output: OutputArg,
     text: Vec<u8>,
     out: StdoutLock<'static>,
 }
 
 impl Lines {
-    pub(super) fn new(output: OutputArg) -> Self {
+    pub(crate) fn new(output: OutputArg) -> Self {
         let text = Vec::with_capacity(2 * WRITE_BYTES);
         Self { output, text, out: io::stdout().lock() }
     }
 
     /// Prints one; it may stay here until the next [`Lines::flush`].
-    pub(super) fn add(&mut self, record: &Record<'_>) -> io::Result<()> {
+    pub(crate) fn add(&mut self, record: &Record<'_>) -> io::Result<()> {
         match self.output {
             OutputArg::Raw => self.text.extend_from_slice(record.payload),
             OutputArg::Text => {
@@ -50,7 +50,7 @@ impl Lines {
     }
 
     /// Writes what is still here.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.write_out()?;
         self.out.flush()
     }

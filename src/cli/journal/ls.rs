@@ -4,11 +4,12 @@ use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use ringest::journal::reader::{ReadError, Reader};
-use ringest::sink::rfc3339::Rfc3339;
+use ringest_base::text::rfc3339::Rfc3339;
+use ringest_records::journal::read::reader::{ReadError, Reader};
 
-use super::Failure;
-use crate::cli::paint::{self, count};
+use crate::cli::journal::Failure;
+use crate::cli::show::paint;
+use crate::cli::show::paint::count;
 
 /// List the segments
 #[derive(Args, Debug)]
@@ -17,19 +18,19 @@ Examples:
   ringest journal ls DIR
 
 A segment that is not sealed is being written, or was when its writer ended; the next start seals it.")]
-pub(super) struct LsArgs {
+pub(crate) struct LsArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }
 
-pub(super) fn run(args: &LsArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &LsArgs) -> Result<(), Failure> {
     let mut text = format!(
         "{:<23} {:>10} {:>12}  {:<30}  {}\n",
         "segment", "size", "records", "first", "last"
     );
-    for segment in super::segments(&args.dir)? {
-        let name = super::name(&segment);
+    for segment in crate::cli::journal::segments(&args.dir)? {
+        let name = crate::cli::journal::name(&segment);
         let size = paint::bytes(segment.bytes);
         text += &match Reader::open(&segment.path) {
             _ if segment.is_unborn() => format!("{name:<23} {size:>10} {:>12}  just begun\n", "-"),

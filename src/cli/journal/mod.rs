@@ -4,9 +4,9 @@ use std::io;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use ringest::journal::segment::SegmentFile;
+use ringest_records::journal::segment::SegmentFile;
 
-use super::failure::Failure;
+use crate::cli::failure::Failure;
 
 mod select;
 mod lines;
@@ -33,7 +33,7 @@ ls, cat, tail and export end with exit code 0 when nobody reads on, as `head` do
 /// Look at a journal, or check it
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, arg_required_else_help = true)]
-pub(super) struct JournalCommand {
+pub(crate) struct JournalCommand {
     #[command(subcommand)]
     action: Action,
 }
@@ -48,7 +48,7 @@ enum Action {
     Replay(replay::ReplayArgs),
 }
 
-pub(super) fn run(args: &JournalCommand) -> Result<(), Failure> {
+pub(crate) fn run(args: &JournalCommand) -> Result<(), Failure> {
     match &args.action {
         Action::Ls(args) => while_read(ls::run(args)),
         Action::Cat(args) => while_read(cat::run(args)),
@@ -69,7 +69,7 @@ fn while_read(ended: Result<(), Failure>) -> Result<(), Failure> {
 
 /// The segments of a journal.
 fn segments(dir: &Path) -> Result<Vec<SegmentFile>, Failure> {
-    ringest::journal::segment::list(dir).map_err(|error| unreadable(dir, &error))
+    ringest_records::journal::segment::list(dir).map_err(|error| unreadable(dir, &error))
 }
 
 fn unreadable(dir: &Path, error: &io::Error) -> Failure {

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use ringest::load::replay::{Recording, Records, ReplayError, Survey};
-use ringest::load::spec::{Gso, LoadSpec, Rate, Replay};
+use ringest_load::replay::{Recording, Records, ReplayError, Survey};
+use ringest_load::spec::{Gso, LoadSpec, Rate, Replay};
 
-use super::Failure;
-use super::select::SelectArgs;
-use crate::cli::load::{self, Output, REPLAY_FLOWS, perform};
-use crate::cli::values;
+use crate::cli::args::values;
+use crate::cli::journal::Failure;
+use crate::cli::journal::select::SelectArgs;
+use crate::cli::load;
+use crate::cli::load::{Output, REPLAY_FLOWS, perform};
 
 /// Send the records again, at their own pace
 #[derive(Args, Debug)]
@@ -24,7 +25,7 @@ Examples:
 A record is a datagram of its own, sent in the order of `cat`. Each peer of the journal \
 has a source port of its own (up to --flows), on an address of this host. What is there at the start is \
 sent: a journal that is written meanwhile is not followed. Damaged places are counted, and passed over.")]
-pub(super) struct ReplayArgs {
+pub(crate) struct ReplayArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
     dir: PathBuf,
@@ -69,10 +70,10 @@ fn speed(text: &str) -> Result<Speed, String> {
     }
 }
 
-pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let target = load::resolve(&args.target)?;
     // Says where to look if the directory cannot be read.
-    super::segments(&args.dir)?;
+    crate::cli::journal::segments(&args.dir)?;
     let records = Records::of(&args.dir, args.select.selection()?)
         .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", args.dir.display())))?;
     let recording = Recording::Journal(Box::new(records));

@@ -4,16 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use ringest::journal::merge::{Trouble, What};
-use ringest::journal::select::Selection;
-use ringest::sink::rfc3339::Rfc3339;
+use ringest_base::text::rfc3339::Rfc3339;
+use ringest_records::journal::read::merge::{Trouble, What};
+use ringest_records::journal::read::select::Selection;
 
 use crate::cli::failure::Failure;
-use crate::cli::paint::{self, count};
+use crate::cli::show::paint;
+use crate::cli::show::paint::count;
 
 /// Which records.
 #[derive(Args, Clone, Debug)]
-pub(super) struct SelectArgs {
+pub(crate) struct SelectArgs {
     /// Only what was received since then: RFC 3339 (UTC without an offset), or so long ago (10m)
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Which records")]
     since: Option<u64>,
@@ -31,7 +32,7 @@ pub(super) struct SelectArgs {
 impl SelectArgs {
     /// # Errors
     /// No record can be wanted.
-    pub(super) fn selection(&self) -> Result<Selection, Failure> {
+    pub(crate) fn selection(&self) -> Result<Selection, Failure> {
         if let (Some(since), Some(until)) = (self.since, self.until)
             && since >= until
         {
@@ -103,18 +104,18 @@ fn peer(text: &str) -> Result<(IpAddr, Option<u16>), String> {
 
 /// What could not be read, told as it is met and judged in the end.
 #[derive(Debug, Default)]
-pub(super) struct Troubles {
+pub(crate) struct Troubles {
     damaged: u64,
 }
 
 impl Troubles {
-    pub(super) fn tell(&mut self, trouble: &Trouble) {
+    pub(crate) fn tell(&mut self, trouble: &Trouble) {
         paint::say(&format!("{trouble}\n"));
         // What retention took is no damage.
         self.damaged += u64::from(!matches!(trouble.what, What::Gone));
     }
 
-    pub(super) fn judge(&self) -> Result<(), Failure> {
+    pub(crate) fn judge(&self) -> Result<(), Failure> {
         match self.damaged {
             0 => Ok(()),
             places => Err(Failure::Failed(format!(

@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use clap::Args;
-use ringest::control::errand::Errand;
-use ringest::journal::follow::{self, Follow, FollowError, Kept};
-use ringest::journal::format::Record;
-use ringest::journal::select::Selection;
+use ringest_base::sys::background::Errand;
+use ringest_records::journal::format::Record;
+use ringest_records::journal::read::follow;
+use ringest_records::journal::read::follow::{Follow, FollowError, Kept};
+use ringest_records::journal::read::select::Selection;
 
-use super::Failure;
-use super::lines::{Lines, OutputArg};
-use super::select::{SelectArgs, Troubles};
-use crate::cli::signals::{self, Signals};
+use crate::cli::journal::Failure;
+use crate::cli::journal::lines::{Lines, OutputArg};
+use crate::cli::journal::select::{SelectArgs, Troubles};
+use crate::cli::run::signals;
+use crate::cli::run::signals::Signals;
 
 /// Print the last records, and those that come
 #[derive(Args, Debug)]
@@ -29,7 +31,7 @@ Examples:
 With -f a record is shown when it is in its file, which is a moment before it is committed. Records come \
 in the order they were received, as far as workers put them there together. It ends on SIGINT or SIGTERM, \
 or when nobody reads its output any more, with exit code 0.")]
-pub(super) struct TailArgs {
+pub(crate) struct TailArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
     dir: PathBuf,
@@ -79,9 +81,9 @@ impl From<Failure> for Ended {
     }
 }
 
-pub(super) fn run(args: &TailArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &TailArgs) -> Result<(), Failure> {
     // Says where to look if the directory cannot be read.
-    super::segments(&args.dir)?;
+    crate::cli::journal::segments(&args.dir)?;
     if args.follow { print_on(args) } else { print(args) }
 }
 

@@ -4,15 +4,16 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use ringest::journal::merge::{ENDLESS, is_endless};
-use ringest::journal::reader::{ReadError, Reader};
-use ringest::journal::seal::survey;
-use ringest::journal::segment;
+use ringest_records::journal::keep::seal::survey;
+use ringest_records::journal::read::merge::{ENDLESS, is_endless};
+use ringest_records::journal::read::reader::{ReadError, Reader};
+use ringest_records::journal::segment;
 use serde::Serialize;
 
-use super::Failure;
-use crate::cli::json;
-use crate::cli::paint::{self, count};
+use crate::cli::journal::Failure;
+use crate::cli::show::json;
+use crate::cli::show::paint;
+use crate::cli::show::paint::count;
 
 /// Check every checksum and hash
 #[derive(Args, Debug)]
@@ -24,7 +25,7 @@ Examples:
 Exit codes: 0 nothing is damaged, 1 something is, or cannot be read. Torn bytes at the end of a segment \
 that is not sealed are no damage: a record is being written, or a crash cut one off. That it is not sealed is \
 damage if a later one of its worker is.")]
-pub(super) struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
     dir: PathBuf,
@@ -44,12 +45,12 @@ struct Document {
     torn_bytes: u64,
 }
 
-pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let mut sum = Document { version: 1, ..Document::default() };
     let mut troubles = Vec::new();
-    let segments = super::segments(&args.dir)?;
+    let segments = crate::cli::journal::segments(&args.dir)?;
     for (index, segment) in segments.iter().enumerate() {
-        let name = super::name(segment);
+        let name = crate::cli::journal::name(segment);
         if segment.is_unborn() {
             sum.segments += 1;
             sum.torn_bytes += segment.bytes;
@@ -76,10 +77,11 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         }
         sum.segments += 1;
     }
-    let aside = segment::aside(&args.dir).map_err(|error| super::unreadable(&args.dir, &error))?;
+    let aside = segment::aside(&args.dir)
+        .map_err(|error| crate::cli::journal::unreadable(&args.dir, &error))?;
     for one in aside {
         sum.damaged += 1;
-        let (name, bytes) = (super::name(&one), paint::bytes(one.bytes));
+        let (name, bytes) = (crate::cli::journal::name(&one), paint::bytes(one.bytes));
         troubles.push(format!("{name}: {bytes} were set aside, as nothing of it could be read"));
     }
     for trouble in &troubles {

@@ -6,29 +6,29 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-pub(super) use crate::control::holders::{UdpSocket, udp_sockets};
-pub(super) use net::{
+pub(crate) use crate::parse::net::{
     Softnet, Table, conntrack_udp, hex_columns, snmp, snmp6, sockstat_udp_pages, softnet,
 };
-pub(super) use system::{
+pub(crate) use crate::parse::system::{
     Irq, capabilities, chosen, field, interrupts, limit, meminfo_bytes, release, unit,
 };
+pub(crate) use ringest_base::host::holders::{UdpSocket, udp_sockets};
 
 /// Cores are numbered below this; the kernel's own limit is 8192 (NR_CPUS).
 const CORES_MOST: usize = 8192;
 
 /// The number a file consists of.
-pub(super) fn number(text: &str) -> Option<u64> {
+pub(crate) fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
 /// The numbers of a line.
-pub(super) fn numbers(text: &str) -> Vec<u64> {
+pub(crate) fn numbers(text: &str) -> Vec<u64> {
     text.split_whitespace().map_while(|word| word.parse().ok()).collect()
 }
 
 /// `0-3,8`: a cpulist (Documentation/admin-guide/cputopology.rst). An empty one is empty.
-pub(super) fn core_list(text: &str) -> Option<Vec<usize>> {
+pub(crate) fn core_list(text: &str) -> Option<Vec<usize>> {
     let text = text.trim();
     let mut cores = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -44,7 +44,7 @@ pub(super) fn core_list(text: &str) -> Option<Vec<usize>> {
 }
 
 /// `00000000,0000000f`: a cpumask, the highest cores first.
-pub(super) fn core_mask(text: &str) -> Option<Vec<usize>> {
+pub(crate) fn core_mask(text: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();
     for (index, word) in text.trim().split(',').rev().enumerate().take(CORES_MOST / 32) {
         let bits = u32::from_str_radix(word, 16).ok()?;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 /// Counters by name.
-pub(in crate::doctor) type Table = BTreeMap<String, u64>;
+pub(crate) type Table = BTreeMap<String, u64>;
 
 /// The counters of one protocol in /proc/net/snmp or /proc/net/netstat: a line of names, a line of
 /// values (proc_net(5)). Each kernel adds some at the end: `MemErrors` came with Linux 5.11.
-pub(in crate::doctor) fn snmp(text: &str, protocol: &str) -> Option<Table> {
+pub(crate) fn snmp(text: &str, protocol: &str) -> Option<Table> {
     let mut lines = text.lines().filter_map(|line| {
         line.split_once(':').filter(|(name, _)| *name == protocol).map(|(_, rest)| rest)
     });
@@ -17,7 +17,7 @@ pub(in crate::doctor) fn snmp(text: &str, protocol: &str) -> Option<Table> {
 }
 
 /// /proc/net/snmp6: a name and a value a line.
-pub(in crate::doctor) fn snmp6(text: &str) -> Table {
+pub(crate) fn snmp6(text: &str) -> Table {
     let pair = |line: &str| {
         let mut words = line.split_whitespace();
         Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
@@ -27,22 +27,22 @@ pub(in crate::doctor) fn snmp6(text: &str) -> Table {
 
 /// /proc/net/softnet_stat, all cores together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::doctor) struct Softnet {
+pub(crate) struct Softnet {
     /// Frames taken off the queues.
-    pub(in crate::doctor) processed: u64,
+    pub(crate) processed: u64,
     /// Frames a full backlog had no room for.
-    pub(in crate::doctor) dropped: u64,
+    pub(crate) dropped: u64,
     /// Rounds that ended with frames left.
-    pub(in crate::doctor) squeezed: u64,
+    pub(crate) squeezed: u64,
     /// Frames of one flow that a filling backlog refused (Linux 3.11).
-    pub(in crate::doctor) flow_limited: u64,
+    pub(crate) flow_limited: u64,
     /// Lines, one a core.
-    pub(in crate::doctor) cores: usize,
+    pub(crate) cores: usize,
 }
 
 /// Columns of hex numbers without names: 0 processed, 1 dropped, 2 squeezed, 10 flow_limited. Kernels
 /// append columns: 11 from 3.11, 13 from 5.10, 15 from 5.18; the first ones stay.
-pub(in crate::doctor) fn softnet(text: &str) -> Option<Softnet> {
+pub(crate) fn softnet(text: &str) -> Option<Softnet> {
     let mut sum = Softnet::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let columns: Option<Vec<u64>> =
@@ -60,7 +60,7 @@ pub(in crate::doctor) fn softnet(text: &str) -> Option<Softnet> {
 
 /// A table of hex columns under their names, summed over the lines: /proc/net/stat/nf_conntrack, a
 /// line a core. Kernels rename columns (`searched` became `clashres` in 5.10), so names decide.
-pub(in crate::doctor) fn hex_columns(text: &str) -> Table {
+pub(crate) fn hex_columns(text: &str) -> Table {
     let mut lines = text.lines();
     let names: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
     let mut table = Table::new();
@@ -77,7 +77,7 @@ pub(in crate::doctor) fn hex_columns(text: &str) -> Table {
 
 /// How many entries of /proc/net/nf_conntrack are UDP, and how many of those go to `port` in their
 /// first direction.
-pub(in crate::doctor) fn conntrack_udp(text: &str, port: Option<u16>) -> (u64, u64) {
+pub(crate) fn conntrack_udp(text: &str, port: Option<u16>) -> (u64, u64) {
     let wanted = port.map(|port| format!("dport={port}"));
     let (mut udp, mut ours) = (0, 0);
     for line in text.lines() {
@@ -92,7 +92,7 @@ pub(in crate::doctor) fn conntrack_udp(text: &str, port: Option<u16>) -> (u64, u
 }
 
 /// Pages that UDP's buffers hold now: `UDP: inuse 7 mem 3` of /proc/net/sockstat.
-pub(in crate::doctor) fn sockstat_udp_pages(text: &str) -> Option<u64> {
+pub(crate) fn sockstat_udp_pages(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("UDP:"))?;
     let mut words = line.split_whitespace().skip_while(|word| *word != "mem");
     words.nth(1)?.parse().ok()

@@ -1,27 +1,27 @@
 //! What the rest of the kernel writes.
 
 /// `6.18.44-fc` as (6, 18).
-pub(in crate::doctor) fn release(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn release(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.trim().split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// The value after `Name:` in a file like /proc/self/status.
-pub(in crate::doctor) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(value.trim())
 }
 
 /// The effective capabilities in /proc/self/status, a bit each (capabilities(7)).
-pub(in crate::doctor) fn capabilities(status: &str) -> Option<u64> {
+pub(crate) fn capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(field(status, "CapEff")?, 16).ok()
 }
 
 /// One of the two values of a line of /proc/self/limits; `None`: unlimited.
-pub(in crate::doctor) type Limit = Option<u64>;
+pub(crate) type Limit = Option<u64>;
 
 /// The soft and the hard limit of `name` in /proc/self/limits.
-pub(in crate::doctor) fn limit(text: &str, name: &str) -> Option<(Limit, Limit)> {
+pub(crate) fn limit(text: &str, name: &str) -> Option<(Limit, Limit)> {
     let value = |word: &str| match word {
         "unlimited" => Some(None),
         number => number.parse().ok().map(Some),
@@ -32,7 +32,7 @@ pub(in crate::doctor) fn limit(text: &str, name: &str) -> Option<(Limit, Limit)>
 }
 
 /// A line of /proc/meminfo, in bytes (`kB` there means KiB) or as a plain number.
-pub(in crate::doctor) fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
     let value = field(text, name)?;
     match value.strip_suffix("kB") {
         Some(kib) => kib.trim().parse::<u64>().ok()?.checked_mul(1024),
@@ -41,12 +41,12 @@ pub(in crate::doctor) fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
 }
 
 /// The word in brackets: `always [madvise] never`.
-pub(in crate::doctor) fn chosen(text: &str) -> Option<&str> {
+pub(crate) fn chosen(text: &str) -> Option<&str> {
     Some(text.split_once('[')?.1.split_once(']')?.0)
 }
 
 /// The systemd unit in /proc/PID/cgroup that a process belongs to.
-pub(in crate::doctor) fn unit(cgroup: &str) -> Option<&str> {
+pub(crate) fn unit(cgroup: &str) -> Option<&str> {
     let names = cgroup.lines().filter_map(|line| line.rsplit('/').next());
     let mut units = names.filter(|name| name.ends_with(".service"));
     units.find(|name| !name.starts_with("user@"))
@@ -54,17 +54,17 @@ pub(in crate::doctor) fn unit(cgroup: &str) -> Option<&str> {
 
 /// A line of /proc/interrupts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::doctor) struct Irq {
-    pub(in crate::doctor) number: u32,
+pub(crate) struct Irq {
+    pub(crate) number: u32,
     /// Interrupts since boot, a column for each core that is online.
-    pub(in crate::doctor) counts: Vec<u64>,
+    pub(crate) counts: Vec<u64>,
     /// The last word: `eth0-TxRx-0`, `virtio2-input.0`.
-    pub(in crate::doctor) name: String,
+    pub(crate) name: String,
 }
 
 /// The device lines of /proc/interrupts. Only cores that are online have a column, so the first line
 /// says how many there are; what stands between counts and name differs by controller and kernel.
-pub(in crate::doctor) fn interrupts(text: &str) -> Vec<Irq> {
+pub(crate) fn interrupts(text: &str) -> Vec<Irq> {
     let mut lines = text.lines();
     let cores = lines.next().unwrap_or_default().split_whitespace().count();
     lines.filter_map(|line| interrupt(line, cores)).collect()

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::*;
+use crate::parse::*;
 
 const KERNELS: [&str; 3] = ["linux-5.10", "linux-6.1", "linux-6.18"];
 
 fn read(kernel: &str, path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/doctor").join(kernel);
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/doctor").join(kernel);
     std::fs::read_to_string(root.join(path)).unwrap()
 }
 

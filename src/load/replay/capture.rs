@@ -13,8 +13,9 @@ use pcap_parser::pcapng::Block;
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError, PcapHeader, PcapNGReader};
 
-use super::error::{ReplayError, Skipped};
-use super::packet::{self, Link};
+use crate::replay::error::{ReplayError, Skipped};
+use crate::replay::packet;
+use crate::replay::packet::Link;
 
 /// The buffer to start with. pcap records hold at most 262144 bytes as tools write them.
 const BUFFER_BYTES: usize = 1 << 20;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::packet::Skip;
+use crate::replay::packet::Skip;
 
 /// Why a capture cannot be replayed, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +151,7 @@ impl Skipped {
         ]
     }
 
-    pub(super) fn count(&mut self, skip: Skip) {
+    pub(crate) fn count(&mut self, skip: Skip) {
         match skip {
             Skip::NotIp => self.not_ip += 1,
             Skip::NotUdp => self.not_udp += 1,

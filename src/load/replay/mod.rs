@@ -9,6 +9,9 @@
 //! What goes out again is the payload as it was captured. A train captured on the sending host before
 //! it was segmented (UDP_SEGMENT) looks like one large datagram there, and is replayed as one.
 
+#[cfg(test)]
+pub(crate) mod export_tests;
+
 mod error;
 mod packet;
 mod capture;
@@ -17,7 +20,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
-pub use capture::{BUFFER_MAX_BYTES, Capture, Captured};
-pub use error::{ReplayError, Skipped};
-pub use recording::{Playback, Recording, Records, Tape};
-pub use survey::Survey;
+pub use crate::replay::capture::{BUFFER_MAX_BYTES, Capture, Captured};
+pub use crate::replay::error::{ReplayError, Skipped};
+pub use crate::replay::recording::{Playback, Recording, Records, Tape};
+pub use crate::replay::survey::Survey;

@@ -23,7 +23,7 @@ const VLAN_TAGS_MAX: usize = 8;
 /// What a captured packet starts with; the numbers are those of
 /// <https://www.tcpdump.org/linktypes.html>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Link {
+pub(crate) enum Link {
     /// 1: Ethernet.
     Ethernet,
     /// 113: Linux cooked, as captured on `any` by older tools.
@@ -38,7 +38,7 @@ pub(super) enum Link {
 
 impl Link {
     /// The link of a LINKTYPE number, if it is one that can carry IP and is read here.
-    pub(super) fn of(number: u32) -> Option<Self> {
+    pub(crate) fn of(number: u32) -> Option<Self> {
         match number {
             0 | 108 => Some(Self::Loopback),
             1 => Some(Self::Ethernet),
@@ -86,15 +86,15 @@ fn untag(mut kind: u16, mut inside: &[u8]) -> Option<Option<&[u8]>> {
 
 /// A datagram that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found<'a> {
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Found<'a> {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) payload: &'a [u8],
 }
 
 /// Why a packet is passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Skip {
+pub(crate) enum Skip {
     NotIp,
     NotUdp,
     Fragment,
@@ -104,7 +104,7 @@ pub(super) enum Skip {
 }
 
 /// Finds the datagram in a packet. `is_cut`: fewer bytes were captured than were on the wire.
-pub(super) fn find(link: Link, packet: &[u8], is_cut: bool) -> Result<Found<'_>, Skip> {
+pub(crate) fn find(link: Link, packet: &[u8], is_cut: bool) -> Result<Found<'_>, Skip> {
     let short = if is_cut { Skip::Truncated } else { Skip::Malformed };
     let inside = link.strip(packet).ok_or(short)?.ok_or(Skip::NotIp)?;
     let Ok(ip) = IpSlice::from_slice(inside) else {
@@ -139,13 +139,13 @@ fn is_not_udp(inside: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// 192.0.2.1:1000 → 192.0.2.2:2000.
-    pub(in crate::load::replay) fn ipv4(payload: &[u8], options: &[u8], fragment: u16) -> Vec<u8> {
+    pub(crate) fn ipv4(payload: &[u8], options: &[u8], fragment: u16) -> Vec<u8> {
         let header = 20 + options.len();
         let mut packet = vec![0x40 | u8::try_from(header / 4).unwrap(), 0];
         packet.extend(length(header + 8 + payload.len()));
@@ -178,7 +178,7 @@ pub(super) mod tests {
     }
 
     /// Ethernet with VLAN tags and 6 bytes of padding.
-    pub(in crate::load::replay) fn ethernet(tags: &[u16], kind: u16, inside: &[u8]) -> Vec<u8> {
+    pub(crate) fn ethernet(tags: &[u16], kind: u16, inside: &[u8]) -> Vec<u8> {
         let mut packet = vec![2; 12];
         for tag in tags {
             packet.extend(tag.to_be_bytes());

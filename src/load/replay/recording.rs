@@ -4,12 +4,13 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::capture::{Capture, Captured};
-use super::error::{ReplayError, Skipped};
-use crate::journal::merge::{Merge, Step, What};
-use crate::journal::segment::{self, SegmentFile};
-use crate::journal::select::Selection;
-use crate::load::spec::PAYLOAD_BYTES_MAX;
+use crate::replay::capture::{Capture, Captured};
+use crate::replay::error::{ReplayError, Skipped};
+use crate::spec::PAYLOAD_BYTES_MAX;
+use ringest_records::journal::read::merge::{Merge, Step, What};
+use ringest_records::journal::read::select::Selection;
+use ringest_records::journal::segment;
+use ringest_records::journal::segment::SegmentFile;
 
 /// Something to replay. Each thread reads it for itself, and all come to the same.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@ use std::io::{self, Cursor, Read};
 
 use proptest::prelude::*;
 
-use super::packet::tests::{ethernet, ipv4};
-use super::*;
+use crate::replay::packet::tests::{ethernet, ipv4};
+use crate::replay::*;
 
 /// The byte order of a capture is that of the host that wrote it.
 #[derive(Clone, Copy)]

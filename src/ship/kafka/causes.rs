@@ -2,14 +2,14 @@
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use crate::sink::escape;
+use ringest_base::text::escape;
 
 /// Characters of an error's text that are kept: some come from the broker.
 const TEXT_MAX: usize = 400;
 
 /// Whether the broker refuses what was sent for what it is: it would the next time, too. A broker
 /// refuses a batch as a whole, so that one record's fault is told of all that came with it.
-pub(super) fn is_refusal(code: Code) -> bool {
+pub(crate) fn is_refusal(code: Code) -> bool {
     is_size(code)
         || matches!(
             code,
@@ -22,7 +22,7 @@ pub(super) fn is_refusal(code: Code) -> bool {
 }
 
 /// Whether it is refused for its size, which smaller batches may mend.
-pub(super) fn is_size(code: Code) -> bool {
+pub(crate) fn is_size(code: Code) -> bool {
     matches!(
         code,
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize
@@ -30,7 +30,7 @@ pub(super) fn is_size(code: Code) -> bool {
 }
 
 /// Why a record failed.
-pub(super) fn of_record(code: Code, topic: &str) -> String {
+pub(crate) fn of_record(code: Code, topic: &str) -> String {
     match code {
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => format!(
             "there is no topic {topic} at the broker: create it, or correct the name ({})",
@@ -51,7 +51,7 @@ pub(super) fn of_record(code: Code, topic: &str) -> String {
 }
 
 /// Why the client as a whole is in trouble; `reason` is librdkafka's.
-pub(super) fn of_client(code: Code, reason: &str, topic: &str) -> String {
+pub(crate) fn of_client(code: Code, reason: &str, topic: &str) -> String {
     let reason = printable(reason);
     match code {
         Code::AllBrokersDown => format!("no broker can be reached ({reason})"),
@@ -88,7 +88,7 @@ fn said(code: Code) -> String {
 }
 
 /// Text from elsewhere, safe to print and of bounded length.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut bytes = Vec::new();
     let end = text.char_indices().nth(TEXT_MAX).map_or(text.len(), |(at, _)| at);
     escape::text(&mut bytes, text[..end].trim().as_bytes());

@@ -15,7 +15,7 @@
 //! behind it: it is sent again after them. Nothing is lost, but the order of a peer is not kept there.
 
 mod causes;
-mod ear;
+mod delivery_events;
 mod properties;
 
 use std::collections::{BTreeMap, HashSet};
@@ -27,10 +27,10 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use self::ear::{Ear, Heard};
-pub use self::properties::{KafkaSpec, Login, Property, Refused};
-use super::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
-use crate::sink::rfc3339::Rfc3339;
+use crate::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
+use crate::kafka::delivery_events::{Ear, Heard};
+pub use crate::kafka::properties::{KafkaSpec, Login, Property, Refused};
+use ringest_base::text::rfc3339::Rfc3339;
 
 /// How long to leave librdkafka alone between two looks at what it has to tell: longer would hold verdicts back,
 /// shorter would only ask more often. Not by its own wait, as rdkafka's `poll` has it: that goes on to its end

@@ -59,7 +59,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    pub(super) fn because(reason: String) -> Self {
+    pub(crate) fn because(reason: String) -> Self {
         Self { property: None, reason }
     }
 }
@@ -131,7 +131,7 @@ fn canonical(key: &str) -> &str {
 }
 
 /// The producer's configuration.
-pub(super) fn config(spec: &KafkaSpec) -> Result<ClientConfig, Refused> {
+pub(crate) fn config(spec: &KafkaSpec) -> Result<ClientConfig, Refused> {
     let mut config = ClientConfig::new();
     // For the ear, which knows what to make of it.
     config.set_log_level(RDKafkaLogLevel::Info);
@@ -193,7 +193,7 @@ fn allowed(key: &str, property: &Property) -> Result<(), String> {
 }
 
 /// What librdkafka makes of a property.
-pub(super) fn effective(config: &ClientConfig, key: &str) -> Option<String> {
+pub(crate) fn effective(config: &ClientConfig, key: &str) -> Option<String> {
     config.create_native_config().ok()?.get(key).ok()
 }
 

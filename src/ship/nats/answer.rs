@@ -14,7 +14,7 @@ const TEXT_CHARS_MAX: usize = 200;
 
 /// What became of one attempt to have a message stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Stored with this sequence: now or, if this is a duplicate, before.
     Stored { sequence: u64 },
     /// Not stored: the stream's last message is another than the one expected; its sequence, if it says so.
@@ -37,22 +37,22 @@ struct Document {
 
 /// An error of JetStream.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     #[serde(default)]
-    pub(super) err_code: u32,
+    pub(crate) err_code: u32,
     #[serde(default)]
     description: String,
 }
 
 impl ApiError {
     /// What it says, fit to be shown.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!("{} (JetStream error {})", shown(&self.description), self.err_code)
     }
 }
 
 /// Reads an answer of `stream`, or of whoever answered instead.
-pub(super) fn read(bytes: &[u8], stream: &str) -> Answer {
+pub(crate) fn read(bytes: &[u8], stream: &str) -> Answer {
     let Ok(document) = serde_json::from_slice::<Document>(bytes) else {
         return Answer::Failed(
             "something that is no stream answered: is the subject JetStream's alone?".to_owned(),
@@ -84,7 +84,7 @@ fn refused(error: &ApiError) -> Answer {
 }
 
 /// A broker's text, fit to be shown.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 

@@ -15,12 +15,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinHandle, unconstrained};
 use tokio::time::timeout;
 
-use super::answer::shown;
-use super::stream::{self, Facts};
-use super::window::{Order, SENT_MAX, Window};
-use super::wire::Wire;
-use super::{Letter, Login, NatsSpec};
-use crate::ship::carrier::Verdict;
+use crate::carrier::Verdict;
+use crate::nats::answer::shown;
+use crate::nats::stream;
+use crate::nats::stream::Facts;
+use crate::nats::window::{Order, SENT_MAX, Window};
+use crate::nats::wire::Wire;
+use crate::nats::{Letter, Login, NatsSpec};
 
 /// How long a server may take to greet us.
 const GREETED_WITHIN: Duration = Duration::from_secs(5);
@@ -62,9 +63,9 @@ impl OwnRuntime {
 }
 
 /// A connection that stands, to a server whose stream takes our subject.
-pub(super) struct Link {
+pub(crate) struct Link {
     wire: Wire,
-    pub(super) facts: Facts,
+    pub(crate) facts: Facts,
     // Last, so that what runs on it is gone before.
     runtime: OwnRuntime,
 }
@@ -77,7 +78,7 @@ impl Debug for Link {
 
 impl Link {
     /// See [`Wire::drive`].
-    pub(super) fn drive(
+    pub(crate) fn drive(
         &mut self,
         window: &mut Window<Letter>,
         until: Instant,
@@ -88,7 +89,7 @@ impl Link {
 }
 
 /// A connection on its way.
-pub(super) struct Dialling {
+pub(crate) struct Dialling {
     task: JoinHandle<Result<(Wire, Facts), String>>,
     runtime: OwnRuntime,
 }
@@ -101,7 +102,7 @@ impl Debug for Dialling {
 
 /// How far a connection is.
 #[derive(Debug)]
-pub(super) enum Dialled {
+pub(crate) enum Dialled {
     /// Still on its way.
     Under(Dialling),
     /// It stands.
@@ -112,7 +113,7 @@ pub(super) enum Dialled {
 
 impl Dialling {
     /// Begins to connect.
-    pub(super) fn start(spec: &Arc<NatsSpec>) -> io::Result<Self> {
+    pub(crate) fn start(spec: &Arc<NatsSpec>) -> io::Result<Self> {
         let runtime = OwnRuntime::new()?;
         let (spec, begin) = (Arc::clone(spec), runtime.0.as_ref());
         let task = begin.map(|runtime| runtime.spawn(async move { dial(&spec).await }));
@@ -121,7 +122,7 @@ impl Dialling {
     }
 
     /// Goes on connecting, up to `bound`.
-    pub(super) fn poll(mut self, bound: Duration) -> Dialled {
+    pub(crate) fn poll(mut self, bound: Duration) -> Dialled {
         match self.runtime.run(async { timeout(bound, &mut self.task).await }) {
             None | Some(Err(_)) => Dialled::Under(self),
             Some(Ok(Err(error))) => Dialled::Failed(format!("connecting ended early: {error}")),

@@ -28,9 +28,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use self::link::{Dialled, Dialling, Link};
-use self::window::{Order, Window};
-use super::carrier::{Carrier, Message, Submitted, Verdict};
+use crate::carrier::{Carrier, Message, Submitted, Verdict};
+use crate::nats::link::{Dialled, Dialling, Link};
+use crate::nats::window::{Order, Window};
 
 /// Messages that wait here at most, under way or behind those: a shipper has fewer.
 const WAITING_MAX: usize = 1 << 16;

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::answer::{ApiError, shown};
-use super::window::Order;
+use crate::nats::answer::{ApiError, shown};
+use crate::nats::window::Order;
 
 const STREAM_NOT_FOUND: u32 = 10_059;
 
@@ -39,18 +39,18 @@ struct State {
 
 /// A stream that takes our subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// How the order is kept there: by id, or by sequence if nothing is against it.
-    pub(super) order: Order,
+    pub(crate) order: Order,
     /// Of headers and payload together.
-    pub(super) message_bytes_max: Option<usize>,
+    pub(crate) message_bytes_max: Option<usize>,
 }
 
 /// Reads what `stream` says of itself.
 ///
 /// # Errors
 /// Why nothing can be stored there under `subject`, and the next move.
-pub(super) fn read(bytes: &[u8], stream: &str, subject: &str) -> Result<Facts, String> {
+pub(crate) fn read(bytes: &[u8], stream: &str, subject: &str) -> Result<Facts, String> {
     let unclear =
         |what: &str| format!("the broker's answer about stream {stream} is not clear: {what}");
     let document: Document =
@@ -114,8 +114,8 @@ fn takes(pattern: &str, subject: &str) -> bool {
 }
 
 /// Whether replicated streams of this server note a message's id before they refuse it: see
-/// [`window`](super::window).
-pub(super) fn notes_what_it_refuses(version: &str) -> bool {
+/// [`window`](crate::nats::window).
+pub(crate) fn notes_what_it_refuses(version: &str) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
     matches!((numbers.next(), numbers.next()), (Some(Some(2)), Some(Some(10 | 11))))
 }

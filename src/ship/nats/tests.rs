@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::answer::Answer;
-use super::window::{Expected, Order, Window};
-use crate::ship::carrier::{MessageId, Verdict};
+use crate::carrier::{MessageId, Verdict};
+use crate::nats::answer::Answer;
+use crate::nats::window::{Expected, Order, Window};
 
 /// A stream as the servers have it: duplicates first, then what is expected, in one step.
 #[derive(Debug, Default)]

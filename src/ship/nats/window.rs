@@ -30,8 +30,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::answer::Answer;
-use crate::ship::carrier::{MessageId, Verdict};
+use crate::carrier::{MessageId, Verdict};
+use crate::nats::answer::Answer;
 
 /// Without any answer for so long, what is under way is given up. A cluster chooses a leader within 4 s to 6 s,
 /// and says "no responders" meanwhile, so that nobody waits for this then.
@@ -42,7 +42,7 @@ const UNANSWERED_MAX: Duration = Duration::from_secs(30);
 
 /// Messages sent and not answered at most: half of what nats-server buffers for a stream (10 000), so that it
 /// never drops one for that. Fewer would not fill a long way: 4096 in 10 ms are 400 000 a second.
-pub(super) const SENT_MAX: usize = 4096;
+pub(crate) const SENT_MAX: usize = 4096;
 
 /// And at least, when others write to the stream: each of their messages costs so many refusals, or more.
 const SENT_MIN: usize = 64;
@@ -52,7 +52,7 @@ const SPOILED: (u32, Duration) = (3, Duration::from_secs(10));
 
 /// How the order is kept; see the module's description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     /// By id.
     Id,
     /// By sequence, from the stream's last one on.
@@ -63,7 +63,7 @@ pub(super) enum Order {
 
 /// What a message expects of the stream's last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expected {
+pub(crate) enum Expected {
     Nothing,
     Id(MessageId),
     Sequence(u64),
@@ -82,12 +82,12 @@ impl Expected {
 
 /// A message whose turn it is.
 #[derive(Debug)]
-pub(super) struct Outgoing<'a, M> {
-    pub(super) ticket: u64,
-    pub(super) attempt: u32,
-    pub(super) expected: Expected,
-    pub(super) id: MessageId,
-    pub(super) message: &'a M,
+pub(crate) struct Outgoing<'a, M> {
+    pub(crate) ticket: u64,
+    pub(crate) attempt: u32,
+    pub(crate) expected: Expected,
+    pub(crate) id: MessageId,
+    pub(crate) message: &'a M,
 }
 
 /// A message that is not settled, or behind one that is not.
@@ -145,7 +145,7 @@ impl Peers {
 
 /// See the module's description.
 #[derive(Debug)]
-pub(super) struct Window<M> {
+pub(crate) struct Window<M> {
     order: Order,
     flights: VecDeque<Flight<M>>,
     /// The ticket of the first flight.
@@ -173,7 +173,7 @@ pub(super) struct Window<M> {
 
 impl<M> Window<M> {
     /// Nothing under way.
-    pub(super) fn new(order: Order) -> Self {
+    pub(crate) fn new(order: Order) -> Self {
         let (expected, last) = match order {
             Order::Sequence(last) => (Expected::Sequence(last), last),
             Order::Id | Order::Peer => (Expected::Nothing, 0),
@@ -197,35 +197,35 @@ impl<M> Window<M> {
     }
 
     /// As a new one with everything that `other` has, none of it sent.
-    pub(super) fn take_over(&mut self, other: Self) {
+    pub(crate) fn take_over(&mut self, other: Self) {
         for (ticket, flight) in (other.first..).zip(other.flights) {
             self.push(ticket, (flight.id, flight.peer), flight.message);
         }
     }
 
     /// The ticket of the first that is not settled.
-    pub(super) fn front(&self) -> Option<u64> {
+    pub(crate) fn front(&self) -> Option<u64> {
         (!self.flights.is_empty()).then_some(self.first)
     }
 
     /// Messages that are not settled, or behind one that is not.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.flights.len()
     }
 
     /// Whether others write to the stream so often that it costs something.
-    pub(super) fn is_crowded(&self, now: Instant) -> bool {
+    pub(crate) fn is_crowded(&self, now: Instant) -> bool {
         let lately = |at| now.saturating_duration_since(at) <= SPOILED.1;
         self.spoiled.0 >= SPOILED.0 && self.spoiled.1.is_some_and(lately)
     }
 
     /// Whether others write to it although it should have one writer.
-    pub(super) fn is_intruded(&self, now: Instant) -> bool {
+    pub(crate) fn is_intruded(&self, now: Instant) -> bool {
         matches!(self.order, Order::Sequence(_)) && self.is_crowded(now)
     }
 
     /// A message behind all others.
-    pub(super) fn push(&mut self, ticket: u64, (id, peer): (MessageId, SocketAddr), message: M) {
+    pub(crate) fn push(&mut self, ticket: u64, (id, peer): (MessageId, SocketAddr), message: M) {
         if self.flights.is_empty() {
             (self.first, self.next) = (ticket, ticket);
         }
@@ -242,7 +242,7 @@ impl<M> Window<M> {
     }
 
     /// The next message to send, which counts as sent then.
-    pub(super) fn send(&mut self, now: Instant) -> Option<Outgoing<'_, M>> {
+    pub(crate) fn send(&mut self, now: Instant) -> Option<Outgoing<'_, M>> {
         if self.sent == 0 {
             self.begin_round(now);
         }
@@ -279,7 +279,7 @@ impl<M> Window<M> {
     }
 
     /// The message sent last was not sent after all; it is its turn again.
-    pub(super) fn unsend(&mut self, ticket: u64) {
+    pub(crate) fn unsend(&mut self, ticket: u64) {
         let Some(flight) = self.flight(ticket) else { return };
         if let State::Sent { expected, .. } = flight.state {
             flight.state = State::Waiting;
@@ -292,7 +292,7 @@ impl<M> Window<M> {
     }
 
     /// The message sent last cannot be sent at all: it is settled, and the next one takes its place.
-    pub(super) fn strike(&mut self, ticket: u64) {
+    pub(crate) fn strike(&mut self, ticket: u64) {
         self.unsend(ticket);
         self.next = ticket + 1;
         self.peers.ready.pop_front_if(|first| *first == ticket);
@@ -300,7 +300,7 @@ impl<M> Window<M> {
     }
 
     /// Takes note of an answer; tells what is known then.
-    pub(super) fn answered(
+    pub(crate) fn answered(
         &mut self,
         (ticket, attempt): (u64, u32),
         answer: Answer,
@@ -418,7 +418,7 @@ impl<M> Window<M> {
     }
 
     /// The first message that waited too long for an answer.
-    pub(super) fn overdue(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn overdue(&self, now: Instant) -> Option<u64> {
         let over = |since: Instant, bound| now.saturating_duration_since(since) >= bound;
         if self.sent == 0 {
             return None;

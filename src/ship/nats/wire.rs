@@ -9,25 +9,26 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::task;
 use tokio::time::{Duration, timeout_at};
 
-use super::Letter;
-use super::answer::{self, Answer, shown};
-use super::window::{Expected, Outgoing, Window};
-use crate::ship::carrier::Verdict;
-use crate::sink::rfc3339::Rfc3339;
+use crate::carrier::Verdict;
+use crate::nats::Letter;
+use crate::nats::answer;
+use crate::nats::answer::{Answer, shown};
+use crate::nats::window::{Expected, Outgoing, Window};
+use ringest_base::text::rfc3339::Rfc3339;
 
 /// How long to wait when the client has no room for more: it is writing.
 const WRITING: Duration = Duration::from_millis(1);
 
 /// What messages need. Answers come each to its own subject below `inbox`.
-pub(super) struct Wire {
-    pub(super) client: Client,
-    pub(super) answers: Subscriber,
-    pub(super) events: Receiver<Event>,
-    pub(super) inbox: String,
-    pub(super) stream: String,
-    pub(super) subject: Subject,
+pub(crate) struct Wire {
+    pub(crate) client: Client,
+    pub(crate) answers: Subscriber,
+    pub(crate) events: Receiver<Event>,
+    pub(crate) inbox: String,
+    pub(crate) stream: String,
+    pub(crate) subject: Subject,
     /// Of headers and payload together.
-    pub(super) message_bytes_max: usize,
+    pub(crate) message_bytes_max: usize,
 }
 
 /// What came of a burst of messages.
@@ -41,7 +42,7 @@ enum Burst {
 impl Wire {
     /// Sends what may be sent, and waits for answers until there is something to tell. Returns why the
     /// connection is of no more use, if it is not.
-    pub(super) async fn drive(
+    pub(crate) async fn drive(
         &mut self,
         window: &mut Window<Letter>,
         until: Instant,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Fate, Shipper};
+use crate::shipper::{Fate, Shipper};
 
 /// How soon to try again to keep what a broker refuses for good.
 const BURY_AGAIN: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
@@ -10,7 +10,7 @@ const BURY_AGAIN: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 })
 impl Shipper {
     /// Keeps what was refused, as far as everything in front of it has a fate. What cannot be kept stays refused,
     /// and is tried again a little later: what is behind it is under way, and not sent again for that.
-    pub(super) fn bury(&mut self) {
+    pub(crate) fn bury(&mut self) {
         if self.unburied_at.is_some_and(|at| at.elapsed() < BURY_AGAIN) {
             return;
         }

@@ -14,19 +14,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::account::Account;
-use super::carrier::{Carrier, MessageId, Submitted, Verdict};
-use super::cursor::Cursor;
-use super::lane::{Ahead, Lane, Step};
-use super::letters::Letters;
-use crate::journal::alarm::Alarms;
-use crate::journal::place::Home;
-use crate::journal::progress::Run;
-use crate::journal::shelf::{Gone, Position, Shelf};
-use crate::sink::tally::Tally;
+use crate::account::Account;
+use crate::carrier::{Carrier, MessageId, Submitted, Verdict};
+use crate::cursor::Cursor;
+use crate::dead_letters::Letters;
+use crate::lane::{Ahead, Lane, Step};
+use ringest_records::journal::dir::Home;
+use ringest_records::journal::keep::commit_index::{Gone, Position, Shelf};
+use ringest_records::settle::alarm::Alarms;
+use ringest_records::settle::run::Run;
+use ringest_records::settle::tally::Tally;
 
 mod bury;
-mod tell;
+mod report;
 
 /// Bytes under way at most, whatever the window's records: payloads may be 64 KiB each.
 const WINDOW_BYTES: usize = 16 << 20;
@@ -55,21 +55,21 @@ const BACK_OFF: (Duration, Duration) = match cfg!(test) {
 
 /// Where a shipper works, and what it tells.
 #[derive(Debug)]
-pub(super) struct Post {
-    pub(super) home: Home,
-    pub(super) destination: String,
+pub(crate) struct Post {
+    pub(crate) home: Home,
+    pub(crate) destination: String,
     /// Its number among the shelf's readers, and its lane in the tallies.
-    pub(super) number: usize,
-    pub(super) shelf: Arc<Shelf>,
+    pub(crate) number: usize,
+    pub(crate) shelf: Arc<Shelf>,
     /// By worker; where datagrams of this process are settled.
-    pub(super) tallies: Vec<(Arc<Tally>, usize)>,
-    pub(super) account: Arc<Account>,
-    pub(super) alarms: Arc<Alarms>,
-    pub(super) stop: Arc<AtomicBool>,
+    pub(crate) tallies: Vec<(Arc<Tally>, usize)>,
+    pub(crate) account: Arc<Account>,
+    pub(crate) alarms: Arc<Alarms>,
+    pub(crate) stop: Arc<AtomicBool>,
     /// Records under way at most.
-    pub(super) window: usize,
+    pub(crate) window: usize,
     /// Bytes of dead letters at most; `None`: all are kept.
-    pub(super) letters_bytes_max: Option<u64>,
+    pub(crate) letters_bytes_max: Option<u64>,
 }
 
 /// Something that was sent, or is to be passed over, and is not settled yet.
@@ -109,7 +109,7 @@ enum Fate {
 
 /// See the module's description.
 #[derive(Debug)]
-pub(super) struct Shipper {
+pub(crate) struct Shipper {
     post: Post,
     carrier: Box<dyn Carrier>,
     cursor: Cursor,
@@ -138,7 +138,7 @@ pub(super) struct Shipper {
 }
 
 impl Shipper {
-    pub(super) fn new(
+    pub(crate) fn new(
         post: Post,
         carrier: Box<dyn Carrier>,
         settled: BTreeMap<u16, Position>,
@@ -167,7 +167,7 @@ impl Shipper {
     }
 
     /// Ships until told to stop.
-    pub(super) fn run(mut self) {
+    pub(crate) fn run(mut self) {
         let mut verdicts = Vec::new();
         while !self.post.stop.load(Ordering::Acquire) {
             let changes = self.post.shelf.changes();

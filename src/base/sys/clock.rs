@@ -1,0 +1,42 @@
+//! The clocks of the path, in nanoseconds.
+//!
+//! Intervals are taken on `CLOCK_MONOTONIC`, which never steps; a datagram's wall-clock arrival is
+//! that stamp plus `unix_offset_ns`, read once a second, so that a
+//! datagram costs no second clock read and a stepped wall clock cannot make a latency negative.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds of `clock`, 0 if the clock cannot be read (clock_gettime(2) fails only for a clock
+/// that does not exist, and the three used here exist since Linux 2.6).
+fn read_ns(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |t| {
+        let seconds = u64::try_from(t.tv_sec()).unwrap_or(0);
+        let nanos = u64::try_from(t.tv_nsec()).unwrap_or(0);
+        seconds * 1_000_000_000 + nanos
+    })
+}
+
+/// `CLOCK_MONOTONIC`: nanoseconds since some point before the process started.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    read_ns(ClockId::CLOCK_MONOTONIC)
+}
+
+/// What to add to a monotonic stamp to get nanoseconds since 1970-01-01T00:00:00Z.
+#[must_use]
+pub fn unix_offset_ns() -> u64 {
+    unix_ns().saturating_sub(monotonic_ns())
+}
+
+/// Nanoseconds since 1970-01-01T00:00:00Z.
+#[must_use]
+pub fn unix_ns() -> u64 {
+    read_ns(ClockId::CLOCK_REALTIME)
+}
+
+/// CPU time the calling thread has used (user and system). A system call, not a vDSO read: about
+/// 200 ns, so it is taken on ticks and never per datagram.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    read_ns(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}

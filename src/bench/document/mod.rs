@@ -1,0 +1,10 @@
+//! The report of a bench as a document, and what it is made of.
+
+/// What a bench writes down.
+pub mod report;
+/// What a host says of itself.
+pub mod facts;
+/// Reads a report from a file.
+pub mod read;
+/// Medians and how far they can be trusted.
+pub mod stats;

@@ -1,0 +1,275 @@
+//! What the engine is compared with: the leanest honest loops around one receive call each.
+//!
+//! A peer does what the engine's receiver does, and no more: it takes every datagram with its
+//! peer's address, copies the payload into a dense arena and counts datagrams and bytes. It has no
+//! queue, no worker, no ledger and no index. Its socket is opened by the engine's own code, so both
+//! have the same options and the same receive buffer.
+//!
+//! ```text
+//!  start ──► Waiting (pinned, blocked in the call) ──► stop: flag, shutdown(2) ──► reads what is
+//!  left, sees the end, reports its tally
+//! ```
+
+pub(crate) mod recvmmsg;
+pub(crate) mod recvmsg;
+
+use std::hint::black_box;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use nix::unistd::gettid;
+use socket2::SockRef;
+
+use ringest_base::sys::threads::hire;
+use ringest_engine::backend::outgoing::empty_header;
+use ringest_engine::error::{Error, Result};
+use ringest_engine::socket::listener::{Listener, SocketSpec};
+use ringest_engine::socket::options::SocketOptions;
+use ringest_engine::wire::cmsg::Asked;
+
+/// Room for a peer's address: `sockaddr_in6` is 28 bytes.
+const NAME_BYTES: usize = 32;
+/// The same, as the kernel wants it said.
+const NAME_LEN: libc::socklen_t = 32;
+/// Room for the one control message that can come: the segment size of a train.
+const CONTROL_BYTES: usize = 24;
+/// `UDP_GRO` in linux/udp.h.
+const UDP_GRO: i32 = 104;
+/// As large as the engine's batches, so that both write through equally much cache.
+const ARENA_BYTES: usize = 128 << 10;
+
+/// Bytes of a slot. Without trains a lean program takes what an Ethernet frame can hold; with them
+/// a slot must hold a whole train. An odd number of cache lines: at a power of two the first lines
+/// of all slots would fall into the same few cache sets.
+fn slot_bytes(gro: bool, size_max: usize) -> usize {
+    let bytes = if gro { 65_535 } else { size_max.clamp(2048, 65_535) };
+    let lines = bytes.div_ceil(64);
+    (lines | 1) * 64
+}
+
+/// Which call a peer is built around.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// recvmsg(2), one datagram or train a call.
+    Recvmsg,
+    /// recvmmsg(2), up to 64 a call; blocks for the first (MSG_WAITFORONE).
+    Recvmmsg,
+    /// The same on a non-blocking socket, sleeping in epoll_wait(2).
+    RecvmmsgEpoll,
+    /// The same on a non-blocking socket, asleep for a while whenever it is empty: next to no
+    /// wake-ups, so what is left is the call itself.
+    RecvmmsgNap,
+}
+
+/// One peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerSpec {
+    pub(crate) call: Call,
+    /// Take trains whole (UDP_GRO).
+    pub(crate) gro: bool,
+    /// The largest payload that comes, bytes.
+    pub(crate) size_max: usize,
+    /// Copy payloads. Without it, and without wake-ups, a peer is the floor: the call alone.
+    pub(crate) copies: bool,
+}
+
+/// How large a peer's slots are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotSpec {
+    gro: bool,
+    bytes: usize,
+}
+
+impl PeerSpec {
+    fn slots(&self) -> SlotSpec {
+        SlotSpec { gro: self.gro, bytes: slot_bytes(self.gro, self.size_max) }
+    }
+}
+
+/// What a peer counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) datagrams: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What the receiving thread shares with the one that measures it.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Datagrams so far: one plain store a call.
+    datagrams: AtomicU64,
+    stop: AtomicBool,
+    /// Kernel id of the receiving thread; 0 before it runs.
+    thread: AtomicI32,
+}
+
+/// Where payloads are copied to: as the engine's batches, dense, and begun anew when full.
+#[derive(Debug)]
+struct Arena {
+    bytes: Box<[u8]>,
+    used: usize,
+}
+
+impl Arena {
+    fn new() -> Self {
+        // Touched, so that no page fault falls into the measured window; seen by black_box, so that
+        // the copies are not optimised away.
+        let bytes = black_box(vec![1; ARENA_BYTES]).into_boxed_slice();
+        Self { bytes, used: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, payload: &[u8]) {
+        if self.used + payload.len() > self.bytes.len() {
+            black_box(&self.bytes[..self.used]);
+            self.used = 0;
+        }
+        let end = self.used + payload.len();
+        self.bytes[self.used..end].copy_from_slice(payload);
+        self.used = end;
+    }
+}
+
+/// What follows a receive call: the same for both calls.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    tally: Tally,
+    arena: Arena,
+    copies: bool,
+    shared: Arc<Shared>,
+}
+
+impl Desk {
+    fn new(copies: bool, shared: Arc<Shared>) -> Self {
+        Self { tally: Tally::default(), arena: Arena::new(), copies, shared }
+    }
+
+    #[inline]
+    fn take(&mut self, payload: &[u8], control: &[u8]) {
+        self.tally.datagrams += match segment_bytes(control) {
+            0 => 1,
+            size => payload.len().div_ceil(size) as u64,
+        };
+        self.tally.bytes += payload.len() as u64;
+        if self.copies {
+            self.arena.push(payload);
+        }
+    }
+
+    #[inline]
+    fn publish(&self) {
+        self.shared.datagrams.store(self.tally.datagrams, Ordering::Relaxed);
+    }
+
+    /// An empty read after the shutdown: there is nothing left, and nothing will come.
+    fn is_over(&self, read_bytes: usize) -> bool {
+        read_bytes == 0 && self.shared.stop.load(Ordering::Acquire)
+    }
+}
+
+/// The size of each datagram of a train, 0 without the control message. Only one kind was asked
+/// for, so there is nothing to walk.
+#[inline]
+fn segment_bytes(control: &[u8]) -> usize {
+    let word = |at: usize| control.get(at..)?.first_chunk().map(|raw| i32::from_ne_bytes(*raw));
+    match (word(8), word(12), word(16)) {
+        (Some(libc::SOL_UDP), Some(UDP_GRO), Some(size)) => usize::try_from(size).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// A running peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    listener: Listener,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<io::Result<Tally>>>,
+}
+
+impl Peer {
+    /// Starts one on `address`, pinned.
+    ///
+    /// # Errors
+    /// The socket or the thread cannot be had.
+    pub(crate) fn start(
+        spec: PeerSpec,
+        address: SocketAddr,
+        (rcvbuf_bytes, options): (usize, &SocketOptions),
+        core: Option<usize>,
+    ) -> Result<Self> {
+        // A socket like the engine's, without a program that counts arrivals.
+        let asked = Asked { gro: spec.gro, ..Asked::default() };
+        let mut socket = SocketSpec::plain(address, asked, rcvbuf_bytes);
+        socket.options = options.clone();
+        let listener = Listener::open(&socket, None)?;
+        let failed = |step| move |source| Error::Socket { address, step, source };
+        let socket = listener.as_fd().try_clone_to_owned().map_err(failed("dup(2)"))?;
+        SockRef::from(&socket)
+            .set_nonblocking(matches!(spec.call, Call::RecvmmsgEpoll | Call::RecvmmsgNap))
+            .map_err(failed("O_NONBLOCK"))?;
+        let shared = Arc::new(Shared::default());
+        let desk = Desk::new(spec.copies, Arc::clone(&shared));
+        let theirs = Arc::clone(&shared);
+        let run = move || {
+            theirs.thread.store(gettid().as_raw(), Ordering::Release);
+            receive(spec, &socket, desk)
+        };
+        let thread = hire("bench-peer".to_owned(), core, run)?;
+        while shared.thread.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+        Ok(Self { listener, shared, thread: Some(thread) })
+    }
+
+    /// Kernel id of the receiving thread.
+    pub(crate) fn thread_id(&self) -> i32 {
+        self.shared.thread.load(Ordering::Acquire)
+    }
+
+    /// Receive buffer granted, bytes as getsockopt(2) counts them.
+    pub(crate) fn rcvbuf_bytes(&self) -> usize {
+        self.listener.rcvbuf_bytes()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.shared.datagrams.load(Ordering::Relaxed)
+    }
+
+    /// Lets the peer read what is left, and joins it.
+    pub(crate) fn stop(mut self) -> io::Result<Tally> {
+        self.end().unwrap_or_else(|| Ok(Tally::default()))
+    }
+
+    fn end(&mut self) -> Option<io::Result<Tally>> {
+        let thread = self.thread.take()?;
+        self.shared.stop.store(true, Ordering::Release);
+        // On a socket without a peer shutdown(2) says ENOTCONN, and does it all the same: blocked
+        // reads return empty once the queue is (inet_shutdown in net/ipv4/af_inet.c).
+        let _ = SockRef::from(&self.listener).shutdown(std::net::Shutdown::Read);
+        Some(thread.join().unwrap_or_else(|_| Err(io::Error::other("the peer's thread panicked"))))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Only after an error elsewhere, which is the one to report.
+        let _ = self.end();
+    }
+}
+
+fn receive(spec: PeerSpec, socket: &OwnedFd, desk: Desk) -> io::Result<Tally> {
+    match spec.call {
+        Call::Recvmsg => recvmsg::run(socket, spec.slots(), desk),
+        Call::Recvmmsg => recvmmsg::run(socket, spec.slots(), desk),
+        Call::RecvmmsgEpoll => recvmmsg::run_epoll(socket, spec.slots(), desk),
+        Call::RecvmmsgNap => recvmmsg::run_nap(socket, spec.slots(), desk),
+    }
+}

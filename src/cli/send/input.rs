@@ -1,0 +1,509 @@
+//! Where messages come from: words of the command line, lines, or frames with a length before them.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use clap::ValueEnum;
+use ringest_client::client::PAYLOAD_BYTES_MAX;
+
+use crate::cli::failure::Failure;
+use crate::cli::run::signals;
+
+/// How messages are told apart in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Framing {
+    /// One a line; the line's end is not sent.
+    Lines,
+    /// Each after its length, 4 bytes big endian.
+    LengthPrefixed,
+}
+
+/// What came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It is in [`Input::message`].
+    Message,
+    /// There is one, but it cannot be sent.
+    Refused(Refusal),
+    /// There are no more.
+    End,
+    /// A signal came while it was waited for.
+    Stopped,
+}
+
+/// Why a message cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// This many bytes.
+    TooLong(usize),
+    /// It is no hexadecimal.
+    NotHex(String),
+    /// The input ended in the middle of a frame.
+    Torn {
+        /// Bytes its length promised.
+        wanted: usize,
+        /// Bytes that are there.
+        got: usize,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong(bytes) => write!(
+                f,
+                "{bytes} bytes; one datagram carries at most {PAYLOAD_BYTES_MAX}, so split it"
+            ),
+            Self::NotHex(why) => write!(f, "no hexadecimal: {why}"),
+            Self::Torn { wanted, got } => write!(
+                f,
+                "torn: {got} of {wanted} bytes are there; is it length-prefixed (4 bytes, big \
+                 endian, before each datagram)?"
+            ),
+        }
+    }
+}
+
+/// Messages, one after the other.
+#[derive(Debug)]
+pub(crate) struct Input {
+    source: Source,
+    hex: bool,
+    /// How it is called in errors.
+    name: String,
+    number: u64,
+    buffer: Vec<u8>,
+    message: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Words(std::vec::IntoIter<Vec<u8>>),
+    Stream(BufReader<Stream>, Framing),
+}
+
+/// A file, or stdin, and how it is called.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    file: File,
+    name: String,
+}
+
+impl Opened {
+    /// Opens a file, or stdin (`None`, or `-`). To be called before signals are blocked: a pipe that
+    /// nobody writes to is waited for.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
+        let path = path.filter(|path| path.as_os_str() != "-");
+        let name = path.map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
+        let failed = |error: io::Error| Failure::Failed(format!("cannot read {name}: {error}"));
+        let file = match path {
+            Some(path) => File::open(path),
+            None => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        };
+        let file = file.map_err(failed)?;
+        if file.metadata().map_err(failed)?.is_dir() {
+            return Err(failed(io::Error::other("it is a directory")));
+        }
+        Ok(Self { file, name })
+    }
+}
+
+impl Input {
+    /// Messages given as words. All of them are looked at before any is sent.
+    pub(crate) fn words(words: &[OsString], hex: bool) -> Result<Self, Failure> {
+        let mut messages = Vec::with_capacity(words.len());
+        for (index, word) in words.iter().enumerate() {
+            let bytes = word.as_bytes();
+            let message = if hex { unhex(bytes) } else { Ok(bytes.to_vec()) };
+            let refuse = |why| Failure::Usage(format!("message {}: {why}", index + 1));
+            let message = message.and_then(fits).map_err(refuse)?;
+            messages.push(message);
+        }
+        // Decoded already.
+        Ok(Self::new(Source::Words(messages.into_iter()), false, "message".to_owned()))
+    }
+
+    /// Messages of an opened stream, until `stop` is readable.
+    pub(crate) fn stream(opened: Opened, framing: Framing, hex: bool, stop: OwnedFd) -> Self {
+        let Opened { file, name } = opened;
+        let stream = BufReader::with_capacity(1 << 16, Stream { file, stop });
+        Self::new(Source::Stream(stream, framing), hex, name)
+    }
+
+    fn new(source: Source, hex: bool, name: String) -> Self {
+        Self { source, hex, name, number: 0, buffer: Vec::new(), message: Vec::new() }
+    }
+
+    /// Whether somebody types it.
+    pub(crate) fn is_typed(&self) -> bool {
+        matches!(&self.source, Source::Stream(reader, _) if reader.get_ref().file.is_terminal())
+    }
+
+    /// What must become readable before there is anything more, if it must.
+    pub(crate) fn awaited(&self) -> Option<BorrowedFd<'_>> {
+        match &self.source {
+            Source::Stream(reader, _) if reader.buffer().is_empty() => {
+                Some(reader.get_ref().file.as_fd())
+            }
+            _ => None,
+        }
+    }
+
+    /// The message that came last.
+    pub(crate) fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// What and which it is, as in `stdin: line 7`.
+    pub(crate) fn place(&self) -> String {
+        let Self { name, number, .. } = self;
+        match &self.source {
+            Source::Words(_) => format!("{name} {number}"),
+            Source::Stream(_, Framing::Lines) => format!("{name}: line {number}"),
+            Source::Stream(_, Framing::LengthPrefixed) => format!("{name}: datagram {number}"),
+        }
+    }
+
+    /// Reads the next one.
+    pub(crate) fn next(&mut self) -> Result<Next, Failure> {
+        self.number += 1;
+        let read = match &mut self.source {
+            Source::Words(words) => {
+                return Ok(match words.next() {
+                    Some(word) => {
+                        self.message = word;
+                        Next::Message
+                    }
+                    None => Next::End,
+                });
+            }
+            Source::Stream(reader, Framing::Lines) => {
+                read_line(reader, &mut self.buffer, line_room(self.hex))
+            }
+            Source::Stream(reader, Framing::LengthPrefixed) => read_frame(reader, &mut self.buffer),
+        };
+        match read {
+            Ok(Piece::Whole) => Ok(self.take_whole()),
+            Ok(Piece::TooLong(bytes)) => {
+                // Of hexadecimal, two digits are a byte.
+                let bytes = if self.hex { bytes / 2 } else { bytes };
+                Ok(Next::Refused(Refusal::TooLong(bytes)))
+            }
+            Ok(Piece::Torn { wanted, got }) => Ok(Next::Refused(Refusal::Torn { wanted, got })),
+            Ok(Piece::End) => Ok(Next::End),
+            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<Stopped>()) => {
+                Ok(Next::Stopped)
+            }
+            Err(error) => Err(Failure::Failed(format!("cannot read {}: {error}", self.name))),
+        }
+    }
+
+    fn take_whole(&mut self) -> Next {
+        let decoded = if self.hex {
+            unhex(&self.buffer)
+        } else {
+            std::mem::swap(&mut self.message, &mut self.buffer);
+            return Next::Message;
+        };
+        match decoded.and_then(fits) {
+            Ok(message) => {
+                self.message = message;
+                Next::Message
+            }
+            Err(refusal) => Next::Refused(refusal),
+        }
+    }
+}
+
+fn fits(message: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+    if message.len() > PAYLOAD_BYTES_MAX {
+        Err(Refusal::TooLong(message.len()))
+    } else {
+        Ok(message)
+    }
+}
+
+/// How long a line may be, bytes. Hexadecimal has two digits a byte, and may have a space after each.
+fn line_room(hex: bool) -> usize {
+    if hex { PAYLOAD_BYTES_MAX * 3 + 2 } else { PAYLOAD_BYTES_MAX }
+}
+
+/// Hexadecimal digits, with `0x` before them or not, and spaces or colons between bytes or not.
+fn unhex(text: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let text = text.trim_ascii();
+    let digits = text.strip_prefix(b"0x").unwrap_or(text);
+    let (mut bytes, mut high) = (Vec::with_capacity(digits.len() / 2), None);
+    for &byte in digits {
+        match (char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()), high) {
+            (Some(digit), None) => high = Some(digit),
+            (Some(digit), Some(before)) => {
+                bytes.push(before << 4 | digit);
+                high = None;
+            }
+            (None, None) if matches!(byte, b' ' | b':' | b'\t') => {}
+            (None, _) => {
+                let what = char::from(byte).escape_default();
+                return Err(Refusal::NotHex(format!("'{what}' after {} bytes", bytes.len())));
+            }
+        }
+    }
+    if high.is_some() {
+        return Err(Refusal::NotHex(format!("one digit is left over after {} bytes", bytes.len())));
+    }
+    Ok(bytes)
+}
+
+/// A file that is waited for together with signals: those are blocked, so they would not end a read.
+#[derive(Debug)]
+struct Stream {
+    file: File,
+    stop: OwnedFd,
+}
+
+/// A signal came while a read waited.
+#[derive(Debug)]
+struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stopped")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let ready = signals::wait([self.file.as_fd(), self.stop.as_fd()], None)
+                .map_err(|failure| io::Error::other(failure.to_string()))?;
+            match ready {
+                [_, true] => return Err(io::Error::other(Stopped)),
+                [true, _] => return self.file.read(buffer),
+                // A signal that is none of ours.
+                [false, false] => {}
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Piece {
+    /// In the buffer.
+    Whole,
+    /// This long, and skipped.
+    TooLong(usize),
+    /// The stream ends within it.
+    Torn {
+        wanted: usize,
+        got: usize,
+    },
+    End,
+}
+
+/// Reads a line without its end, and without ever holding more than `room` bytes of it.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, room: usize) -> io::Result<Piece> {
+    line.clear();
+    // One for the line end, one to see that there is more.
+    let limit = u64::try_from(room).unwrap_or(u64::MAX).saturating_add(2);
+    if input.by_ref().take(limit).read_until(b'\n', line)? == 0 {
+        return Ok(Piece::End);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if line.len() > room {
+        let rest = skip_line(input)?;
+        return Ok(Piece::TooLong(line.len() + rest));
+    }
+    if line.len() > room {
+        return Ok(Piece::TooLong(line.len()));
+    }
+    Ok(Piece::Whole)
+}
+
+/// Skips to the end of the line; returns how many bytes of it were skipped.
+fn skip_line(input: &mut impl BufRead) -> io::Result<usize> {
+    let mut skipped = 0;
+    loop {
+        let buffer = match input.fill_buf() {
+            Ok(buffer) => buffer,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let (line, used) = match end {
+            Some(end) => (end, end + 1),
+            None => (buffer.len(), buffer.len()),
+        };
+        input.consume(used);
+        skipped += line;
+        if end.is_some() || used == 0 {
+            return Ok(skipped);
+        }
+    }
+}
+
+/// Reads a frame: 4 bytes of length, big endian, and as many bytes.
+fn read_frame(input: &mut impl BufRead, frame: &mut Vec<u8>) -> io::Result<Piece> {
+    frame.clear();
+    input.by_ref().take(4).read_to_end(frame)?;
+    if frame.is_empty() {
+        return Ok(Piece::End);
+    }
+    let Ok(prefix) = <[u8; 4]>::try_from(frame.as_slice()) else {
+        return Ok(Piece::Torn { wanted: 4, got: frame.len() });
+    };
+    frame.clear();
+    let length = u32::from_be_bytes(prefix);
+    let wanted = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut body = input.by_ref().take(u64::from(length));
+    let got = if wanted > PAYLOAD_BYTES_MAX {
+        usize::try_from(io::copy(&mut body, &mut io::sink())?).unwrap_or(usize::MAX)
+    } else {
+        body.read_to_end(frame)?
+    };
+    if got < wanted {
+        return Ok(Piece::Torn { wanted, got });
+    }
+    Ok(if wanted > PAYLOAD_BYTES_MAX { Piece::TooLong(wanted) } else { Piece::Whole })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pieces(
+        text: &[u8],
+        read: impl Fn(&mut BufReader<&[u8]>, &mut Vec<u8>) -> io::Result<Piece>,
+    ) -> Vec<Result<Vec<u8>, Piece>> {
+        let mut input = BufReader::with_capacity(1000, text);
+        let (mut buffer, mut pieces) = (Vec::new(), Vec::new());
+        loop {
+            match read(&mut input, &mut buffer).unwrap() {
+                Piece::Whole => pieces.push(Ok(buffer.clone())),
+                Piece::End => return pieces,
+                torn @ Piece::Torn { .. } => {
+                    pieces.push(Err(torn));
+                    return pieces;
+                }
+                other @ Piece::TooLong(_) => pieces.push(Err(other)),
+            }
+        }
+    }
+
+    fn lines(text: &[u8]) -> Vec<Result<Vec<u8>, Piece>> {
+        pieces(text, |input, line| read_line(input, line, PAYLOAD_BYTES_MAX))
+    }
+
+    fn frames(bytes: &[u8]) -> Vec<Result<Vec<u8>, Piece>> {
+        pieces(bytes, |input, frame| read_frame(input, frame))
+    }
+
+    fn framed(payload: &[u8]) -> Vec<u8> {
+        [&u32::try_from(payload.len()).unwrap().to_be_bytes(), payload].concat()
+    }
+
+    #[test]
+    fn lines_lose_their_end_and_nothing_else() {
+        let lines = lines(b"one\n\n two \r\n\xff\x00\nlast");
+        let wanted: [&[u8]; 5] = [b"one", b"", b" two \r", b"\xff\x00", b"last"];
+        assert_eq!(lines, wanted.map(|line| Ok(line.to_vec())));
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_skipped_whole() {
+        for over in [0, 1, 2, 3, 5000] {
+            for end in ["\n", ""] {
+                let long = "x".repeat(PAYLOAD_BYTES_MAX + over);
+                let text = format!("a\n{long}\nb\n{long}{end}");
+                let long = || match over {
+                    0 => Ok(long.clone().into_bytes()),
+                    _ => Err(Piece::TooLong(long.len())),
+                };
+                let wanted = [Ok(b"a".to_vec()), long(), Ok(b"b".to_vec()), long()];
+                assert_eq!(lines(text.as_bytes()), wanted, "{over} {end:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn frames_are_as_long_as_they_say() {
+        let long = vec![7; PAYLOAD_BYTES_MAX + 1];
+        let most = vec![8; PAYLOAD_BYTES_MAX];
+        let all = [framed(b"one"), framed(b""), framed(&long), framed(&most), framed(b"\n")];
+        let wanted = [
+            Ok(b"one".to_vec()),
+            Ok(Vec::new()),
+            Err(Piece::TooLong(long.len())),
+            Ok(most),
+            Ok(b"\n".to_vec()),
+        ];
+        assert_eq!(frames(&all.concat()), wanted);
+        assert!(frames(b"").is_empty());
+    }
+
+    #[test]
+    fn a_torn_frame_is_told_from_an_end() {
+        let whole = framed(b"payload");
+        for cut in 1..whole.len() {
+            let (wanted, got) = if cut < 4 { (4, cut) } else { (7, cut - 4) };
+            assert_eq!(frames(&whole[..cut]), [Err(Piece::Torn { wanted, got })]);
+        }
+        // What is no such file at all.
+        let text = frames(b"GET / HTTP/1.1\r\n");
+        assert_eq!(text, [Err(Piece::Torn { wanted: 0x4745_5420, got: 12 })]);
+    }
+
+    #[test]
+    fn hexadecimal_reads_as_people_write_it() {
+        for text in ["0aff00", "0x0AFF00", " 0a ff 00\n", "0a:ff:00", "0aff 00"] {
+            assert_eq!(unhex(text.as_bytes()).unwrap(), [0x0a, 0xff, 0], "{text}");
+        }
+        assert!(unhex(b"").unwrap().is_empty());
+        for (text, word) in
+            [("0", "left over"), ("0g", "'g'"), ("0 a", "' '"), ("zz", "'z'"), ("\x1b", "u{1b}")]
+        {
+            let Err(Refusal::NotHex(why)) = unhex(text.as_bytes()) else { panic!("{text}") };
+            assert!(why.contains(word), "{why}");
+        }
+    }
+
+    #[test]
+    fn words_are_looked_at_before_any_is_sent() {
+        let words = |words: &[&str], hex| {
+            Input::words(&words.iter().map(OsString::from).collect::<Vec<_>>(), hex)
+        };
+        let mut input = words(&["6869", "00"], true).unwrap();
+        assert_eq!((input.next().unwrap(), input.message()), (Next::Message, &b"hi"[..]));
+        assert_eq!((input.next().unwrap(), input.message()), (Next::Message, &b"\0"[..]));
+        assert_eq!(input.next().unwrap(), Next::End);
+        let error = words(&["ok", &"x".repeat(PAYLOAD_BYTES_MAX + 1)], false).unwrap_err();
+        assert!(error.to_string().contains("message 2: 65508 bytes"), "{error}");
+        assert!(matches!(words(&["zz"], true).unwrap_err(), Failure::Usage(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_reader_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let _ = (lines(&bytes), frames(&bytes), unhex(&bytes));
+        }
+
+        #[test]
+        fn what_is_framed_comes_back(
+            payloads in proptest::collection::vec(
+                proptest::collection::vec(any::<u8>(), 0..50), 0..20),
+        ) {
+            let bytes: Vec<u8> = payloads.iter().flat_map(|payload| framed(payload)).collect();
+            let back: Vec<_> = frames(&bytes).into_iter().map(Result::unwrap).collect();
+            prop_assert_eq!(back, payloads);
+        }
+    }
+}

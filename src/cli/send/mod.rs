@@ -1,0 +1,514 @@
+//! `ringest send`: one datagram a message and peer, and what is heard of it.
+//!
+//! ```text
+//!  input ─► message ─► paced ─► each peer: client ──► sent, or refused and said
+//!                                  │ replies (--wait-reply) ─► stdout
+//!                                  └ errors of datagrams sent before ─► said once a peer and kind
+//!  end ─► give the last errors time (--linger) ─► summary ─► exit code
+//! ```
+
+/// Where messages come from.
+pub(crate) mod input;
+/// The flags of a sending socket, and the client they ask for.
+pub(crate) mod options;
+/// When the next datagram is due, and the live line.
+pub(crate) mod pace;
+/// Peers as they are typed.
+pub(crate) mod peers;
+/// Replies.
+pub(crate) mod replies;
+/// What `send` counted and says.
+pub(crate) mod report;
+
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ringest_client::client::{
+    Client, ClientError, Heard, PAYLOAD_BYTES_MAX, PeerError, header_bytes,
+};
+use ringest_load::spec::Rate;
+
+use crate::cli::args::socket::ResolveArg;
+use crate::cli::args::values;
+use crate::cli::failure::Failure;
+use crate::cli::run::signals::Signals;
+use crate::cli::send::input::{Framing, Input, Next, Opened, Refusal};
+use crate::cli::send::options::SendSocketArgs;
+use crate::cli::send::pace::{Pace, Progress};
+use crate::cli::send::peers::PeerList;
+use crate::cli::send::replies::{Missing, Output, OutputArg};
+use crate::cli::send::report::Tally;
+use crate::cli::show::paint;
+use crate::cli::show::paint::Paint;
+
+const EXAMPLES: &str = "\
+Examples:
+  ringest send 127.0.0.1:9000 hello                 one datagram
+  ringest send 127.0.0.1:9000,[::1]:9000 a 'b c'    two datagrams to each of two peers
+  journalctl -f | ringest send loghost:514          one datagram a line
+  ringest send 127.0.0.1:9001 ping --wait-reply --repeat 5 --interval 1s
+  ringest send 127.0.0.1:9000 --hex 'de ad be ef'
+  ringest send 127.0.0.1:9000 --file datagrams.bin --framing length-prefixed --rate 1k
+  ringest send 239.1.2.3:9000 hello --multicast-interface eth0 --multicast-ttl 4
+  ringest send 192.0.2.7:9000 hello --dscp ef --ttl 8 --source-port 5000
+
+Sent does not mean received: UDP has no acknowledgement, and a datagram can be lost on the way or \
+dropped by a full receive buffer. Only the opposite is sometimes told, by ICMP: nothing is bound to \
+the port, the host or its network cannot be reached, a firewall forbids it, it is longer than the \
+path takes. Each such answer is said with the peer whose datagram earned it.
+
+Exit codes: 0 all was sent and no error was heard of, 1 otherwise, 2 wrong usage, 3 all was sent but \
+replies (--wait-reply) did not come in time. ^C ends it early; what was sent until then counts.";
+
+/// Send datagrams, one per message, and hear what becomes of them
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct SendArgs {
+    /// To whom: HOST:PORT or [IP6]:PORT, several with commas; each gets every message
+    #[arg(value_name = "ADDR[,ADDR…]", value_parser = peers::peers)]
+    peers: PeerList,
+    /// What to send, one datagram each; without any, lines are read from stdin, and a line's end is
+    /// not sent
+    #[arg(value_name = "MESSAGE", conflicts_with = "file")]
+    messages: Vec<OsString>,
+
+    /// Read messages from a file; -: from stdin
+    #[arg(long, value_name = "PATH", help_heading = "What to send")]
+    file: Option<PathBuf>,
+    /// How messages are told apart in a file or on stdin: lines, or each after its length in 4 bytes,
+    /// big endian [default: lines]
+    #[arg(long, value_enum, conflicts_with = "messages", help_heading = "What to send")]
+    framing: Option<Framing>,
+    /// Messages are hexadecimal, such as 0aff, 0x0aff or '0a ff'
+    #[arg(long, help_heading = "What to send")]
+    hex: bool,
+    /// Send each message N times, or until ^C
+    #[arg(long, value_name = "N|forever", default_value = "1", value_parser = repeat,
+        help_heading = "What to send")]
+    repeat: u64,
+    /// Time from one message to the next, repeats too
+    #[arg(long, value_name = "DURATION", value_parser = values::duration,
+        conflicts_with = "rate", help_heading = "What to send")]
+    interval: Option<Duration>,
+    /// Datagrams a second (500, 1k) or payload bits a second (1Mbps), on average [default: as fast as
+    /// this host takes them]
+    #[arg(long, value_name = "PPS|RATEbps|max", value_parser = values::rate,
+        help_heading = "What to send")]
+    rate: Option<Rate>,
+    /// Which address of a name [default: the first the resolver gives; with all, each is a peer]
+    #[arg(long, value_enum, value_name = "WHICH", help_heading = "What to send")]
+    resolve: Option<ResolveArg>,
+
+    /// After each message wait for N replies from each peer (1 if no N is given; after the messages,
+    /// or as --wait-reply=N), print them, and tell the round trips. Any reply of that peer counts: UDP
+    /// does not say which message it answers
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1",
+        value_parser = replies, help_heading = "Replies")]
+    wait_reply: Option<u64>,
+    /// Wait so long for the replies to a message [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration,
+        requires = "wait_reply", help_heading = "Replies")]
+    timeout: Option<Duration>,
+    /// How replies are printed on stdout: text (escaped where it does not print), hex, or json (peer,
+    /// round trip, length, payload) [default: text]
+    #[arg(long, value_enum, requires = "wait_reply", help_heading = "Replies")]
+    output: Option<OutputArg>,
+
+    #[command(flatten)]
+    socket: SendSocketArgs,
+
+    /// Wait so long while the send buffer or the queue of the interface is full, then give the
+    /// datagram up and say so; 0: not at all
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = pause,
+        help_heading = "Ending")]
+    send_timeout: Duration,
+    /// Wait so long after the last datagram for ICMP errors, unless every peer was heard of before. A
+    /// neighbour that does not answer ARP takes 3 seconds to be told
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = pause,
+        help_heading = "Ending")]
+    linger: Duration,
+
+    /// Print what was sent and heard as one JSON object on stdout; replies go to stderr then
+    #[arg(long, conflicts_with = "output", help_heading = "Output")]
+    json: bool,
+    /// Say nothing on stderr but errors
+    #[arg(long, help_heading = "Output")]
+    quiet: bool,
+}
+
+/// How long to wait for replies unless told.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A number from 1 up, or `forever`.
+fn repeat(text: &str) -> Result<u64, String> {
+    match (text, text.parse()) {
+        ("forever", _) => Ok(u64::MAX),
+        (_, Ok(number @ 1..)) => Ok(number),
+        _ => Err("expected how many times, from 1 up, or forever".to_owned()),
+    }
+}
+
+fn replies(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| {
+        "expected a number of replies, from 1 up; to leave it out, write --wait-reply after the \
+         messages"
+            .to_owned()
+    })
+}
+
+/// A duration, which may be 0.
+fn pause(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { values::duration(text) }
+}
+
+pub(crate) fn run(args: &SendArgs) -> Result<(), Failure> {
+    if args.hex && args.framing == Some(Framing::LengthPrefixed) {
+        return Err(Failure::Usage(
+            "--hex and --framing length-prefixed: a length-prefixed file holds the bytes themselves; \
+             leave one out"
+                .to_owned(),
+        ));
+    }
+    // Before signals are blocked: a resolver can take its time, and so can a pipe.
+    let peers = args.peers.resolve(args.resolve)?;
+    let opened = args.messages.is_empty().then(|| Opened::open(args.file.as_deref()));
+    let signals = Signals::block()?;
+    let stop = || {
+        let fd = signals.as_fd().try_clone_to_owned();
+        fd.map_err(|error| Failure::Failed(format!("cannot take signals: dup(2): {error}")))
+    };
+    let mut input = match opened.transpose()? {
+        Some(opened) => {
+            let framing = args.framing.unwrap_or(Framing::Lines);
+            Input::stream(opened, framing, args.hex, stop()?)
+        }
+        None => Input::words(&args.messages, args.hex)?,
+    };
+    let builder = args.socket.builder().send_timeout(args.send_timeout).interrupt(stop()?);
+    let client = builder.peers(peers).open()?;
+    Session::new(args, client, &signals, &input).run(&mut input)
+}
+
+/// One run.
+#[derive(Debug)]
+struct Session<'a> {
+    args: &'a SendArgs,
+    client: Client,
+    peers: Vec<SocketAddr>,
+    signals: &'a Signals,
+    tally: Tally,
+    pace: Pace,
+    progress: Progress,
+    output: Output,
+    /// Peers that were sent something since they were heard of, and may still be.
+    open: Vec<bool>,
+    /// Peers that may answer the message just sent.
+    asked: Vec<bool>,
+    /// When the last datagram to each was sent.
+    sent_at: Vec<Instant>,
+    stopped: bool,
+    warned: bool,
+}
+
+impl<'a> Session<'a> {
+    fn new(args: &'a SendArgs, client: Client, signals: &'a Signals, input: &Input) -> Self {
+        let peers = client.peers().to_vec();
+        let now = Instant::now();
+        Self {
+            tally: Tally::new(&peers),
+            pace: Pace::new(args.rate, args.interval, now),
+            progress: Progress::new(args.quiet || input.is_typed(), now),
+            output: Output::new(args.output, args.json, args.quiet),
+            open: vec![false; peers.len()],
+            asked: vec![false; peers.len()],
+            sent_at: vec![now; peers.len()],
+            stopped: false,
+            warned: false,
+            args,
+            client,
+            peers,
+            signals,
+        }
+    }
+
+    fn run(mut self, input: &mut Input) -> Result<(), Failure> {
+        if !self.args.quiet {
+            self.introduce(input);
+        }
+        let fed = self.feed(input).and_then(|()| self.linger());
+        self.progress.clear();
+        if !self.args.quiet {
+            // The terminal shows ^C where the line begins.
+            let margin = if self.stopped && paint::is_terminal(&io::stderr()) { "\n" } else { "" };
+            paint::say(&format!("{margin}{}", self.tally.render()));
+            self.say_what_is_odd();
+        }
+        let unattributed = self.client.unattributed();
+        if self.args.json {
+            self.tally.print_json(unattributed)?;
+        }
+        fed?;
+        self.tally.judge(unattributed, self.args.timeout.unwrap_or(TIMEOUT))
+    }
+
+    fn introduce(&self, input: &Input) {
+        for option in self.client.options().iter().filter(|option| !option.is_as_asked()) {
+            paint::say(&format!("{} {option}\n", Paint::stderr().yellow("note:")));
+        }
+        if input.is_typed() {
+            paint::say("one datagram a line; ^D ends\n");
+        }
+    }
+
+    fn say_what_is_odd(&self) {
+        if self.client.strays() > 0 {
+            paint::say(&format!(
+                "{} datagrams came from others than the peers and were not counted\n",
+                paint::count(self.client.strays())
+            ));
+        }
+        if self.client.unattributed() > 0 {
+            paint::say(&format!(
+                "{} errors came back of which nobody said whose they are\n",
+                paint::count(self.client.unattributed())
+            ));
+        }
+    }
+
+    /// Sends all there is.
+    fn feed(&mut self, input: &mut Input) -> Result<(), Failure> {
+        loop {
+            self.await_input(input)?;
+            if self.is_stopped() {
+                return Ok(());
+            }
+            match input.next()? {
+                Next::Message => self.repeat(input.message())?,
+                Next::Refused(refusal) => {
+                    self.progress.clear();
+                    paint::say(&format!("ringest: {}: {refusal}; not sent\n", input.place()));
+                    self.tally.unsendable(matches!(refusal, Refusal::TooLong(_)));
+                }
+                Next::End => return Ok(()),
+                Next::Stopped => self.stopped = true,
+            }
+        }
+    }
+
+    /// Waits until there is input, and says what is heard meanwhile.
+    fn await_input(&mut self, input: &Input) -> Result<(), Failure> {
+        let Some(fd) = input.awaited() else { return Ok(()) };
+        loop {
+            let mut polled = [
+                PollFd::new(fd, PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                // In error, which needs no asking for.
+                PollFd::new(self.client.as_fd(), PollFlags::empty()),
+            ];
+            match poll(&mut polled, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => {
+                    return Err(Failure::Failed(format!("poll(2): {}", io::Error::from(error))));
+                }
+            }
+            let [readable, signalled, told] = polled.map(|fd| fd.any().unwrap_or(false));
+            if told {
+                self.take_errors()?;
+            }
+            if readable || signalled {
+                return Ok(());
+            }
+        }
+    }
+
+    fn repeat(&mut self, message: &[u8]) -> Result<(), Failure> {
+        for _ in 0..self.args.repeat {
+            self.take_late_replies()?;
+            self.asked.fill(false);
+            for index in 0..self.peers.len() {
+                self.await_turn(message.len(), index == 0)?;
+                if self.is_stopped() {
+                    return Ok(());
+                }
+                self.send(index, message)?;
+            }
+            self.take_errors()?;
+            if let Some(wanted) = self.args.wait_reply {
+                self.await_replies(wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a datagram of so many bytes is due, the `first` of its message or not.
+    fn await_turn(&mut self, bytes: usize, first: bool) -> Result<(), Failure> {
+        let due = self.pace.due(bytes, first, Instant::now());
+        while !self.stopped && Instant::now() < due {
+            let wake = self.progress.next().map_or(due, |tick| tick.min(due));
+            match self.client.await_errors(wake) {
+                Ok(false) => {}
+                Ok(true) => self.take_errors()?,
+                Err(error) => self.interrupted(error)?,
+            }
+            self.progress.tick(&self.tally);
+        }
+        self.progress.tick(&self.tally);
+        Ok(())
+    }
+
+    fn send(&mut self, index: usize, message: &[u8]) -> Result<(), Failure> {
+        let peer = self.peers[index];
+        self.warn_of_fragments(peer, message.len());
+        match self.client.send_to(peer, message) {
+            Ok(sent) => {
+                self.tally.sent(index);
+                self.sent_at[index] = sent.at;
+                self.open[index] = !self.client.is_for_many(peer);
+                self.asked[index] = true;
+            }
+            Err(ClientError::Peer(error)) => {
+                if self.tally.failed(index, &error) {
+                    self.tell(&error);
+                }
+            }
+            Err(error) => self.interrupted(error)?,
+        }
+        Ok(())
+    }
+
+    /// Whether anything more is to be sent.
+    fn is_stopped(&mut self) -> bool {
+        self.stopped |= self.signals.take().is_some();
+        self.stopped
+    }
+
+    /// A signal ended a wait; any other error ends the run.
+    fn interrupted(&mut self, error: ClientError) -> Result<(), Failure> {
+        match error {
+            ClientError::Interrupted => {
+                let _ = self.signals.take();
+                self.stopped = true;
+                Ok(())
+            }
+            error => Err(error.into()),
+        }
+    }
+
+    fn warn_of_fragments(&mut self, peer: SocketAddr, bytes: usize) {
+        if self.warned || self.args.quiet || !self.client.is_fragmented(peer, bytes) {
+            return;
+        }
+        self.warned = true;
+        let mtu = self.client.path_mtu(peer).and_then(|mtu| usize::try_from(mtu).ok());
+        let mtu = mtu.unwrap_or(PAYLOAD_BYTES_MAX);
+        self.progress.clear();
+        paint::say(&format!(
+            "{} {bytes} bytes go to {peer} in fragments, and if one of them is lost, all are: a \
+             datagram of up to {} bytes goes whole (path MTU {mtu}); --dont-fragment refuses longer \
+             ones\n",
+            Paint::stderr().yellow("warning:"),
+            mtu.saturating_sub(header_bytes(peer)),
+        ));
+    }
+
+    /// Says what was heard since, and counts it.
+    fn take_errors(&mut self) -> Result<(), Failure> {
+        for error in self.client.take_errors()? {
+            self.note(&error);
+        }
+        Ok(())
+    }
+
+    /// Counts an error of a datagram that was sent. Returns whose it was.
+    fn note(&mut self, error: &PeerError) -> Option<usize> {
+        let index = self.peers.iter().position(|peer| *peer == error.peer)?;
+        self.open[index] = false;
+        self.asked[index] = false;
+        if self.tally.heard(index, error) {
+            self.tell(error);
+        }
+        Some(index)
+    }
+
+    fn tell(&mut self, error: &PeerError) {
+        self.progress.clear();
+        paint::say(&format!("{error}\n"));
+    }
+
+    /// What comes after its time answers an earlier message: it must not be taken for an answer to the
+    /// next one, and has no round trip that anybody could tell.
+    fn take_late_replies(&mut self) -> Result<(), Failure> {
+        while self.args.wait_reply.is_some() && !self.stopped {
+            match self.client.receive(Instant::now()) {
+                Ok(Heard::Reply(reply)) => {
+                    self.progress.clear();
+                    let bytes = reply.payload.len();
+                    paint::say(&format!("{}: {bytes} bytes came too late\n", reply.peer));
+                }
+                Ok(Heard::Error(error)) => {
+                    self.note(&error);
+                }
+                Ok(Heard::Nothing) => return Ok(()),
+                Err(error) => self.interrupted(error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the replies to the message just sent.
+    fn await_replies(&mut self, wanted: u64) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.args.timeout.unwrap_or(TIMEOUT);
+        let mut missing = Missing::new(wanted, &self.asked);
+        while !self.stopped && missing.any() {
+            match self.client.receive(deadline) {
+                Ok(Heard::Reply(reply)) => {
+                    let for_many = |peer: &SocketAddr| self.client.is_for_many(*peer);
+                    let index = self.peers.iter().position(|peer| *peer == reply.peer);
+                    // An answer to a group comes from a member of it.
+                    let index = index.or_else(|| self.peers.iter().position(for_many));
+                    let Some(index) = index else { continue };
+                    self.open[index] = false;
+                    self.tally.replied(index);
+                    missing.came(index);
+                    self.progress.clear();
+                    let round_trip = reply.at.saturating_duration_since(self.sent_at[index]);
+                    self.output.print(&reply, round_trip)?;
+                }
+                Ok(Heard::Error(error)) => {
+                    if let Some(index) = self.note(&error) {
+                        missing.give_up(index);
+                    }
+                }
+                Ok(Heard::Nothing) => break,
+                Err(error) => self.interrupted(error)?,
+            }
+        }
+        self.tally.missed(missing.total());
+        Ok(())
+    }
+
+    /// Gives the errors of the last datagrams time to come back.
+    fn linger(&mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.args.linger;
+        self.take_errors()?;
+        while self.open.contains(&true) {
+            match self.client.await_errors(deadline) {
+                Ok(true) => self.take_errors()?,
+                Ok(false) => break,
+                Err(ClientError::Interrupted) => {
+                    let _ = self.signals.take();
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,385 @@
+//! The simulated backend: a kernel in miniature, driven by a seed, that does everything a real one
+//! may do wrong to a receiver. It knows the truth (what was offered, what it dropped), so a test can
+//! hold the receiver's ledger against it.
+//!
+//! Faults: slots run out, the completion queue overflows, a multishot ends without a reason, a
+//! payload is truncated, EINTR, socket errors, zero-length datagrams, completions out of order,
+//! sends refused or short of room.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait, Way};
+use crate::backend::outgoing::SENDS_MAX;
+use crate::batch::arena::{Batch, Frame};
+use crate::socket::listener::Listener;
+use crate::wire::headers::Headers;
+use ringest_base::sys::chance::Chance;
+
+/// A datagram or train on its way through the simulation.
+#[derive(Clone, Debug)]
+struct SimFrame {
+    payload: Vec<u8>,
+    peer: SocketAddr,
+    segment_bytes: u16,
+}
+
+impl SimFrame {
+    fn datagrams(&self) -> u64 {
+        self.frame(0, false).datagrams()
+    }
+
+    fn frame(&self, listener: usize, truncated: bool) -> Frame<'_> {
+        Frame {
+            payload: &self.payload,
+            peer: self.peer,
+            headers: Headers::default(),
+            listener: u16::try_from(listener).unwrap(),
+            segment_bytes: self.segment_bytes,
+            truncated,
+            kernel_unix_ns: 0,
+        }
+    }
+}
+
+/// A completion not released yet.
+#[derive(Debug)]
+struct SimCompletion {
+    listener: usize,
+    outcome: Result<(SimFrame, bool), i32>,
+    more: bool,
+}
+
+#[derive(Debug, Default)]
+struct SimSocket {
+    queue: VecDeque<SimFrame>,
+    armed: Option<Arm>,
+    cancelled: bool,
+    shut: bool,
+}
+
+/// What really happened, in datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Truth {
+    pub(crate) offered: u64,
+    pub(crate) dropped_datagrams: u64,
+    pub(crate) dropped_buffers: u64,
+    /// Released by the receiver.
+    pub(crate) taken: u64,
+    /// Replies the simulated kernel took.
+    pub(crate) replies: u64,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Sim {
+    pub(crate) chance: Chance,
+    sockets: Vec<SimSocket>,
+    pending: VecDeque<SimCompletion>,
+    slots: usize,
+    slots_held: usize,
+    cq_entries: usize,
+    socket_frames_max: usize,
+    /// One in this many completions goes wrong.
+    fault_every: usize,
+    now_ns: u64,
+    next_number: u64,
+    overflows: u64,
+    drops_unread: u64,
+    pub(crate) truth: Truth,
+    /// A digest of everything the receiver asked for.
+    pub(crate) trace: u64,
+    /// Whether the world still sends.
+    pub(crate) sending: bool,
+    /// What every send gets, instead of chance: a verdict for trains, and one for single datagrams.
+    sends: Option<(Sent, Sent)>,
+}
+
+impl Sim {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let listeners = 1 + chance.below(3);
+        Self {
+            sockets: std::iter::repeat_with(SimSocket::default).take(listeners).collect(),
+            pending: VecDeque::new(),
+            slots: 2 << chance.below(7),
+            slots_held: 0,
+            cq_entries: 2 + chance.below(200),
+            socket_frames_max: 1 + chance.below(150),
+            fault_every: 5 + chance.below(200),
+            now_ns: 1,
+            next_number: 0,
+            overflows: 0,
+            drops_unread: 0,
+            truth: Truth::default(),
+            trace: 0,
+            sending: true,
+            sends: None,
+            chance,
+        }
+    }
+
+    /// A kernel that takes single datagrams only.
+    pub(crate) fn refusing_trains() -> Self {
+        Self { sends: Some((Sent::Failed(libc::EMSGSIZE), Sent::All)), ..Self::new(1) }
+    }
+
+    /// A kernel whose send buffers stay full.
+    pub(crate) fn without_send_room() -> Self {
+        let full = Sent::Failed(libc::EAGAIN);
+        Self { sends: Some((full, full)), ..Self::new(1) }
+    }
+
+    pub(crate) fn advance_to(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
+    fn verdict(&mut self, train: bool) -> Sent {
+        if let Some((trains, singles)) = self.sends {
+            return if train { trains } else { singles };
+        }
+        match self.chance.below(12) {
+            0 => Sent::Failed(libc::EAGAIN),
+            1 if train => Sent::Failed(libc::EMSGSIZE),
+            2 => Sent::Failed(libc::EPERM),
+            _ => Sent::All,
+        }
+    }
+
+    fn note(&mut self, what: u64) {
+        self.trace = (self.trace ^ what).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+    }
+
+    /// Datagrams in sockets and in completions that were not released.
+    pub(crate) fn on_the_way(&self) -> u64 {
+        let queued: u64 = self.sockets.iter().flat_map(|s| &s.queue).map(SimFrame::datagrams).sum();
+        let held = self.pending.iter().filter_map(|c| c.outcome.as_ref().ok());
+        queued + held.map(|(frame, _)| frame.datagrams()).sum::<u64>()
+    }
+
+    pub(crate) fn sockets_empty(&self) -> bool {
+        self.sockets.iter().all(|socket| socket.queue.is_empty())
+    }
+
+    /// The world sends a few datagrams; a full or shut socket drops them.
+    fn arrive(&mut self) {
+        for _ in 0..self.chance.below(30) {
+            let frame = self.make_frame();
+            let listener = self.chance.below(self.sockets.len());
+            let socket = &mut self.sockets[listener];
+            let datagrams = frame.datagrams();
+            if socket.shut {
+                // As in the kernel, the drop counter shows what the door refused.
+                self.drops_unread += 1;
+                continue;
+            }
+            self.truth.offered += datagrams;
+            if socket.queue.len() >= self.socket_frames_max {
+                self.truth.dropped_datagrams += datagrams;
+                self.truth.dropped_buffers += 1;
+                self.drops_unread += 1;
+            } else {
+                socket.queue.push_back(frame);
+            }
+        }
+    }
+
+    /// A frame whose datagrams of 8 bytes or more begin with their number.
+    fn make_frame(&mut self) -> SimFrame {
+        let port = u16::try_from(1000 + self.chance.below(20)).unwrap();
+        let peer = SocketAddr::from(([192, 0, 2, 1], port));
+        let datagrams = if self.chance.one_in(3) { 2 + self.chance.below(8) } else { 1 };
+        let size = if self.chance.one_in(10) { 0 } else { 8 + self.chance.below(40) };
+        let mut payload = Vec::new();
+        let trains = datagrams > 1 && size > 0;
+        for _ in 0..if trains { datagrams } else { 1 } {
+            let start = payload.len();
+            payload.extend(self.next_number.to_le_bytes());
+            self.next_number += 1;
+            payload.resize(start + size, 0xab);
+        }
+        let segment_bytes = if trains { u16::try_from(size).unwrap() } else { 0 };
+        SimFrame { payload, peer, segment_bytes }
+    }
+
+    fn complete(&mut self, listener: usize, outcome: Result<(SimFrame, bool), i32>, more: bool) {
+        if outcome.is_ok() {
+            self.slots_held += 1;
+        }
+        if !more {
+            self.sockets[listener].armed = None;
+        }
+        self.pending.push_back(SimCompletion { listener, outcome, more });
+    }
+
+    /// What an armed receive does until it has to stop.
+    fn serve(&mut self, listener: usize) {
+        if std::mem::take(&mut self.sockets[listener].cancelled) {
+            return self.complete(listener, Err(libc::ECANCELED), false);
+        }
+        for _ in 0..33 {
+            let Some(arm) = self.sockets[listener].armed else { return };
+            if self.chance.one_in(self.fault_every) {
+                let errnos = [libc::EINTR, libc::ECONNREFUSED, libc::ENOMEM, libc::ECANCELED];
+                let errno = errnos[self.chance.below(errnos.len())];
+                return self.complete(listener, Err(errno), false);
+            }
+            if self.slots_held == self.slots {
+                return self.complete(listener, Err(libc::ENOBUFS), false);
+            }
+            let Some(frame) = self.sockets[listener].queue.pop_front() else {
+                if arm == Arm::Drain {
+                    self.complete(listener, Err(libc::EAGAIN), false);
+                }
+                return;
+            };
+            let overflow = self.pending.len() >= self.cq_entries;
+            self.overflows += u64::from(overflow);
+            let ends = overflow || frame.payload.is_empty() || self.chance.one_in(self.fault_every);
+            let truncated = self.chance.one_in(self.fault_every);
+            self.complete(listener, Ok((frame, truncated)), !ends);
+        }
+        // After 33 frames the kernel lets others have a turn. A multishot that must not wait ends
+        // there, with the same EAGAIN as at an empty socket.
+        if self.sockets[listener].armed == Some(Arm::Drain) {
+            self.complete(listener, Err(libc::EAGAIN), false);
+        }
+    }
+}
+
+impl Backend for Sim {
+    fn arm(&mut self, listener: usize, arm: Arm) -> io::Result<()> {
+        self.note(1 + listener as u64);
+        assert!(self.sockets[listener].armed.is_none(), "armed twice");
+        self.sockets[listener].armed = Some(arm);
+        Ok(())
+    }
+
+    fn disarm(&mut self, listener: usize) -> io::Result<()> {
+        self.note(10 + listener as u64);
+        // A cancel that finds nothing armed completes nothing, as in the kernel.
+        let socket = &mut self.sockets[listener];
+        socket.cancelled = socket.armed.is_some();
+        Ok(())
+    }
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        if self.sending {
+            self.arrive();
+        }
+        let before = self.pending.len();
+        let first = self.chance.below(self.sockets.len());
+        for step in 0..self.sockets.len() {
+            self.serve((first + step) % self.sockets.len());
+        }
+        // Completions of one enter come in any order.
+        for index in before..self.pending.len() {
+            if self.chance.one_in(4) {
+                let other = before + self.chance.below(self.pending.len() - before);
+                self.pending.swap(index, other);
+            }
+        }
+        let slept_ns = match wait {
+            Wait::Poll => 1_000,
+            Wait::Sleep { gather_us, timeout_ns, frames } => {
+                self.note(u64::from(gather_us) << 1 | u64::from(frames));
+                let idle = self.pending.len() == before;
+                let longest = if idle { timeout_ns } else { timeout_ns.min(1_000_000) };
+                1_000 + self.chance.next() % longest.max(1)
+            }
+        };
+        self.now_ns += slept_ns;
+        Ok(())
+    }
+
+    fn peek(&mut self) -> Option<Completion<'_>> {
+        let completion = self.pending.front()?;
+        let outcome = match &completion.outcome {
+            Ok((frame, truncated)) => Outcome::Frame(frame.frame(completion.listener, *truncated)),
+            Err(errno) => Outcome::Failed(*errno),
+        };
+        Some(Completion { listener: completion.listener, outcome, more: completion.more })
+    }
+
+    fn release(&mut self) {
+        let completion = self.pending.pop_front().unwrap();
+        self.note(100 + completion.listener as u64);
+        if let Ok((frame, _)) = completion.outcome {
+            self.slots_held -= 1;
+            self.truth.taken += frame.datagrams();
+        }
+    }
+
+    fn slots_free(&self) -> usize {
+        self.slots - self.slots_held
+    }
+
+    fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    fn can_gather(&self) -> bool {
+        true
+    }
+
+    fn transmit(
+        &mut self,
+        batch: &Batch,
+        from: Cursor,
+        way: Way,
+        results: &mut Vec<Sent>,
+    ) -> io::Result<()> {
+        let split = way == Way::Split;
+        for entry in batch.entries()[from.entry..].iter().take(SENDS_MAX) {
+            let size = usize::from(entry.segment_bytes);
+            let pieces =
+                if split { (entry.len as usize - from.offset).div_ceil(size.max(1)) } else { 1 };
+            for _ in 0..pieces.min(SENDS_MAX) {
+                let sent = self.verdict(size > 0 && !split);
+                if sent == Sent::All {
+                    let whole = crate::batch::arena::datagrams_of(entry);
+                    self.truth.replies += if split { 1 } else { whole };
+                }
+                results.push(sent);
+                if way != Way::Free && sent != Sent::All {
+                    return Ok(());
+                }
+            }
+            if split {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn await_writable(&mut self, listener: usize) -> io::Result<()> {
+        self.note(50 + listener as u64);
+        Ok(())
+    }
+
+    fn take_writable(&mut self) -> bool {
+        self.chance.one_in(2)
+    }
+
+    fn sockets(&mut self) -> &mut [Listener] {
+        &mut [] // they are simulated; the two below stand in
+    }
+
+    fn turn_away(&mut self, listener: usize) -> io::Result<()> {
+        self.sockets[listener].shut = true;
+        Ok(())
+    }
+
+    fn new_kernel_drops(&mut self) -> io::Result<u64> {
+        Ok(std::mem::take(&mut self.drops_unread))
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn listeners(&self) -> usize {
+        self.sockets.len()
+    }
+}

@@ -1,0 +1,502 @@
+//! The noun that travels: many datagrams, dense in one arena.
+//!
+//! ```text
+//!  arena    │ payload │ payload │ train: 500 │ 500 │ 500 │ 200 │ free …       │
+//!              ▲         ▲         ▲
+//!  entries  │ entry 0 │ entry 1 │ entry 2 (segment_bytes 500) │ … │
+//! ```
+//!
+//! Both are allocated once, when the pool is filled. A train stays whole in the arena; the iterator
+//! splits it, so a train costs one copy and one entry however many datagrams it holds.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::wire::headers::Headers;
+
+/// The largest frame the kernel hands over: 65535 bytes less the UDP header, or 65507 over IPv4.
+pub const FRAME_BYTES_MAX: usize = 65_535;
+
+/// One frame as it came off a socket: a datagram, or a train of equal-sized ones (the last may be
+/// short).
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// The bytes of the datagram or of the whole train.
+    pub payload: &'a [u8],
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// What its IP and UDP headers said, where the listener asked.
+    pub headers: Headers,
+    /// Index of the listen address it arrived at.
+    /// Index of the listen address.
+    pub listener: u16,
+    /// Size of each datagram of the train, bytes; 0 for a single datagram.
+    /// Bytes of each datagram of a train but the last; 0 for a single datagram.
+    pub segment_bytes: u16,
+    /// The slot or its control room was too small: the payload is not to be used.
+    pub truncated: bool,
+    /// When the kernel received it, ns since 1970-01-01T00:00:00Z, where the listener asked
+    /// (SO_TIMESTAMPNS); else 0.
+    pub kernel_unix_ns: u64,
+}
+
+impl Frame<'_> {
+    /// How many datagrams the frame holds; an empty payload is one datagram.
+    #[must_use]
+    pub fn datagrams(&self) -> u64 {
+        datagrams_in(self.payload.len(), self.segment_bytes)
+    }
+}
+
+/// How many datagrams an entry holds.
+pub fn datagrams_of(entry: &Entry) -> u64 {
+    datagrams_in(entry.len as usize, entry.segment_bytes)
+}
+
+fn datagrams_in(bytes: usize, segment_bytes: u16) -> u64 {
+    match usize::from(segment_bytes) {
+        0 => 1,
+        size => bytes.div_ceil(size).max(1) as u64,
+    }
+}
+
+/// Where a frame lies in the arena, and all that is known of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub(crate) peer: SocketAddr,
+    pub(crate) headers: Headers,
+    /// Invariant: `offset + len <= arena.len()`.
+    pub(crate) offset: u32,
+    /// Payload bytes: of a train, of all its datagrams.
+    pub len: u32,
+    /// Bytes of each datagram of a train but the last, which may be shorter; 0 for a single datagram.
+    pub segment_bytes: u16,
+    /// Index of the listen address.
+    pub listener: u16,
+    /// Monotonic.
+    pub(crate) received_at_ns: u64,
+    pub(crate) kernel_unix_ns: u64,
+}
+
+/// Datagrams on their way from a receiver to a worker, or replies on their way back.
+#[derive(Debug)]
+pub struct Batch {
+    arena: Box<[u8]>,
+    used_bytes: usize,
+    /// Never grows past the capacity it was made with.
+    entries: Vec<Entry>,
+    entries_max: usize,
+    datagrams: u64,
+    /// What to add to a monotonic stamp to get Unix time.
+    unix_offset_ns: u64,
+    /// The pool this batch goes home to.
+    pub(crate) owner: u16,
+    /// The receiver whose sockets the datagrams came from.
+    pub(crate) receiver: u16,
+}
+
+impl Batch {
+    /// An empty batch of `arena_bytes` and at most `entries_max` frames. Every page is touched now,
+    /// so that memory in use does not grow under load.
+    #[must_use]
+    pub fn new(arena_bytes: usize, entries_max: usize, owner: u16) -> Self {
+        let mut arena = vec![0u8; arena_bytes].into_boxed_slice();
+        for page in arena.chunks_mut(4096) {
+            // A plain zero could be optimised into leaving the fresh zero page unmapped.
+            page[0] = std::hint::black_box(1);
+        }
+        let blank = Entry {
+            peer: crate::wire::sockaddr::unspecified(),
+            headers: Headers::default(),
+            offset: 0,
+            len: 0,
+            segment_bytes: 0,
+            listener: 0,
+            received_at_ns: 0,
+            kernel_unix_ns: 0,
+        };
+        let mut entries = vec![blank; entries_max];
+        entries.clear();
+        Self {
+            arena,
+            used_bytes: 0,
+            entries,
+            entries_max,
+            datagrams: 0,
+            unix_offset_ns: 0,
+            owner,
+            receiver: 0,
+        }
+    }
+
+    /// Memory one batch takes, for the plan's bill.
+    #[must_use]
+    pub fn footprint_bytes(arena_bytes: usize, entries_max: usize) -> usize {
+        arena_bytes + entries_max * size_of::<Entry>() + size_of::<Self>()
+    }
+
+    /// Makes an emptied batch ready for a receiver's next frames.
+    pub fn open(&mut self, receiver: u16, unix_offset_ns: u64) {
+        self.clear();
+        self.receiver = receiver;
+        self.unix_offset_ns = unix_offset_ns;
+    }
+
+    /// Empties the batch; the memory stays.
+    pub fn clear(&mut self) {
+        self.used_bytes = 0;
+        self.entries.clear();
+        self.datagrams = 0;
+    }
+
+    /// Copies a frame in, or returns `false` if it does not fit any more.
+    #[must_use]
+    pub fn push(&mut self, frame: &Frame<'_>, received_at_ns: u64) -> bool {
+        let end = self.used_bytes + frame.payload.len();
+        if self.entries.len() == self.entries_max || end > self.arena.len() {
+            return false;
+        }
+        self.arena[self.used_bytes..end].copy_from_slice(frame.payload);
+        self.entries.push(Entry {
+            peer: frame.peer,
+            headers: frame.headers,
+            offset: index(self.used_bytes),
+            len: index(frame.payload.len()),
+            segment_bytes: frame.segment_bytes,
+            listener: frame.listener,
+            received_at_ns,
+            kernel_unix_ns: frame.kernel_unix_ns,
+        });
+        self.used_bytes = end;
+        self.datagrams += frame.datagrams();
+        true
+    }
+
+    /// How many datagrams the batch holds; every member of a train counts.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.datagrams
+    }
+
+    /// Whether the batch holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Payload bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.used_bytes
+    }
+
+    /// The datagrams in order of arrival, trains split, nothing copied.
+    #[must_use]
+    pub fn iter(&self) -> Datagrams<'_> {
+        Datagrams { batch: self, next_entry: 0, train: None }
+    }
+
+    /// The entries, in the order they were received.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Of the `count` entries from `start` on, keeps those `keep` wants (by distance from `start`)
+    /// and moves them, in order, up against the entries that follow. Returns the index of the
+    /// first one kept.
+    pub fn keep_entries(
+        &mut self,
+        start: usize,
+        count: usize,
+        keep: impl Fn(usize) -> bool,
+    ) -> usize {
+        let mut first = start + count;
+        for distance in (0..count).rev().filter(|distance| keep(*distance)) {
+            first -= 1;
+            self.entries[first] = self.entries[start + distance];
+        }
+        first
+    }
+
+    /// Payload bytes of an entry of this batch.
+    #[must_use]
+    pub fn payload(&self, entry: &Entry) -> &[u8] {
+        &self.arena[entry.offset as usize..][..entry.len as usize]
+    }
+
+    /// Appends a reply. If it continues the run of equal-sized replies to the same peer it joins
+    /// the last entry's train, which leaves as one UDP_SEGMENT send, within
+    /// `limits`. `false`: no room.
+    #[must_use]
+    pub fn push_reply(&mut self, frame: &Frame<'_>, limits: TrainLimits) -> bool {
+        let end = self.used_bytes + frame.payload.len();
+        if end > self.arena.len() {
+            return false;
+        }
+        let size = frame.payload.len();
+        if let Some(last) = self.entries.last_mut()
+            && last.peer == frame.peer
+            && last.headers == frame.headers
+            && last.listener == frame.listener
+            && limits.joins(last, size)
+        {
+            if last.segment_bytes == 0 {
+                last.segment_bytes = u16::try_from(last.len).unwrap_or(0);
+            }
+            last.len += index(size);
+            self.arena[self.used_bytes..end].copy_from_slice(frame.payload);
+            self.used_bytes = end;
+            self.datagrams += 1;
+            return true;
+        }
+        self.push(frame, 0)
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = Datagram<'a>;
+    type IntoIter = Datagrams<'a>;
+
+    fn into_iter(self) -> Datagrams<'a> {
+        self.iter()
+    }
+}
+
+/// Arenas are at most 1 GiB (the plan checks it), so every offset and length fits.
+#[expect(clippy::cast_possible_truncation, reason = "bounded by the arena, which is under 4 GiB")]
+fn index(bytes: usize) -> u32 {
+    bytes as u32
+}
+
+/// How long a train of replies may get (udp(7), UDP_SEGMENT: at most 64 segments, and the whole
+/// must fit one IP datagram).
+#[derive(Clone, Copy, Debug)]
+pub struct TrainLimits {
+    /// Most datagrams of a train.
+    pub datagrams_max: u32,
+    /// Most payload bytes of a train.
+    pub bytes_max: u32,
+}
+
+impl TrainLimits {
+    /// Whether a reply of `size` bytes may join `last`: same size, or the short tail of a train
+    /// that has none yet.
+    fn joins(self, last: &Entry, size: usize) -> bool {
+        let size = index(size);
+        let segment = if last.segment_bytes == 0 { last.len } else { last.segment_bytes.into() };
+        segment > 0
+            && size > 0
+            && size <= segment
+            && last.len.is_multiple_of(segment)
+            && last.len / segment < self.datagrams_max
+            && last.len + size <= self.bytes_max
+    }
+}
+
+/// One datagram of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    payload: &'a [u8],
+    entry: &'a Entry,
+    unix_offset_ns: u64,
+}
+
+impl<'a> Datagram<'a> {
+    /// The bytes the peer sent; may be empty.
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// Who sent it. IPv4 peers of a dual-stack socket are shown as IPv4.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.entry.peer
+    }
+
+    /// Index of the listen address it arrived at, in the order they were given.
+    #[must_use]
+    pub fn listener(&self) -> usize {
+        self.entry.listener.into()
+    }
+
+    /// The address of this host it was sent to, on wildcard listeners and where the engine was told
+    /// to ask ([`Builder::ip_headers`](crate::control::builder::Builder::ip_headers)). `None` too for a datagram to a
+    /// multicast group: no answer can come from that address.
+    #[must_use]
+    pub fn local(&self) -> Option<IpAddr> {
+        self.entry.headers.local()
+    }
+
+    /// Where its peer sent it: an address of this host, a multicast group, or with
+    /// [`SocketOptions::transparent`](crate::socket::options::SocketOptions) any address at all; of a broadcast to one
+    /// network, the interface's own address. Where the engine was told to ask ([`Builder::ip_headers`](crate::control::builder::Builder::ip_headers)).
+    #[must_use]
+    pub fn destination(&self) -> Option<SocketAddr> {
+        self.entry.headers.destination()
+    }
+
+    /// TTL or hop limit it arrived with, where the engine was told to ask.
+    #[must_use]
+    pub fn hop_limit(&self) -> Option<u8> {
+        self.entry.headers.hop_limit()
+    }
+
+    /// TOS byte or traffic class it arrived with, where the engine was told to ask: DSCP in the
+    /// upper six bits, ECN in the lower two.
+    #[must_use]
+    pub fn traffic_class(&self) -> Option<u8> {
+        self.entry.headers.traffic_class()
+    }
+
+    /// When the engine took it from the socket, `CLOCK_MONOTONIC` ns.
+    #[must_use]
+    pub fn received_at_ns(&self) -> u64 {
+        self.entry.received_at_ns
+    }
+
+    /// When the kernel received it, ns since 1970-01-01T00:00:00Z, where the engine was told to ask
+    /// ([`Builder::timestamps`](crate::control::builder::Builder::timestamps)); of a train, its first datagram.
+    #[must_use]
+    pub fn kernel_unix_ns(&self) -> Option<u64> {
+        (self.entry.kernel_unix_ns > 0).then_some(self.entry.kernel_unix_ns)
+    }
+
+    /// [`received_at_ns`](Self::received_at_ns) as nanoseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn unix_time_ns(&self) -> u64 {
+        self.entry.received_at_ns + self.unix_offset_ns
+    }
+}
+
+/// Iterates the datagrams of a batch; see [`Batch::iter`].
+#[derive(Debug)]
+pub struct Datagrams<'a> {
+    batch: &'a Batch,
+    next_entry: usize,
+    /// What is left of the train being split, and its entry.
+    train: Option<(&'a [u8], &'a Entry)>,
+}
+
+impl<'a> Iterator for Datagrams<'a> {
+    type Item = Datagram<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Datagram<'a>> {
+        let unix_offset_ns = self.batch.unix_offset_ns;
+        let (rest, entry) = match self.train.take() {
+            Some(train) => train,
+            None => {
+                let entry = self.batch.entries.get(self.next_entry)?;
+                self.next_entry += 1;
+                (self.batch.payload(entry), entry)
+            }
+        };
+        let segment = usize::from(entry.segment_bytes);
+        if segment == 0 || rest.len() <= segment {
+            return Some(Datagram { payload: rest, entry, unix_offset_ns });
+        }
+        let (payload, rest) = rest.split_at(segment);
+        self.train = Some((rest, entry));
+        Some(Datagram { payload, entry, unix_offset_ns })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(payload: &[u8], segment_bytes: u16, port: u16) -> Frame<'_> {
+        Frame {
+            payload,
+            peer: SocketAddr::from(([192, 0, 2, 1], port)),
+            headers: Headers::default(),
+            listener: 3,
+            segment_bytes,
+            truncated: false,
+            kernel_unix_ns: 0,
+        }
+    }
+
+    #[test]
+    fn a_train_with_a_short_tail_is_split_where_the_sender_cut_it() {
+        let payload: Vec<u8> = (0..1700u32).map(|n| n.to_le_bytes()[0]).collect();
+        let mut batch = Batch::new(4096, 4, 0);
+        assert!(batch.push(&frame(&payload, 500, 9), 77));
+        let sizes: Vec<usize> = batch.iter().map(|d| d.payload().len()).collect();
+        assert_eq!(sizes, [500, 500, 500, 200]);
+        assert_eq!(batch.len(), 4);
+        let joined: Vec<u8> = batch.iter().flat_map(|d| d.payload().to_vec()).collect();
+        assert_eq!(joined, payload);
+        assert!(batch.iter().all(|d| d.listener() == 3 && d.received_at_ns() == 77));
+    }
+
+    #[test]
+    fn an_empty_datagram_is_one_datagram() {
+        let mut batch = Batch::new(4096, 2, 0);
+        assert!(batch.push(&frame(&[], 0, 9), 0));
+        assert!(batch.push(&frame(&[], 500, 9), 0));
+        assert_eq!(batch.len(), 2);
+        assert_eq!(batch.iter().map(|d| d.payload().len()).collect::<Vec<_>>(), [0, 0]);
+        assert!(!batch.push(&frame(&[], 0, 9), 0), "entries are bounded");
+    }
+
+    #[test]
+    fn replies_join_until_size_peer_or_tail_ends_the_train() {
+        let limits = TrainLimits { datagrams_max: 64, bytes_max: 65_507 };
+        let mut batch = Batch::new(1 << 20, 512, 0);
+        let body = [7u8; 100];
+        for (size, port) in
+            [(100, 1), (100, 1), (40, 1), (100, 1), (100, 2), (0, 2), (0, 2), (100, 2)]
+        {
+            assert!(batch.push_reply(&frame(&body[..size], 0, port), limits));
+        }
+        let shape: Vec<(u32, u16)> =
+            batch.entries().iter().map(|e| (e.len, e.segment_bytes)).collect();
+        assert_eq!(shape, [(240, 100), (100, 0), (100, 0), (0, 0), (0, 0), (100, 0)]);
+        assert_eq!(batch.len(), 8);
+        for _ in 0..200 {
+            assert!(batch.push_reply(&frame(&body, 0, 3), limits));
+        }
+        assert!(batch.entries().iter().all(|e| e.len <= 6400), "at most 64 segments");
+    }
+
+    #[test]
+    fn entries_kept_stay_in_order_and_next_to_the_rest() {
+        let mut batch = Batch::new(4096, 8, 0);
+        for port in 0..6 {
+            assert!(batch.push(&frame(b"x", 0, port), 0));
+        }
+        let first = batch.keep_entries(1, 4, |distance| distance % 2 == 0);
+        let ports: Vec<u16> = batch.entries()[first..].iter().map(|e| e.peer.port()).collect();
+        assert_eq!(ports, [1, 3, 5]);
+    }
+
+    proptest! {
+        /// The batch against the plainest model of it: a list of vectors.
+        #[test]
+        fn holds_what_was_pushed(frames in proptest::collection::vec(
+            (proptest::collection::vec(any::<u8>(), 0..300), 0u16..120, any::<u16>()), 0..60)) {
+            let mut batch = Batch::new(4096, 32, 0);
+            let mut model: Vec<(Vec<u8>, u16)> = Vec::new();
+            let (mut used, mut entries) = (0, 0);
+            for (payload, segment, port) in &frames {
+                let fits = used + payload.len() <= 4096 && entries < 32;
+                prop_assert_eq!(batch.push(&frame(payload, *segment, *port), 1), fits);
+                if !fits { continue; }
+                used += payload.len();
+                entries += 1;
+                if *segment == 0 || payload.is_empty() {
+                    model.push((payload.clone(), *port));
+                } else {
+                    model.extend(payload.chunks((*segment).into()).map(|c| (c.to_vec(), *port)));
+                }
+            }
+            let got: Vec<(Vec<u8>, u16)> =
+                batch.iter().map(|d| (d.payload().to_vec(), d.peer().port())).collect();
+            prop_assert_eq!(batch.len(), got.len() as u64);
+            prop_assert_eq!(got, model);
+        }
+    }
+}

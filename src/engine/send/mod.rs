@@ -1,0 +1,4 @@
+//! The way back: replies.
+
+/// The way back.
+pub mod reply;

@@ -1,0 +1,438 @@
+//! One socket of one receiver for one listen address: opened, measured, turned away, closed.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+
+use crate::bpf::arrivals::Arrivals;
+use crate::error::{Error, Result};
+use crate::socket::multicast;
+use crate::socket::options::{ReadBack, SocketOptions};
+use crate::wire::cmsg::Asked;
+use ringest_base::sys::sockopt as numbered;
+
+/// How to open the sockets of one listen address.
+#[derive(Clone, Debug)]
+pub struct SocketSpec {
+    /// Where to listen; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// Take IPv6 alone on `[::]`, because IPv4 has a socket of its own on that port.
+    pub only_v6: bool,
+    /// The first socket of its address's group: it binds alone, so that nobody else holds the
+    /// address, and joins SO_REUSEPORT afterwards. With the option set before, bind(2) shares an
+    /// address with any such socket of this user without a word, and given port 0 may even choose
+    /// one that is taken.
+    pub first: bool,
+    /// What is to come with each datagram.
+    pub asked: Asked,
+    /// Receive buffer to ask for, bytes of payload room as SO_RCVBUF counts them (the kernel
+    /// doubles it for its own overhead).
+    pub rcvbuf_bytes: usize,
+    /// All that can be set beyond that.
+    pub options: SocketOptions,
+    /// The CPU whose datagrams it would rather have (SO_INCOMING_CPU, Linux 4.4; within a group 6.2).
+    pub incoming_cpu: Option<usize>,
+    /// Let nothing in before [`Listener::admit`]: its group is to be complete first.
+    pub shut: bool,
+}
+
+impl SocketSpec {
+    /// A lone socket on `address`, with nothing set that need not be.
+    #[must_use]
+    pub fn plain(address: SocketAddr, asked: Asked, rcvbuf_bytes: usize) -> Self {
+        Self {
+            address,
+            only_v6: false,
+            first: true,
+            asked,
+            rcvbuf_bytes,
+            options: SocketOptions::default(),
+            incoming_cpu: None,
+            shut: false,
+        }
+    }
+}
+
+/// An open socket, member of its address's SO_REUSEPORT group.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    address: SocketAddr,
+    asked: Asked,
+    connected: bool,
+    /// What getsockopt(SO_RCVBUF) says: twice what was granted (socket(7)).
+    rcvbuf_bytes: usize,
+    drops_seen: u32,
+    /// The options that were asked for, as they are now.
+    options: Vec<ReadBack>,
+    busy_poll_us: Option<u32>,
+}
+
+impl Listener {
+    /// Opens, prepares and binds. `arrivals` is attached before the bind, so that no datagram is
+    /// received uncounted.
+    ///
+    /// # Errors
+    /// One variant per cause an operator can mend; see [`Error`].
+    pub fn open(spec: &SocketSpec, arrivals: Option<&Arrivals>) -> Result<Self> {
+        let address = spec.address;
+        let fail = |step| move |source: io::Error| Error::Socket { address, step, source };
+        let refused = |source| Error::Option { address, source };
+        let socket = new_socket(address, spec.only_v6)?;
+        if !spec.first {
+            socket.set_reuse_port(true).map_err(fail("SO_REUSEPORT"))?;
+        }
+        socket.set_nonblocking(true).map_err(fail("O_NONBLOCK"))?;
+        ask(&socket, address, spec.asked)?;
+        multicast::only_groups_joined(socket.as_fd(), address.is_ipv6()).map_err(refused)?;
+        let options = spec.options.apply(&socket, address.is_ipv6()).map_err(refused)?;
+        // SO_RCVBUFFORCE passes net.core.rmem_max but takes CAP_NET_ADMIN; SO_RCVBUF is clamped
+        // silently, which is why the size granted is read back.
+        if setsockopt(&socket, sockopt::RcvBufForce, &spec.rcvbuf_bytes).is_err() {
+            socket.set_recv_buffer_size(spec.rcvbuf_bytes).map_err(fail("SO_RCVBUF"))?;
+        }
+        if let Some(cpu) = spec.incoming_cpu {
+            let name = (libc::SOL_SOCKET, libc::SO_INCOMING_CPU);
+            let cpu = i32::try_from(cpu).unwrap_or(i32::MAX);
+            numbered::set_int(socket.as_fd(), name, cpu).map_err(fail("SO_INCOMING_CPU"))?;
+        }
+        let mut listener = Self {
+            socket,
+            address,
+            asked: spec.asked,
+            connected: false,
+            rcvbuf_bytes: 0,
+            drops_seen: 0,
+            options,
+            busy_poll_us: spec.options.busy_poll_us,
+        };
+        if spec.shut {
+            listener.turn_away().map_err(fail("SO_ATTACH_FILTER"))?;
+        } else if let Some(arrivals) = arrivals {
+            arrivals.attach(&listener.socket).map_err(fail("SO_ATTACH_BPF"))?;
+        }
+        let socket = &listener.socket;
+        socket.bind(&SockAddr::from(address)).map_err(|source| bind_error(spec, source))?;
+        if spec.first {
+            socket.set_reuse_port(true).map_err(fail("SO_REUSEPORT"))?;
+        }
+        let bound = socket.local_addr().map_err(fail("getsockname"))?;
+        listener.rcvbuf_bytes = socket.recv_buffer_size().map_err(fail("SO_RCVBUF"))?;
+        listener.address = bound.as_socket().unwrap_or(address);
+        Ok(listener)
+    }
+
+    /// Opens the door of a socket that was opened [shut](SocketSpec::shut).
+    ///
+    /// # Errors
+    /// The filter that kept everything out could not be taken away.
+    pub fn admit(&mut self, arrivals: Option<&Arrivals>) -> io::Result<()> {
+        match arrivals {
+            Some(arrivals) => arrivals.attach(&self.socket)?,
+            None => self.socket.detach_filter()?,
+        }
+        // What came while it was shut had nobody to come to yet: no drop of ours. Read after the
+        // door is open, or what is refused between the two would count; an empty buffer drops none.
+        self.new_kernel_drops().map(|_| ())
+    }
+
+    /// The options that were asked for, as the kernel has them.
+    #[must_use]
+    pub fn options(&self) -> &[ReadBack] {
+        &self.options
+    }
+
+    /// How long a wait on it may poll the device first, µs.
+    #[must_use]
+    pub fn busy_poll_us(&self) -> Option<u32> {
+        self.busy_poll_us
+    }
+
+    /// Where it listens, with the port the kernel chose.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Opens a socket for one peer: the load generator's. Never for ingest, where a connected socket in
+    /// a SO_REUSEPORT group slows the lookup for all.
+    ///
+    /// Asked for: big buffers (`buffer_bytes` each way), and to be told of drops in the queueing
+    /// discipline, which send(2) otherwise calls a success (IP_RECVERR, ip(7)).
+    ///
+    /// # Errors
+    /// The step that failed and what the kernel said.
+    pub fn connect(
+        peer: SocketAddr,
+        bind: SocketAddr,
+        buffer_bytes: usize,
+    ) -> std::result::Result<Self, (&'static str, io::Error)> {
+        let fail = |step| move |error: io::Error| (step, error);
+        let failed = |step| move |errno: nix::Error| (step, io::Error::from(errno));
+        let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))
+            .map_err(fail("socket(2)"))?;
+        socket.set_nonblocking(true).map_err(fail("O_NONBLOCK"))?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &buffer_bytes).is_err() {
+            socket.set_recv_buffer_size(buffer_bytes).map_err(fail("SO_RCVBUF"))?;
+        }
+        if setsockopt(&socket, sockopt::SndBufForce, &buffer_bytes).is_err() {
+            socket.set_send_buffer_size(buffer_bytes).map_err(fail("SO_SNDBUF"))?;
+        }
+        if peer.is_ipv6() {
+            setsockopt(&socket, sockopt::Ipv6RecvErr, &true).map_err(failed("IPV6_RECVERR"))?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4RecvErr, &true).map_err(failed("IP_RECVERR"))?;
+        }
+        socket.bind(&SockAddr::from(bind)).map_err(fail("bind(2)"))?;
+        socket.connect(&SockAddr::from(peer)).map_err(fail("connect(2)"))?;
+        let address = socket.local_addr().map_err(fail("getsockname(2)"))?;
+        Ok(Self {
+            address: address.as_socket().unwrap_or(bind),
+            asked: Asked::default(),
+            connected: true,
+            rcvbuf_bytes: socket.recv_buffer_size().map_err(fail("SO_RCVBUF"))?,
+            socket,
+            drops_seen: 0,
+            options: Vec::new(),
+            busy_poll_us: None,
+        })
+    }
+
+    /// Forgets the errors that ICMP reported and nobody reads: they would keep the socket from
+    /// sleeping. Returns how many there were.
+    pub fn discard_errors(&self) -> u64 {
+        let mut discarded = 0;
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        while recv(self.socket.as_raw_fd(), &mut [], flags).is_ok() {
+            discarded += 1;
+        }
+        discarded
+    }
+
+    /// The error pending on it, as errno, which is cleared by asking (SO_ERROR, socket(7)).
+    #[must_use]
+    pub fn take_error(&self) -> Option<i32> {
+        self.socket.take_error().ok().flatten()?.raw_os_error()
+    }
+
+    /// Whether it was opened for one peer.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// What comes with each datagram.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        self.asked
+    }
+
+    /// The receive buffer granted, as getsockopt(SO_RCVBUF) reports it.
+    #[must_use]
+    pub fn rcvbuf_bytes(&self) -> usize {
+        self.rcvbuf_bytes
+    }
+
+    /// What the kernel dropped here since the last call, in buffers. The kernel's counter is a u32
+    /// and wraps; calling at least once in 4 billion drops keeps the sum exact.
+    ///
+    /// # Errors
+    /// getsockopt(SO_MEMINFO) failed (it exists since Linux 4.12).
+    pub fn new_kernel_drops(&mut self) -> io::Result<u64> {
+        let drops = meminfo(self.socket.as_fd())?[SK_MEMINFO_DROPS];
+        let new = drops.wrapping_sub(self.drops_seen);
+        self.drops_seen = drops;
+        Ok(new.into())
+    }
+
+    /// What is free of the send buffer, bytes as the kernel counts them: a datagram takes more than its
+    /// payload, until the device has sent it. While something is free, a send is never refused with
+    /// EAGAIN.
+    ///
+    /// # Errors
+    /// getsockopt(SO_MEMINFO) failed (it exists since Linux 4.12).
+    pub fn send_room_bytes(&self) -> io::Result<usize> {
+        let words = meminfo(self.socket.as_fd())?;
+        let free = words[SK_MEMINFO_SNDBUF].saturating_sub(words[SK_MEMINFO_WMEM_ALLOC]);
+        Ok(usize::try_from(free).unwrap_or(usize::MAX))
+    }
+
+    /// From now on every datagram is refused at the door, so that what is inside can be read to the
+    /// end. Closing at once would discard it, and no counter would show that.
+    ///
+    /// # Errors
+    /// Attaching the filter failed.
+    pub fn turn_away(&self) -> io::Result<()> {
+        // Classic BPF needs no privilege: BPF_RET | BPF_K, keep 0 bytes. It takes the place of the
+        // arrivals filter, so what is refused has not arrived.
+        self.socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)])
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Asks for the control messages wanted. An IPv6 socket may take IPv4 too, whose header comes by
+/// messages of its own.
+fn ask(socket: &Socket, address: SocketAddr, asked: Asked) -> Result<()> {
+    let fail =
+        |step| move |errno: nix::Error| Error::Socket { address, step, source: errno.into() };
+    if asked.gro {
+        setsockopt(socket, sockopt::UdpGroSegment, &true).map_err(fail("UDP_GRO"))?;
+    }
+    if asked.pktinfo && address.is_ipv6() {
+        setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true).map_err(fail("IPV6_RECVPKTINFO"))?;
+    }
+    if asked.pktinfo {
+        // On an IPv6 socket too: of an IPv4 datagram IPV6_PKTINFO has the destination alone, from
+        // which a broadcast cannot be answered; IP_PKTINFO comes after it and has both.
+        let name = (libc::IPPROTO_IP, libc::IP_PKTINFO);
+        numbered::set_int(socket.as_fd(), name, 1).map_err(|source| Error::Socket {
+            address,
+            step: "IP_PKTINFO",
+            source,
+        })?;
+    }
+    if asked.timestamps {
+        setsockopt(socket, sockopt::ReceiveTimestampns, &true).map_err(fail("SO_TIMESTAMPNS"))?;
+    }
+    if !asked.headers {
+        return Ok(());
+    }
+    let v4 = [
+        ("IP_RECVORIGDSTADDR", libc::IP_RECVORIGDSTADDR),
+        ("IP_RECVTTL", libc::IP_RECVTTL),
+        ("IP_RECVTOS", libc::IP_RECVTOS),
+    ]
+    .map(|(step, name)| (step, (libc::IPPROTO_IP, name)));
+    let v6 = [
+        ("IPV6_RECVORIGDSTADDR", libc::IPV6_RECVORIGDSTADDR),
+        ("IPV6_RECVHOPLIMIT", libc::IPV6_RECVHOPLIMIT),
+        ("IPV6_RECVTCLASS", libc::IPV6_RECVTCLASS),
+    ]
+    .map(|(step, name)| (step, (libc::IPPROTO_IPV6, name)));
+    for (step, name) in v4.into_iter().chain(v6.into_iter().filter(|_| address.is_ipv6())) {
+        numbered::set_int(socket.as_fd(), name, 1).map_err(|source| Error::Socket {
+            address,
+            step,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// A socket of the address's family; an IPv6 one takes IPv4 too if its address is the wildcard.
+fn new_socket(address: SocketAddr, only_v6: bool) -> Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
+        .map_err(|source| match source.raw_os_error() {
+            Some(libc::EAFNOSUPPORT) if address.is_ipv6() => Error::NoIpv6 { address },
+            _ => Error::Socket { address, step: "socket(2)", source },
+        })?;
+    if address.is_ipv6() {
+        socket
+            .set_only_v6(only_v6 || !address.ip().is_unspecified())
+            .map_err(|source| Error::Socket { address, step: "IPV6_V6ONLY", source })?;
+    }
+    Ok(socket)
+}
+
+fn bind_error(spec: &SocketSpec, source: io::Error) -> Error {
+    let address = spec.address;
+    match source.raw_os_error() {
+        Some(libc::EADDRINUSE) => Error::PortTaken { address },
+        Some(libc::EACCES | libc::EPERM) => Error::PortPrivileged { address },
+        Some(libc::EADDRNOTAVAIL) if address.is_ipv6() && ipv6_disabled(address.ip()) => {
+            Error::NoIpv6 { address }
+        }
+        // An address that is one only together with its link (ipv6(7)).
+        Some(libc::EINVAL) if matches!(address, SocketAddr::V6(v6) if v6.scope_id() == 0) => {
+            Error::ScopeMissing { address }
+        }
+        Some(libc::EADDRNOTAVAIL) => Error::AddressNotLocal { address },
+        _ => Error::Socket { address, step: "bind(2)", source },
+    }
+}
+
+/// For all interfaces, or for the one that has `ip`, as far as that is known.
+fn ipv6_disabled(ip: IpAddr) -> bool {
+    let interfaces: &[&str] = if ip.is_loopback() { &["all", "lo"] } else { &["all"] };
+    interfaces.iter().any(|interface| {
+        std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"))
+            .map_or(true, |text| text.trim() == "1")
+    })
+}
+
+const MEMINFO: numbered::Name = (libc::SOL_SOCKET, libc::SO_MEMINFO);
+/// Words of SO_MEMINFO, linux/sock_diag.h.
+const SK_MEMINFO_WMEM_ALLOC: usize = 2;
+const SK_MEMINFO_SNDBUF: usize = 3;
+const SK_MEMINFO_DROPS: usize = 8;
+const SK_MEMINFO_VARS: usize = 9;
+
+fn meminfo(socket: BorrowedFd<'_>) -> io::Result<[u32; SK_MEMINFO_VARS]> {
+    let bytes: [u8; 4 * SK_MEMINFO_VARS] = numbered::get(socket, MEMINFO)?;
+    let mut words = [0; SK_MEMINFO_VARS];
+    for (word, raw) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u32::from_ne_bytes(*raw);
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(rcvbuf_bytes: usize) -> SocketSpec {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        SocketSpec::plain(address, Asked::default(), rcvbuf_bytes)
+    }
+
+    #[test]
+    fn drops_are_read_as_differences() {
+        let mut listener = Listener::open(&spec(4096), None).unwrap();
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..100 {
+            sender.send_to(&[0; 512], listener.address()).unwrap();
+        }
+        let mut queued = 0;
+        while listener.socket.recv(&mut [std::mem::MaybeUninit::uninit(); 1024]).is_ok() {
+            queued += 1;
+        }
+        assert!(queued > 0);
+        assert_eq!(listener.new_kernel_drops().unwrap(), 100 - queued);
+        assert_eq!(listener.new_kernel_drops().unwrap(), 0);
+    }
+
+    #[test]
+    fn nothing_enters_after_the_door_is_shut() {
+        let mut listener = Listener::open(&spec(1 << 20), None).unwrap();
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(b"before", listener.address()).unwrap();
+        listener.turn_away().unwrap();
+        sender.send_to(b"after", listener.address()).unwrap();
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 16];
+        assert_eq!(listener.socket.recv(&mut buffer).unwrap(), 6);
+        assert!(listener.socket.recv(&mut buffer).is_err());
+        assert_eq!(listener.new_kernel_drops().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_port_shared_by_reuseport_counts_as_taken() {
+        let first = Listener::open(&spec(4096), None).unwrap();
+        let spec = SocketSpec { address: first.address(), ..spec(4096) };
+        let error = Listener::open(&spec, None).unwrap_err();
+        assert!(matches!(error, Error::PortTaken { .. }), "{error}");
+    }
+}

@@ -1,0 +1,8 @@
+//! Addresses, control messages and headers as the kernel writes them, read as bytes.
+
+/// Control messages (cmsg(3)), read and written as bytes.
+pub mod cmsg;
+/// What the IP and UDP headers of a datagram said, as far as its listener asked.
+pub mod headers;
+/// Socket addresses as the kernel writes them, byte by byte.
+pub mod sockaddr;

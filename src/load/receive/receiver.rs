@@ -1,0 +1,264 @@
+//! The receiving half of a run as a handler: every worker keeps its own books and its own delays,
+//! which are put together when the engine has stopped.
+//!
+//! ```text
+//!   ReceivingHalf ──handler()──► TrackingHandler ─ tracker, delays (one per worker, no lock)
+//!        │  ▲                        │ after each batch: counts, for live()
+//!        │  └────── finish() ────────┘ the books, for collect()
+//! ```
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender};
+use hdrhistogram::Histogram;
+
+use crate::account::{Account, Tally};
+use crate::receive::tracker::{Taken, Tracker, TrackerSpec};
+use crate::stamp::Seen;
+use ringest_base::sys::clock;
+use ringest_engine::batch::arena::Batch;
+use ringest_engine::send::reply::Replies;
+use ringest_engine::work::worker::Handler;
+
+/// A longer delay counts as this long: a minute.
+const DELAY_MAX_NS: u64 = 60_000_000_000;
+
+/// How to receive a run.
+#[derive(Clone, Debug)]
+pub struct ReceivingSpec {
+    /// The run's books.
+    pub tracker: TrackerSpec,
+    /// Whether sender and receiver read the same `CLOCK_MONOTONIC`: one host, any network
+    /// namespace. Only then are there delays.
+    pub shared_clock: bool,
+    /// Which flow each of the sender's addresses stands for. Asked only for datagrams under 16
+    /// bytes, which cannot name their flow; may be empty.
+    pub peers: HashMap<SocketAddr, usize>,
+}
+
+/// One-way delays, ns, from the sender to the handler; recorded for datagrams seen the first time.
+#[derive(Clone, Debug)]
+pub struct Delays {
+    /// From when the datagram was due: what a user of it would have waited, the sender's own stalls
+    /// included.
+    pub from_intended: Histogram<u64>,
+    /// From when it was given to the kernel.
+    pub from_sent: Histogram<u64>,
+    /// Sent times that lie in the future, which counted as no delay: the clocks are not shared, or
+    /// the times are forged.
+    pub from_future: u64,
+}
+
+impl Delays {
+    /// None recorded. All memory is taken now: 3 digits from 1 ns to a minute, 0.4 MB.
+    fn new() -> Self {
+        Self { from_intended: blank(), from_sent: blank(), from_future: 0 }
+    }
+
+    fn record(&mut self, seen: &Seen, now_ns: u64) {
+        if let Some(intended_ns) = seen.intended_ns {
+            self.from_intended.saturating_record(now_ns.saturating_sub(intended_ns));
+        }
+        if let Some(sent_ns) = seen.sent_ns {
+            self.from_future += u64::from(sent_ns > now_ns);
+            self.from_sent.saturating_record(now_ns.saturating_sub(sent_ns));
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        // All histograms have the same bounds, so adding cannot fail.
+        let _ = self.from_intended.add(&other.from_intended);
+        let _ = self.from_sent.add(&other.from_sent);
+        self.from_future += other.from_future;
+    }
+}
+
+fn blank() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, DELAY_MAX_NS, 3).unwrap_or_else(|_| unreachable!("1 < 2 x 1"))
+}
+
+/// What the receiving half of a run saw.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The books of all workers.
+    pub account: Account,
+    /// `None` where clocks are not shared.
+    pub delays: Option<Delays>,
+    /// Handlers that never finished (a worker that panicked or was left behind by an abort): what
+    /// they saw is missing here. Not 0 means that losses are not known.
+    pub unreported: usize,
+}
+
+/// What another thread may read of a handler: its counts after its last batch.
+#[derive(Debug, Default)]
+struct Live {
+    received: AtomicU64,
+    distinct: AtomicU64,
+    duplicates: AtomicU64,
+    late: AtomicU64,
+    implausible: AtomicU64,
+    unstamped: AtomicU64,
+    other_run: AtomicU64,
+    foreign: AtomicU64,
+    reordered: AtomicU64,
+}
+
+impl Live {
+    fn publish(&self, tally: &Tally) {
+        let store = |cell: &AtomicU64, value| cell.store(value, Ordering::Relaxed);
+        store(&self.received, tally.received);
+        store(&self.distinct, tally.distinct);
+        store(&self.duplicates, tally.duplicates);
+        store(&self.late, tally.late);
+        store(&self.implausible, tally.implausible);
+        store(&self.unstamped, tally.unstamped);
+        store(&self.other_run, tally.other_run);
+        store(&self.foreign, tally.foreign);
+        store(&self.reordered, tally.reordered);
+    }
+
+    fn read(&self) -> Tally {
+        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        Tally {
+            received: load(&self.received),
+            distinct: load(&self.distinct),
+            duplicates: load(&self.duplicates),
+            late: load(&self.late),
+            implausible: load(&self.implausible),
+            unstamped: load(&self.unstamped),
+            other_run: load(&self.other_run),
+            foreign: load(&self.foreign),
+            reordered: load(&self.reordered),
+        }
+    }
+}
+
+/// The receiving half of one run: makes the handlers of an engine and puts together what they saw.
+#[derive(Debug)]
+pub struct ReceivingHalf {
+    spec: ReceivingSpec,
+    peers: Arc<HashMap<SocketAddr, usize>>,
+    timing: Arc<AtomicBool>,
+    /// One for each handler made.
+    live: Mutex<Vec<Arc<Live>>>,
+    books: Sender<Books>,
+    finished: Receiver<Books>,
+}
+
+/// What one handler hands over at its end.
+#[derive(Debug)]
+struct Books {
+    tracker: Tracker,
+    delays: Option<Delays>,
+}
+
+impl ReceivingHalf {
+    /// Ready to make handlers. Delays, where there are any, are recorded from the start; see
+    /// [`Self::time`].
+    #[must_use]
+    pub fn new(mut spec: ReceivingSpec) -> Self {
+        let (books, finished) = crossbeam_channel::unbounded();
+        Self {
+            peers: Arc::new(std::mem::take(&mut spec.peers)),
+            spec,
+            timing: Arc::new(AtomicBool::new(true)),
+            live: Mutex::default(),
+            books,
+            finished,
+        }
+    }
+
+    /// A handler for one more worker: what `Builder::start` asks for. Takes all its memory now.
+    pub fn handler(&self) -> TrackingHandler {
+        let live = Arc::new(Live::default());
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&live));
+        TrackingHandler {
+            tracker: Tracker::new(&self.spec.tracker),
+            delays: self.spec.shared_clock.then(Delays::new),
+            peers: Arc::clone(&self.peers),
+            timing: Arc::clone(&self.timing),
+            live,
+            books: self.books.clone(),
+        }
+    }
+
+    /// Whether delays are recorded from the next batch on: not while warming up, say.
+    pub fn time(&self, on: bool) {
+        self.timing.store(on, Ordering::Relaxed);
+    }
+
+    /// The counts of all handlers after their last batches. Each figure is a fresh one, their sum
+    /// need not be: a handler may be between two of them.
+    #[must_use]
+    pub fn live(&self) -> Tally {
+        let mut sum = Tally::default();
+        for live in self.live.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            sum.add(&live.read());
+        }
+        sum
+    }
+
+    /// What all handlers saw. To be called when the engine has stopped; handlers that have not
+    /// finished by then are `unreported`.
+    #[must_use]
+    pub fn collect(self) -> Received {
+        let handlers = self.live.into_inner().unwrap_or_else(PoisonError::into_inner).len();
+        let mut received = Received {
+            account: Account::default(),
+            delays: self.spec.shared_clock.then(Delays::new),
+            unreported: handlers,
+        };
+        for books in self.finished.try_iter() {
+            received.unreported -= 1;
+            received.account.merge(&books.tracker.account());
+            if let (Some(all), Some(delays)) = (&mut received.delays, &books.delays) {
+                all.merge(delays);
+            }
+        }
+        received
+    }
+}
+
+/// Enters every datagram of a worker's batches into books of its own.
+#[derive(Debug)]
+pub struct TrackingHandler {
+    tracker: Tracker,
+    delays: Option<Delays>,
+    peers: Arc<HashMap<SocketAddr, usize>>,
+    timing: Arc<AtomicBool>,
+    live: Arc<Live>,
+    books: Sender<Books>,
+}
+
+impl Handler for TrackingHandler {
+    fn handle(&mut self, batch: &Batch, _: &mut Replies) {
+        let timing = self.timing.load(Ordering::Relaxed);
+        let mut delays = self.delays.as_mut().filter(|_| timing);
+        // One clock read a batch: all of it is handed over at once.
+        let now_ns = if delays.is_some() { clock::monotonic_ns() } else { 0 };
+        for datagram in batch {
+            let payload = datagram.payload();
+            let peer_flow = if payload.len() < 16 && !self.peers.is_empty() {
+                self.peers.get(&datagram.peer()).copied()
+            } else {
+                None
+            };
+            let taken = self.tracker.take(payload, datagram.received_at_ns(), peer_flow);
+            if let (Some(delays), Taken::Ours { seen, .. }) = (&mut delays, taken) {
+                delays.record(&seen, now_ns);
+            }
+        }
+        self.live.publish(&self.tracker.tally());
+    }
+
+    fn finish(&mut self) {
+        // An engine finishes a handler once; what is left behind is the smallest there is.
+        let small = TrackerSpec { window: Some(0), ..TrackerSpec::new(0, 1) };
+        let tracker = std::mem::replace(&mut self.tracker, Tracker::new(&small));
+        // The half may be gone; then nobody wants to know.
+        let _ = self.books.send(Books { tracker, delays: self.delays.take() });
+    }
+}

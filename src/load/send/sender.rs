@@ -1,0 +1,298 @@
+//! One sending thread: what is due is staged into a round, the round leaves through the engine's own
+//! send path, and what became of each send is counted.
+//!
+//! ```text
+//!  due? ─► stage: frames of one flow each ─► transmit ─► settle: sent, dropped, again
+//!   └─ no: sleep to the next deadline (or take echoes)        └─ full: wait for room, then the rest
+//! ```
+//!
+//! A flow's datagrams leave in order. Sends of one submission are independent of each other, so one that
+//! found the send buffer full could be overtaken by the next; chained (IORING_SQE_LINK) they are not, but
+//! cost half as much again. So a round is chained only where it must be (see `way`).
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::receive::echo::Echoes;
+use crate::report::{LoadError, LoadReport};
+use crate::send::round::Round;
+use crate::send::source::Source;
+use crate::send::wait;
+use crate::spec::LoadSpec;
+use ringest_base::sys::clock;
+use ringest_engine::backend::interface::{Backend, Sent, Wait, Way};
+use ringest_engine::backend::outgoing::SENDS_MAX;
+
+/// What others may see of a sender while it runs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Progress {
+    /// Taken by the kernel.
+    pub sent: AtomicU64,
+    /// Refused by it, for whatever reason.
+    pub failed: AtomicU64,
+    /// Came back.
+    pub echoed: AtomicU64,
+    /// How far behind its deadlines the sender was when it last sent, ns.
+    pub behind_ns: AtomicU64,
+}
+
+/// This thread's share of a load.
+#[derive(Debug)]
+pub(crate) struct Share {
+    /// Which of the threads this is.
+    pub(crate) index: usize,
+    /// Flows of this thread, by their number in the whole load; flow `i` has listener `i`.
+    pub(crate) flows: Vec<usize>,
+    pub(crate) rate_pps: Option<f64>,
+    pub(crate) count: Option<u64>,
+    /// Share of a gap by which this thread begins later.
+    pub(crate) offset: f64,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) progress: Arc<Progress>,
+}
+
+/// After a send that had to be tried again, this many rounds are chained whatever room there is.
+const CAUTION_ROUNDS: u32 = 1000;
+/// What was due before the end may leave this much after it. The last deadline is often a few microseconds
+/// before the end, and without it every run would lose its last datagram to the wake-up. Too high and a
+/// sender that cannot keep its rate would hide that; at 1 ms it can hide a thousandth of a second's load.
+const GRACE_NS: u64 = 1_000_000;
+/// The longest sleep before `stop` is looked at again.
+const WAIT_MAX_NS: u64 = 50_000_000;
+/// A pause shorter than this is not used to look for errors.
+const LOOK_NS: u64 = 200_000;
+/// Sockets looked at in one pause.
+const LOOKS: usize = 16;
+
+/// A sender at work.
+pub(crate) struct Sender<'a, B> {
+    pub(crate) spec: &'a LoadSpec,
+    pub(crate) share: Share,
+    pub(crate) backend: B,
+    pub(crate) source: Source,
+    pub(crate) round: Round,
+    pub(crate) results: Vec<Sent>,
+    /// Nothing has a time, so nothing is late.
+    pub(crate) flat_out: bool,
+    pub(crate) start_ns: u64,
+    /// When the last transmission began and ended.
+    pub(crate) sent_between_ns: (u64, u64),
+    /// Rounds that are still chained.
+    pub(crate) caution: u32,
+    /// ICMP errors since the last datagram that was sent.
+    pub(crate) told_in_a_row: usize,
+    /// The socket whose errors are looked for next.
+    look: usize,
+    pub(crate) report: LoadReport,
+    echoes: Option<Echoes>,
+}
+
+impl<'a, B: Backend> Sender<'a, B> {
+    pub(crate) fn new(
+        spec: &'a LoadSpec,
+        share: Share,
+        (backend, name): (B, &'static str),
+    ) -> Result<Self, LoadError> {
+        Ok(Self {
+            source: Source::new(spec, &share)?,
+            backend,
+            round: Round::new(spec.frame_bytes(), spec.train(), share.flows.len()),
+            results: Vec::with_capacity(SENDS_MAX),
+            flat_out: spec.is_flat_out(),
+            start_ns: 0,
+            sent_between_ns: (0, 0),
+            caution: 0,
+            told_in_a_row: 0,
+            look: 0,
+            report: LoadReport::empty(spec.flows, name),
+            echoes: spec.echo.then(|| Echoes::new(spec.run, &share.flows, spec.flows)),
+            spec,
+            share,
+        })
+    }
+
+    /// Sends from `start_ns` on, until the source, the duration or stop ends it.
+    pub(crate) fn run(mut self, start_ns: u64) -> Result<LoadReport, LoadError> {
+        self.start_ns = start_ns;
+        let length = self.spec.duration.map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
+        let end_ns = length.map_or(u64::MAX, |length| start_ns.saturating_add(length));
+        self.source.start(start_ns, end_ns);
+        if self.echoes.is_some() {
+            Echoes::arm(&mut self.backend).map_err(backend_failed("arm"))?;
+        }
+        while !self.share.stop.load(Ordering::Relaxed) && !self.is_complete() {
+            let now_ns = clock::monotonic_ns();
+            if now_ns >= end_ns.saturating_add(GRACE_NS) {
+                break;
+            }
+            let fresh = self.round.is_settled();
+            if fresh {
+                self.source.stage(now_ns, &mut self.round)?;
+            }
+            if self.round.is_settled() {
+                if now_ns >= end_ns {
+                    break;
+                }
+                let until_ns = self.source.next_ns().min(end_ns).min(now_ns + WAIT_MAX_NS);
+                self.idle(now_ns, until_ns)?;
+            } else {
+                // A round that was staged just now was stamped with this time.
+                let began_ns = if fresh { now_ns } else { clock::monotonic_ns() };
+                self.send(began_ns)?;
+            }
+            self.take_echoes(false)?;
+        }
+        let ended_ns = clock::monotonic_ns().min(end_ns).saturating_sub(start_ns);
+        self.finish(ended_ns)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.source.is_exhausted() && self.round.is_settled()
+    }
+
+    /// One round of sends.
+    fn send(&mut self, began_ns: u64) -> Result<(), LoadError> {
+        let way = self.way().map_err(backend_failed("SO_MEMINFO"))?;
+        self.caution = self.caution.saturating_sub(1);
+        self.results.clear();
+        self.backend
+            .transmit(&self.round.batch, self.round.cursor, way, &mut self.results)
+            .map_err(backend_failed("send"))?;
+        self.sent_between_ns = (began_ns, clock::monotonic_ns());
+        let full = if way == Way::Split { self.settle_split()? } else { self.settle()? };
+        self.publish();
+        if let Some(listener) = full {
+            self.await_room(listener).map_err(backend_failed("wait for room"))?;
+        }
+        Ok(())
+    }
+
+    /// How the round may be sent. Apart from each other only if none of them can overtake another of
+    /// its flow: each flow has one send, or room for all it has. A train may be refused as such, and is
+    /// sent in pieces then; as there are few sends where there are trains, a chain costs nothing.
+    fn way(&mut self) -> io::Result<Way> {
+        if self.report.trains_refused && self.round.current().segment_bytes > 0 {
+            return Ok(Way::Split);
+        }
+        if self.caution > 0 || self.round.has_trains() {
+            return Ok(Way::InOrder);
+        }
+        for (flow, bytes) in self.round.repeated() {
+            if self.backend.send_room_bytes(flow)? <= bytes {
+                return Ok(Way::InOrder);
+            }
+        }
+        Ok(Way::Free)
+    }
+
+    /// From now on, and for a while, nothing is sent before what must be tried again.
+    pub(crate) fn be_careful(&mut self) {
+        self.caution = CAUTION_ROUNDS;
+    }
+
+    /// Sleeps until the socket can be written to, or for a while.
+    fn await_room(&mut self, listener: usize) -> io::Result<()> {
+        self.backend.await_writable(listener)?;
+        let sleep = Wait::Sleep { gather_us: 0, timeout_ns: 1_000_000, frames: false };
+        self.backend.enter(sleep)?;
+        self.backend.take_writable();
+        Ok(())
+    }
+
+    /// Nothing is due until then.
+    fn idle(&mut self, now_ns: u64, until_ns: u64) -> Result<(), LoadError> {
+        if self.echoes.is_some() {
+            return wait::until_or_frames(&mut self.backend, until_ns)
+                .map_err(backend_failed("wait"));
+        }
+        // The next send would say it, but at a low rate that is too late to matter.
+        if self.is_greeting(now_ns) && until_ns.saturating_sub(now_ns) > LOOK_NS {
+            let sockets = self.backend.sockets().len();
+            self.look_for_errors(self.look, LOOKS.min(sockets))?;
+            self.look = (self.look + LOOKS) % sockets.max(1);
+        }
+        wait::until(until_ns);
+        Ok(())
+    }
+
+    /// Asks `count` sockets from `first` on for errors that nobody was told of.
+    fn look_for_errors(&mut self, first: usize, count: usize) -> Result<(), LoadError> {
+        let sockets = self.backend.sockets().len();
+        for step in 0..count {
+            let listener = (first + step) % sockets;
+            let errno = self.backend.sockets()[listener].take_error();
+            if let Some(errno) = errno.filter(|errno| {
+                matches!(*errno, libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH)
+            }) {
+                self.told(errno, listener)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_echoes(&mut self, lingering: bool) -> Result<(), LoadError> {
+        let Some(echoes) = &mut self.echoes else { return Ok(()) };
+        let told = echoes.take(&mut self.backend, lingering).map_err(backend_failed("receive"))?;
+        self.share.progress.echoed.store(echoes.received(), Ordering::Relaxed);
+        told.map_or(Ok(()), |(errno, listener)| self.told(errno, listener))
+    }
+
+    fn publish(&self) {
+        let progress = &self.share.progress;
+        progress.sent.store(self.report.sent, Ordering::Relaxed);
+        let failed = self.report.qdisc_dropped + self.report.send_failed;
+        progress.failed.store(failed, Ordering::Relaxed);
+        if let Some(due_ns) = self.round.oldest_due_ns() {
+            let behind_ns = self.sent_between_ns.1.saturating_sub(due_ns);
+            progress.behind_ns.store(behind_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// Settles what is still open, and waits for the last echoes.
+    fn finish(mut self, ended_ns: u64) -> Result<LoadReport, LoadError> {
+        let report = &mut self.report;
+        let tried = report.sent + report.qdisc_dropped + report.send_failed;
+        report.intended = self.source.intended(ended_ns, tried)?;
+        report.unsent = report.intended.saturating_sub(tried);
+        // A datagram takes its share of the time, the last one too: one, at one a second, takes a second.
+        let last_ns = self.sent_between_ns.1.saturating_sub(self.start_ns);
+        report.elapsed_ns = last_ns.max(self.source.span_ns(tried));
+        // Staged, but never sent: the tail of their flows.
+        for (flow, count) in self.round.left_at_the_tail() {
+            self.source.take_back(flow, count);
+        }
+        for (&flow, &issued) in self.share.flows.iter().zip(self.source.issued()) {
+            report.issued_by_flow[flow] = issued;
+        }
+        self.await_last_word()?;
+        if let Some(echoes) = self.echoes.take() {
+            let issued = self.source.issued();
+            let never_left = issued.iter().sum::<u64>().saturating_sub(self.report.sent);
+            self.report.echo = Some(echoes.report(issued, never_left));
+        }
+        Ok(self.report)
+    }
+
+    /// Errors that came back after the last send, and echoes that are still on their way.
+    fn await_last_word(&mut self) -> Result<(), LoadError> {
+        let mut quiet_since_ns = clock::monotonic_ns();
+        while let Some(before) = self.echoes.as_ref().map(Echoes::received) {
+            let now_ns = clock::monotonic_ns();
+            if before >= self.report.sent || now_ns - quiet_since_ns > Echoes::PATIENCE_NS {
+                break;
+            }
+            self.take_echoes(true)?;
+            if self.echoes.as_ref().is_some_and(|echoes| echoes.received() > before) {
+                quiet_since_ns = now_ns;
+            }
+        }
+        let sockets = self.backend.sockets().len();
+        self.look_for_errors(0, sockets)
+    }
+}
+
+fn backend_failed(step: &'static str) -> impl Fn(io::Error) -> LoadError {
+    move |source| LoadError::Backend { step, source }
+}

@@ -1,0 +1,111 @@
+//! A journal's directory: made, and locked against other writers; made again when somebody removed it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::journal::disk::interface::is_on;
+use crate::journal::open::JournalError;
+
+/// Where a journal is, for those who read it beside its writer, too.
+#[derive(Clone, Debug)]
+pub struct Home {
+    dir: PathBuf,
+    /// The file system it is on.
+    device: u64,
+}
+
+impl Home {
+    /// That of a directory that is there.
+    /// The directory `dir`, which exists.
+    ///
+    /// # Errors
+    /// stat(2) failed.
+    pub fn at(dir: &Path) -> io::Result<Self> {
+        Ok(Self { dir: dir.to_owned(), device: fs::metadata(dir)?.dev() })
+    }
+
+    /// Path of the directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether the directory is there. While its disk is away nothing in it is, and all of it is when it is back.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check(&self) -> io::Result<()> {
+        is_on(&File::open(&self.dir)?, self.device)
+    }
+}
+
+/// See the module's description. Locked as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Place {
+    home: Home,
+    lock: Mutex<Flock<File>>,
+}
+
+impl Place {
+    /// Makes the directory if it is not there, and locks it.
+    pub(crate) fn take(dir: &Path) -> Result<Self, JournalError> {
+        fs::create_dir_all(dir).map_err(failed(dir, "mkdir"))?;
+        let device = fs::metadata(dir).map_err(failed(dir, "stat(2)"))?.dev();
+        let home = Home { dir: dir.to_owned(), device };
+        Ok(Self { home, lock: Mutex::new(lock(dir)?) })
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The file system it is on.
+    pub(crate) fn device(&self) -> u64 {
+        self.home.device
+    }
+
+    /// Makes the directory again if it is gone, and locks it again if need be. Returns whether it was made. Not
+    /// on another file system: a disk that was taken away is not one that is empty.
+    pub(crate) fn restore(&self) -> Result<bool, JournalError> {
+        let Home { dir, device } = &self.home;
+        let fail = |step| failed(dir, step);
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = held.metadata().map_err(fail("lock"))?;
+        let there = fs::metadata(dir.join("lock"));
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
+            return Ok(false);
+        }
+        let is_gone = !dir.try_exists().map_err(fail("stat(2)"))?;
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or_else(|| Path::new("."));
+        let place = File::open(if is_gone { parent } else { dir }).map_err(fail("open(2)"))?;
+        is_on(&place, *device).map_err(fail("stat(2)"))?;
+        if is_gone {
+            fs::create_dir(dir).map_err(fail("mkdir"))?;
+        }
+        *held = lock(dir)?;
+        Ok(is_gone)
+    }
+}
+
+fn lock(dir: &Path) -> Result<Flock<File>, JournalError> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o640);
+    let file = options.open(dir.join("lock")).map_err(failed(dir, "lock"))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::Error::EWOULDBLOCK)) => Err(JournalError::Taken { dir: dir.to_owned() }),
+        Err((_, errno)) => Err(failed(dir, "flock(2)")(errno.into())),
+    }
+}
+
+/// What to say when a step fails.
+fn failed(dir: &Path, step: &'static str) -> impl FnOnce(io::Error) -> JournalError + use<> {
+    let dir = dir.to_owned();
+    move |source| JournalError::Io { dir, step, source }
+}

@@ -1,0 +1,46 @@
+//! One JSON object a line, as `ringest journal cat --output json` prints them.
+
+use std::io::{self, Write};
+
+use crate::journal::export::Sheet;
+use crate::journal::format::Record;
+use ringest_base::text::json::Object;
+use ringest_base::text::rfc3339::Rfc3339;
+
+/// Appends a record as a line: the contract with scripts.
+pub fn line(out: &mut Vec<u8>, record: &Record<'_>) {
+    let mut object = Object::begin(out);
+    object.time("time", Rfc3339(record.received_unix_ns));
+    object.address("peer", record.peer);
+    object.number("listener", record.listener);
+    object.payload(record.payload);
+    object.end();
+    out.push(b'\n');
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Ndjson<W> {
+    out: W,
+    line: Vec<u8>,
+}
+
+impl<W: Write> Ndjson<W> {
+    /// Written to `out`, a line at a time.
+    pub fn new(out: W) -> Self {
+        Self { out, line: Vec::new() }
+    }
+}
+
+impl<W: Write> Sheet for Ndjson<W> {
+    fn add(&mut self, record: &Record<'_>) -> io::Result<bool> {
+        self.line.clear();
+        line(&mut self.line, record);
+        self.out.write_all(&self.line)?;
+        Ok(true)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

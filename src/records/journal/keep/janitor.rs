@@ -1,0 +1,348 @@
+//! The thread that seals complete segments, cuts what was given up, compresses and lets old ones go, beside
+//! the workers: they must not wait for a disk.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+
+use crate::journal::dir::Place;
+use crate::journal::keep::commit_index::Shelf;
+use crate::journal::keep::compress::compress_while;
+use crate::journal::keep::seal::seal_from;
+use crate::journal::read::reader::{ReadError, Reader};
+use crate::journal::segment;
+use crate::journal::segment::SegmentFile;
+use crate::settle::alarm::Alarms;
+
+/// How long segments are kept. What a shipper has not sent is kept in any case, up to `spool_bytes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// The oldest sealed segments go when all together are larger.
+    pub bytes: Option<u64>,
+    /// A sealed segment goes when it is older.
+    pub age: Option<Duration>,
+    /// A sealed segment goes as soon as everybody it is carried on to has it.
+    pub only_unsent: bool,
+    /// The oldest go although they were not sent, when those that were not are larger all together.
+    pub spool_bytes: Option<u64>,
+    /// Sealed segments are compressed by zstd, at this level.
+    pub compress: Option<i32>,
+}
+
+/// What a writer leaves behind it.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// A segment is complete.
+    Seal(PathBuf),
+    /// A segment was given up after so many bytes.
+    Cut(PathBuf, u64),
+    /// A file or the directory was removed.
+    Restore,
+}
+
+/// How soon to try again what a disk refused.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Files that could not be removed, of those that nothing was committed to, to try again: the next start does it, too.
+const REFUSED_MAX: usize = 4096;
+
+/// How often the disk may fail to read a place of a segment that is to be sealed, until it is damaged.
+const GAP_TRIES: u32 = 3;
+
+/// How often to look whether something may go: too short and the directory is read for nothing, too long
+/// and what was sent takes up room.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What the janitor needs for its rounds.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    pub(crate) dir: PathBuf,
+    /// Not held by the janitor: it is given back with the journal.
+    pub(crate) place: Weak<Place>,
+    pub(crate) retention: Retention,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) alarms: Arc<Alarms>,
+    /// What earlier runs left.
+    pub(crate) found: Vec<SegmentFile>,
+}
+
+/// What there is still to do.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    /// Sealed by this run, to be compressed; first, and before it ends.
+    own: VecDeque<PathBuf>,
+    /// What the disk did not take, and how often.
+    refused: VecDeque<(Task, u32)>,
+    /// Left by earlier ones, the oldest in front: when there is time for them.
+    left: VecDeque<PathBuf>,
+}
+
+impl Rounds {
+    /// Does what it is told until nobody can tell any more.
+    pub(crate) fn run(&self, tasks: &Receiver<Task>) {
+        let mut waiting = self.waiting();
+        let mut changes = None;
+        let mut tried_at = Instant::now();
+        loop {
+            if !waiting.refused.is_empty() && tried_at.elapsed() >= AGAIN {
+                self.try_again(&mut waiting);
+                tried_at = Instant::now();
+            }
+            // Nothing has been committed or sent since: only age can have changed anything.
+            let now = Some(self.shelf.changes());
+            if changes != now || self.retention.age.is_some() {
+                self.let_go();
+            }
+            changes = now;
+            let is_idle = waiting.own.is_empty() && waiting.left.is_empty();
+            match tasks.recv_timeout(if is_idle { EVERY } else { Duration::ZERO }) {
+                Ok(task) => self.perform(task, &mut waiting),
+                Err(RecvTimeoutError::Timeout) => self.compress_one(&mut waiting, tasks),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        for (task, _) in std::mem::take(&mut waiting.refused) {
+            self.is_done(&task, GAP_TRIES, &mut waiting.own);
+        }
+        waiting.left.clear();
+        while !waiting.own.is_empty() {
+            self.compress_one(&mut waiting, tasks);
+        }
+        self.let_go();
+    }
+
+    pub(crate) fn waiting(&self) -> Waiting {
+        Waiting { left: self.left(), ..Waiting::default() }
+    }
+
+    /// Plain segments that are sealed, the oldest first: those of runs that did not compress, and what a crash
+    /// kept from it.
+    pub(crate) fn left(&self) -> VecDeque<PathBuf> {
+        if self.retention.compress.is_none() {
+            return VecDeque::new();
+        }
+        let is_plain = |one: &&SegmentFile| !segment::is_packed(&one.path);
+        let is_sealed = |one: &&SegmentFile| {
+            Reader::open(&one.path).is_ok_and(|reader| reader.footer().is_some())
+        };
+        let mut left = Vec::new();
+        for one in self.found.iter().filter(is_plain).filter(is_sealed) {
+            let written = fs::metadata(&one.path).and_then(|facts| facts.modified());
+            left.extend(written.map(|written| (written, one.path.clone())));
+        }
+        left.sort();
+        left.into_iter().map(|(_, path)| path).collect()
+    }
+
+    fn perform(&self, task: Task, waiting: &mut Waiting) {
+        // There is one more of nothing every time a disk that is away is tried.
+        let is_nothing = matches!(task, Task::Cut(_, 0));
+        let is_kept = !is_nothing || waiting.refused.len() < REFUSED_MAX;
+        if !self.is_done(&task, 0, &mut waiting.own) && is_kept {
+            waiting.refused.push_back((task, 1));
+        }
+    }
+
+    /// What a disk refused a while ago it may take now. Each attempt reads a whole segment, so the first that is
+    /// refused again is the last that is tried.
+    fn try_again(&self, waiting: &mut Waiting) {
+        while let Some((task, tries)) = waiting.refused.pop_front() {
+            if !self.is_done(&task, tries, &mut waiting.own) {
+                waiting.refused.push_back((task, tries.saturating_add(1)));
+                return;
+            }
+        }
+    }
+
+    /// Does it, unless the disk refuses.
+    fn is_done(&self, task: &Task, tries: u32, own: &mut VecDeque<PathBuf>) -> bool {
+        match task {
+            Task::Seal(path) => self.seal(path, tries, own),
+            Task::Cut(path, kept) => match cut(path, *kept) {
+                Ok(()) => *kept == 0 || self.seal(path, tries, own),
+                Err(error) => error.kind() == io::ErrorKind::NotFound && self.is_there(),
+            },
+            Task::Restore => {
+                self.restore();
+                true
+            }
+        }
+    }
+
+    /// The directory may be gone: without it nothing could be written until somebody made it again.
+    fn restore(&self) {
+        match self.place.upgrade().map(|place| place.restore()) {
+            Some(Ok(true)) => {
+                self.alarms.repeated("made again", || {
+                    format!("{} was removed, and is made again", self.dir.display())
+                });
+            }
+            // Asked four times a second.
+            Some(Err(error)) => self.alarms.repeated("restore", || error.to_string()),
+            Some(Ok(false)) | None => {}
+        }
+    }
+
+    /// Whether it needs to be tried no more.
+    fn seal(&self, path: &Path, tries: u32, own: &mut VecDeque<PathBuf>) -> bool {
+        let number = segment::number_of(path);
+        let holds = number.and_then(|(worker, sequence)| self.shelf.holds(worker, sequence));
+        let (committed_bytes, committed) =
+            holds.map_or((0, 0), |holds| (holds.offset, holds.records));
+        match seal_from(path, committed_bytes, tries >= GAP_TRIES) {
+            Ok(found) => {
+                if found.records < committed {
+                    self.alarms.repeated("damaged", || {
+                        format!(
+                            "{}: {} of {committed} records that were committed cannot be read any more: its disk \
+                             has damaged them (`ringest journal verify` says where)",
+                            path.display(),
+                            committed.saturating_sub(found.records)
+                        )
+                    });
+                }
+                if self.retention.compress.is_some() {
+                    own.push_back(path.to_owned());
+                }
+            }
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                // Else retention took it before it was its turn.
+                if self.should_be_there(path) {
+                    self.alarms.repeated("seal", || cannot_seal(path, &error.into()));
+                    return self.is_there();
+                }
+            }
+            // It stays readable as it is; what is none is for the next start to set aside.
+            Err(error) => {
+                self.alarms.repeated("seal", || cannot_seal(path, &error));
+                return matches!(error, ReadError::NoSegment(_));
+            }
+        }
+        true
+    }
+
+    /// Whether the directory is there. With its disk, what is not found now will be back.
+    fn is_there(&self) -> bool {
+        self.place.upgrade().is_none_or(|place| place.home().check().is_ok())
+    }
+
+    fn should_be_there(&self, path: &Path) -> bool {
+        let number = segment::number_of(path);
+        number.is_none_or(|(worker, sequence)| self.shelf.has(worker, sequence))
+    }
+
+    /// Compresses what is next. What it is told meanwhile is done meanwhile: nothing that is to be sealed waits
+    /// for it. What an earlier run left does not hold up a stop.
+    pub(crate) fn compress_one(&self, waiting: &mut Waiting, tasks: &Receiver<Task>) {
+        let Some(level) = self.retention.compress else { return };
+        let (path, is_own) = match waiting.own.pop_front() {
+            Some(path) => (path, true),
+            None => match waiting.left.pop_front() {
+                Some(path) => (path, false),
+                None => return,
+            },
+        };
+        let mut go_on = || loop {
+            match tasks.try_recv() {
+                Ok(task) => self.perform(task, waiting),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return is_own,
+            }
+        };
+        match compress_while(&path, level, &mut go_on) {
+            // Retention took it before it was its turn.
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                self.alarms.repeated("compress", || {
+                    format!("cannot compress {}: {error}; it stays as it is", path.display())
+                });
+            }
+            Ok(_) => {}
+        }
+    }
+
+    /// Removes complete segments that retention does not keep, the oldest first. A worker's newest one is
+    /// never removed: its number must be remembered.
+    fn let_go(&self) {
+        let Retention { bytes, age, only_unsent, spool_bytes, .. } = self.retention;
+        if self.retention == Retention::default() {
+            return;
+        }
+        let Ok(segments) = segment::list(&self.dir) else { return };
+        let mut total: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let mut old = Vec::new();
+        let mut unsent_bytes = 0;
+        let mut latest = (0, SystemTime::UNIX_EPOCH);
+        for (index, one) in segments.iter().enumerate() {
+            let (complete, unsent) = self.shelf.is_free(one.worker, one.sequence);
+            // Not the file's size: most of it may have been sent.
+            let waits_bytes = self.shelf.unread_bytes(one.worker, one.sequence);
+            unsent_bytes += waits_bytes;
+            let newest = segments.get(index + 1).is_none_or(|next| next.worker != one.worker);
+            let written = fs::metadata(&one.path).and_then(|facts| facts.modified());
+            if let (true, false, Ok(written)) = (complete, newest, written) {
+                // Each worker's in their order, whatever their times: what is gone is in front.
+                let before = if latest.0 == one.worker { latest.1 } else { written };
+                latest = (one.worker, written.max(before));
+                old.push((latest.1, written, one, unsent, waits_bytes));
+            }
+        }
+        old.sort_by_key(|(turn, ..)| *turn);
+        let now = SystemTime::now();
+        for (_, written, one, unsent, waits_bytes) in old {
+            let too_old =
+                age.is_some_and(|kept| now.duration_since(written).unwrap_or_default() > kept);
+            let too_large = bytes.is_some_and(|kept| total > kept);
+            let spool_full = unsent && spool_bytes.is_some_and(|kept| unsent_bytes > kept);
+            if unsent && !(spool_full && self.shelf.give_up(one.worker, one.sequence))
+                || !(unsent || too_old || too_large || only_unsent)
+            {
+                continue;
+            }
+            // One that cannot be removed keeps no other.
+            if !self.remove(one, unsent) {
+                continue;
+            }
+            total -= one.bytes;
+            unsent_bytes -= waits_bytes;
+        }
+    }
+
+    fn remove(&self, one: &SegmentFile, unsent: bool) -> bool {
+        step!("retention");
+        if let Err(error) = fs::remove_file(&one.path) {
+            self.alarms
+                .repeated("remove", || format!("cannot remove {}: {error}", one.path.display()));
+            if unsent {
+                self.shelf.take_back(one.worker, one.sequence);
+            }
+            return false;
+        }
+        self.shelf.removed(one.worker, one.sequence);
+        if unsent {
+            self.alarms.repeated("spool", || {
+                "the spool is full (--spool-bytes): the oldest records go unsent, and are counted as \
+                 undelivered"
+            });
+        }
+        true
+    }
+}
+
+fn cannot_seal(path: &Path, error: &ReadError) -> String {
+    format!("cannot seal {}: {error}; it is tried again", path.display())
+}
+
+/// Takes away what is behind the committed bytes of a segment; the file, if that is all of it.
+fn cut(path: &Path, kept: u64) -> io::Result<()> {
+    step!("given-up");
+    if kept == 0 {
+        return fs::remove_file(path);
+    }
+    File::options().write(true).open(path)?.set_len(kept)
+}

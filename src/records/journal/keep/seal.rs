@@ -1,0 +1,169 @@
+//! The end of a segment: what a crash tore is cut off, then index and footer are written behind the
+//! records.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::journal::format::{FOOTER_BYTES, Footer, HEADER_BYTES, INDEX_EVERY_BYTES, IndexEntry};
+use crate::journal::read::reader::{Next, ReadError, Reader};
+
+/// What was found in a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Sound records.
+    pub records: u64,
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+    /// Places in the middle that are no record.
+    pub damaged: u64,
+    /// Of those, places that hold nothing yet: in a segment that is being written, what is behind one was
+    /// written ahead, and is not committed.
+    pub blank: u64,
+    /// Where the first of them begins.
+    pub first_damage: Option<u64>,
+    /// Bytes behind the last record that are none.
+    pub torn_bytes: u64,
+    /// Where the last record ends.
+    pub data_end: u64,
+    /// When the earliest was received, ns since 1970.
+    pub first_unix_ns: u64,
+    /// When the latest was received.
+    pub last_unix_ns: u64,
+    /// Whether it is to the byte what was sealed; `None`: it is not sealed.
+    pub intact: Option<bool>,
+}
+
+/// Reads a segment to its end, and its hash with it: nothing is read twice. To be given a reader that
+/// has read nothing yet.
+///
+/// # Errors
+/// It cannot be read.
+pub fn survey(reader: &mut Reader, each: impl FnMut(&IndexEntry)) -> io::Result<Survey> {
+    reader.pass_gaps();
+    reader.count()?;
+    let mut found = read_records(reader, each)?;
+    found.intact = reader.is_intact()?;
+    if reader.header_is_worn() {
+        found.damaged += 1;
+        found.first_damage = Some(0);
+    }
+    // What cannot be read is not known to be torn, as what was an end is not.
+    let is_unread = found.intact.is_none() && reader.gaps_end() > found.data_end;
+    let is_worn = reader.footer_is_worn() && found.torn_bytes >= FOOTER_BYTES as u64;
+    if is_unread || is_worn {
+        found.damaged += 1;
+        found.first_damage.get_or_insert(found.data_end);
+    }
+    Ok(found)
+}
+
+fn read_records(reader: &mut Reader, mut each: impl FnMut(&IndexEntry)) -> io::Result<Survey> {
+    let mut found = Survey { data_end: HEADER_BYTES as u64, ..Survey::default() };
+    loop {
+        match reader.read_next()? {
+            Next::Record { offset, record } => {
+                let time = record.received_unix_ns;
+                each(&IndexEntry {
+                    offset,
+                    records_before: found.records,
+                    latest_unix_ns: found.last_unix_ns.max(time),
+                });
+                found.first_unix_ns =
+                    if found.records == 0 { time } else { found.first_unix_ns.min(time) };
+                found.last_unix_ns = found.last_unix_ns.max(time);
+                found.records += 1;
+                found.payload_bytes += record.payload.len() as u64;
+            }
+            Next::Damaged { offset, .. } => {
+                found.damaged += 1;
+                found.blank += u64::from(reader.is_blank(offset)?);
+                found.first_damage.get_or_insert(offset);
+            }
+            Next::End { offset, torn_bytes } => {
+                (found.data_end, found.torn_bytes) = (offset, torn_bytes);
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// Seals a segment: cuts what is torn, writes index and footer, and makes all of it durable. One that
+/// is sealed stays as it is.
+///
+/// # Errors
+/// It cannot be read or written, or is none.
+pub fn seal(path: &Path) -> Result<Survey, ReadError> {
+    seal_from(path, 0, true)
+}
+
+/// The same of a segment of which so many bytes are known to have been committed: what is no record before that is
+/// damaged, not torn, and stays. So does what the disk cannot read, if that is passed over.
+///
+/// # Errors
+/// As above.
+pub(crate) fn seal_from(
+    path: &Path,
+    committed_bytes: u64,
+    passes_gaps: bool,
+) -> Result<Survey, ReadError> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut reader = Reader::of(file.try_clone()?)?;
+    // Only what was sealed is ever compressed, and nothing may be written into it.
+    if reader.footer().is_some() || reader.is_compressed() {
+        return Ok(survey(&mut reader, |_| {})?);
+    }
+    if passes_gaps {
+        reader.pass_gaps();
+    }
+    reader.count()?;
+    let mut index: Vec<IndexEntry> = Vec::new();
+    let mut next_mark = 0;
+    let mut found = read_records(&mut reader, |entry| {
+        if entry.offset >= next_mark {
+            index.push(*entry);
+            next_mark = entry.offset + INDEX_EVERY_BYTES;
+        }
+    })?;
+    let file_bytes = file.metadata()?.len();
+    // A record that begins in a gap may end anywhere behind it.
+    let is_unread = reader.gaps_end() > found.data_end;
+    let known_end = if is_unread { file_bytes } else { committed_bytes.min(file_bytes) };
+    let data_end = known_end.max(found.data_end);
+    found.torn_bytes = found.torn_bytes.saturating_sub(data_end - found.data_end);
+    if data_end > found.data_end {
+        found.damaged += 1;
+        found.first_damage.get_or_insert(found.data_end);
+        found.data_end = data_end;
+    }
+    file.set_len(found.data_end)?;
+    step!("seal-cut");
+    let index_bytes: Vec<u8> = index.iter().flat_map(IndexEntry::encode).collect();
+    let mut hasher = reader.hasher(found.data_end)?;
+    hasher.update(&index_bytes);
+    let footer = Footer {
+        data_end: found.data_end,
+        index_entries: index.len() as u64,
+        records: found.records,
+        payload_bytes: found.payload_bytes,
+        first_unix_ns: found.first_unix_ns,
+        last_unix_ns: found.last_unix_ns,
+        hash: *hasher.finalize().as_bytes(),
+    };
+    // One write: a crash in it leaves something torn, which the next start cuts off again.
+    let tail = [&index_bytes[..], &footer.encode(reader.header().salt)].concat();
+    file.write_all_at(&tail, found.data_end)?;
+    step!("seal-written");
+    file.sync_data()?;
+    step!("seal-synced");
+    Ok(found)
+}
+
+/// Whether a sealed segment is to the byte what was sealed; `None` if it is not sealed.
+///
+/// # Errors
+/// It cannot be read, or is none.
+pub fn is_intact(path: &Path) -> Result<Option<bool>, ReadError> {
+    Ok(Reader::open(path)?.is_intact()?)
+}

@@ -1,0 +1,309 @@
+//! The records of a journal in the order they arrived, over all its workers.
+//!
+//! ```text
+//!  worker 0:  segment ─► segment ─► …  ─┐
+//!  worker 1:  segment ─► …             ─┼─► the earliest of those at hand
+//! ```
+//! Of each worker one segment is open at a time. What was there at the start is read, and no more: a
+//! journal that is being written has an end.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::vec::IntoIter;
+
+use crate::journal::format::Record;
+use crate::journal::read::reader::{Next, ReadError, Reader};
+use crate::journal::read::select::Selection;
+use crate::journal::segment;
+use crate::journal::segment::SegmentFile;
+
+/// What is wrong with a segment, or a place of it.
+#[derive(Debug)]
+pub struct Trouble {
+    /// The segment's file.
+    pub path: PathBuf,
+    /// What it is.
+    pub what: What,
+}
+
+/// See [`Trouble`].
+#[derive(Debug)]
+pub enum What {
+    /// It was there, and is not any more: retention took it.
+    Gone,
+    /// It cannot be read, or not on from somewhere.
+    Unreadable(ReadError),
+    /// Bytes in the middle that are no record.
+    Damaged {
+        /// Where they begin.
+        offset: u64,
+        /// How many they are.
+        bytes: u64,
+    },
+    /// Bytes behind its last record that should be some.
+    Missing {
+        /// How many they are.
+        bytes: u64,
+    },
+    /// It has no end although a later one of its worker does.
+    Endless,
+}
+
+/// What there is to say of a segment that has no end although a later one does.
+pub const ENDLESS: &str = "its end is missing: what followed its last record, if anything did, is lost (or it could not \
+     be sealed yet, which its writer tries again)";
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path.file_name().unwrap_or_default().to_string_lossy())?;
+        match &self.what {
+            What::Gone => f.write_str("it was removed before it was read"),
+            What::Unreadable(error) => write!(f, "{error}"),
+            What::Damaged { offset, bytes } => write!(f, "{bytes} bytes at {offset} are no record"),
+            What::Missing { bytes } => {
+                write!(f, "the last {bytes} bytes before its index are no record")
+            }
+            What::Endless => f.write_str(ENDLESS),
+        }
+    }
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// A record that is wanted.
+    Record(Record<'a>),
+    /// Something that cannot be read. What is behind it follows.
+    Trouble(Trouble),
+    /// Many records were passed over, and there may be more: time to look whether to go on.
+    Pause,
+}
+
+/// Records passed over until [`Step::Pause`]: fewer costs calls, more makes whoever is to stop wait for longer.
+const PASSED_OVER_MAX: u32 = 16_384;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Merge {
+    selection: Selection,
+    lanes: Vec<Lane>,
+    /// Lanes whose next record is known, by its time.
+    known: BinaryHeap<Reverse<(u64, usize)>>,
+    /// Lanes whose next record has yet to be looked for.
+    due: Vec<usize>,
+}
+
+/// One worker's segments.
+#[derive(Debug)]
+struct Lane {
+    current: Option<(SegmentFile, Reader)>,
+    rest: IntoIter<SegmentFile>,
+}
+
+/// What a lane has next.
+enum Found {
+    /// A record received then; its reader has it.
+    Record(u64),
+    Trouble(Trouble),
+    Pause,
+    End,
+}
+
+/// The segments of each worker, apart.
+pub(crate) fn by_worker(segments: Vec<SegmentFile>) -> Vec<Vec<SegmentFile>> {
+    let mut lanes: Vec<Vec<SegmentFile>> = Vec::new();
+    for one in segments {
+        match lanes.last_mut() {
+            Some(lane) if lane.last().is_some_and(|last| last.worker == one.worker) => {
+                lane.push(one);
+            }
+            _ => lanes.push(vec![one]),
+        }
+    }
+    lanes
+}
+
+impl Merge {
+    /// The records of a journal that are wanted, up to what is there now.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn open(dir: &Path, selection: Selection) -> io::Result<Self> {
+        Ok(Self::of(segment::list(dir)?, selection))
+    }
+
+    /// The same of some of its segments, as [`segment::list`] has them.
+    #[must_use]
+    pub fn of(segments: Vec<SegmentFile>, selection: Selection) -> Self {
+        let lane = |segments: Vec<_>| Lane { current: None, rest: segments.into_iter() };
+        let lanes: Vec<Lane> = by_worker(segments).into_iter().map(lane).collect();
+        Self { selection, due: (0..lanes.len()).collect(), lanes, known: BinaryHeap::new() }
+    }
+
+    /// The next record, or what is wrong before it; `None`: that was all.
+    pub fn next_step(&mut self) -> Option<Step<'_>> {
+        while let Some(index) = self.due.last().copied() {
+            match self.lanes[index].advance(&self.selection) {
+                Found::Trouble(trouble) => return Some(Step::Trouble(trouble)),
+                Found::Pause => return Some(Step::Pause),
+                Found::Record(unix_ns) => self.known.push(Reverse((unix_ns, index))),
+                Found::End => {}
+            }
+            self.due.pop();
+        }
+        let Reverse((_, index)) = self.known.pop()?;
+        self.due.push(index);
+        let (_, reader) = self.lanes[index].current.as_ref()?;
+        reader.last().map(Step::Record)
+    }
+}
+
+impl Lane {
+    /// Goes on to its next record that is wanted.
+    fn advance(&mut self, selection: &Selection) -> Found {
+        loop {
+            let Some((segment, reader)) = &mut self.current else {
+                let Some(segment) = self.rest.next() else { return Found::End };
+                match open(&segment, selection) {
+                    Ok(reader) => self.current = reader.map(|reader| (segment, reader)),
+                    Err(error) => return Found::Trouble(unreadable(segment.path, error)),
+                }
+                continue;
+            };
+            let what = match next_wanted(reader, selection) {
+                Ok(Wanted::Record(unix_ns)) => return Found::Record(unix_ns),
+                Ok(Wanted::Pause) => return Found::Pause,
+                Ok(Wanted::Damaged { offset, bytes }) => What::Damaged { offset, bytes },
+                Ok(Wanted::End { torn_bytes }) => {
+                    let path = std::mem::take(&mut segment.path);
+                    let what = if reader.is_read_to_its_index() && torn_bytes > 0 {
+                        Some(What::Missing { bytes: torn_bytes })
+                    } else if reader.footer().is_none() && reader.gaps_end() > reader.offset() {
+                        // What cannot be read is not known to be torn.
+                        Some(What::Unreadable(io::Error::from_raw_os_error(libc::EIO).into()))
+                    } else if reader.footer().is_none() && is_endless(&path, self.rest.as_slice()) {
+                        Some(What::Endless)
+                    } else {
+                        None
+                    };
+                    self.current = None;
+                    match what {
+                        Some(what) => return Found::Trouble(Trouble { path, what }),
+                        None => continue,
+                    }
+                }
+                Err(error) => {
+                    let path = std::mem::take(&mut segment.path);
+                    self.current = None;
+                    return Found::Trouble(unreadable(path, error.into()));
+                }
+            };
+            return Found::Trouble(Trouble { path: segment.path.clone(), what });
+        }
+    }
+}
+
+/// Whether a segment that had no end when it was opened should have one: those of a worker are sealed in their order,
+/// so one behind it is sealed later.
+#[must_use]
+pub fn is_endless<'a>(path: &Path, behind: impl IntoIterator<Item = &'a SegmentFile>) -> bool {
+    let is_sealed =
+        |path: &Path| matches!(Reader::open(path), Ok(reader) if reader.footer().is_some());
+    behind.into_iter().any(|one| is_sealed(&one.path))
+        // It may have been sealed, compressed or let go meanwhile.
+        && matches!(Reader::open(path), Ok(reader) if reader.footer().is_none())
+}
+
+pub(crate) fn unreadable(path: PathBuf, error: ReadError) -> Trouble {
+    let what = match error {
+        ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => What::Gone,
+        error => What::Unreadable(error),
+    };
+    Trouble { path, what }
+}
+
+/// Opens a segment where what is wanted begins; `None`: there is nothing of that in it.
+pub(crate) fn open(
+    segment: &SegmentFile,
+    selection: &Selection,
+) -> Result<Option<Reader>, ReadError> {
+    if segment.is_unborn() {
+        return Ok(None);
+    }
+    let mut reader = Reader::open(&segment.path)?;
+    reader.pass_gaps();
+    if reader.footer().is_some_and(|footer| !selection.may_want(footer)) {
+        return Ok(None);
+    }
+    if let Some(since) = selection.since_unix_ns {
+        reader.seek_time(since)?;
+    }
+    // The size of a compressed file says nothing, but one has all it will ever have.
+    if !segment::is_packed(&segment.path) {
+        reader.set_limit(segment.bytes);
+    }
+    Ok(Some(reader))
+}
+
+/// What a reader comes to.
+pub(crate) enum Wanted {
+    /// A record received then, which [`Reader::last`] is.
+    Record(u64),
+    Damaged {
+        offset: u64,
+        bytes: u64,
+    },
+    End {
+        torn_bytes: u64,
+    },
+    /// Records that are not wanted, so far.
+    Pause,
+}
+
+/// Reads on to the next record that is wanted. In a segment that is being written, records may have been
+/// written behind some that were not yet: it ends before those.
+pub(crate) fn next_wanted(reader: &mut Reader, selection: &Selection) -> io::Result<Wanted> {
+    for _ in 0..PASSED_OVER_MAX {
+        match reader.read_next()? {
+            Next::Record { record, .. } => {
+                if selection.wants(&record) {
+                    return Ok(Wanted::Record(record.received_unix_ns));
+                }
+            }
+            Next::Damaged { offset, bytes } => {
+                if reader.footer().is_none() && reader.is_blank(offset)? {
+                    reader.go_back(offset);
+                    return Ok(Wanted::End { torn_bytes: bytes });
+                }
+                return Ok(Wanted::Damaged { offset, bytes });
+            }
+            Next::End { torn_bytes, .. } => return Ok(Wanted::End { torn_bytes }),
+        }
+    }
+    Ok(Wanted::Pause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::tests::packed::{Place, write_segment};
+
+    #[test]
+    fn who_looks_for_what_is_not_there_can_stop() {
+        let place = Place::new("merge-pause");
+        let starts = write_segment(&segment::path_of(&place.0, 3, 1), 10 << 20);
+        let nobody = Some(("192.0.2.99".parse().unwrap(), None));
+        let selection = Selection { peer: nobody, ..Selection::default() };
+        let mut merge = Merge::open(&place.0, selection).unwrap();
+        let mut pauses = 0;
+        while let Some(step) = merge.next_step() {
+            assert!(matches!(step, Step::Pause), "{step:?}");
+            pauses += 1;
+        }
+        assert_eq!(pauses, starts.len() / PASSED_OVER_MAX as usize);
+        assert!(pauses > 0);
+    }
+}

@@ -1,0 +1,64 @@
+//! A disk that fails: what is not committed is given up, and nobody waits for what was begun before.
+
+use std::io;
+use std::time::Instant;
+
+use crate::journal::writer::{Buffer, Disk, Event, Writer};
+
+impl<D: Disk> Writer<D> {
+    /// Gives up what is not committed, and leaves the disk alone for a while.
+    pub(crate) fn fail(&mut self, error: io::Error, now: Instant) {
+        let lost = self.appended - self.committed;
+        self.give_up(lost);
+        self.appended = self.committed;
+        self.groups.clear();
+        self.since = None;
+        self.failed_at = Some(now);
+        self.ailing = true;
+        self.clearing = true;
+        self.events.push(Event::Failed(error, lost));
+        self.clear();
+    }
+
+    /// Once all that was begun before the disk failed has ended, the buffers are free, and the segments
+    /// can be cut.
+    pub(crate) fn clear(&mut self) {
+        let mut done = std::mem::take(&mut self.done);
+        // What fails now is given up already; and what is durable all the same was told as lost.
+        let _ = self.disk.reap(false, &mut done);
+        done.drain(..).for_each(|one| self.note(&one));
+        self.done = done;
+        if self.is_under_way() {
+            return;
+        }
+        self.clearing = false;
+        self.buffers.fill(Buffer::default());
+        self.current = 0;
+        for (slot, open) in self.segments.iter_mut().enumerate() {
+            let Some(open) = open.take() else { continue };
+            self.disk.release(slot);
+            let sequence = open.header.sequence;
+            self.events.push(Event::GivenUp(sequence, open.path, open.committed));
+        }
+    }
+
+    pub(crate) fn await_clear(&mut self) {
+        while self.clearing && self.is_under_way() {
+            let mut done = std::mem::take(&mut self.done);
+            let reaped = self.disk.reap(true, &mut done);
+            done.drain(..).for_each(|one| self.note(&one));
+            self.done = done;
+            if reaped.is_err() {
+                return;
+            }
+        }
+        if self.clearing {
+            self.clear();
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        let creating = self.segments.iter().flatten().any(|open| open.creating);
+        self.syncing || creating || !self.writes.is_empty()
+    }
+}

@@ -1,0 +1,41 @@
+//! The journal as a sink: what is delivered is on disk.
+
+use std::time::{Duration, Instant};
+
+use crate::journal::format::Record;
+use crate::journal::open::Pen;
+use crate::settle::run::Run;
+use crate::sink::handler::Sink;
+use ringest_engine::batch::arena::Datagram;
+
+/// An engine whose workers write to a journal should be given an [idle tick](ringest_engine::control::builder::Builder::idle_tick)
+/// of the commit interval.
+impl Sink for Pen {
+    fn record(&mut self, datagram: &Datagram<'_>, record: &[u8], now: Instant) {
+        let record = Record {
+            received_unix_ns: datagram.unix_time_ns(),
+            peer: datagram.peer(),
+            listener: u16::try_from(datagram.listener()).unwrap_or(u16::MAX),
+            // The pen knows.
+            continued: false,
+            payload: record,
+        };
+        self.push(&record, now);
+    }
+
+    fn end_datagram(&mut self, now: Instant) {
+        Self::end_datagram(self, now);
+    }
+
+    fn pump(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
+        Self::pump(self, now, tell);
+    }
+
+    fn due_within(&self, now: Instant) -> Option<Duration> {
+        Self::due_within(self, now)
+    }
+
+    fn finish(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
+        Self::finish(self, now, tell);
+    }
+}

@@ -1,0 +1,264 @@
+//! Dead letters: records that a destination will never take, kept in a journal of their own beside the
+//! segments, so that nothing that was received is thrown away unasked. Whoever bounds what waits
+//! (`--spool-bytes`) bounds them, too: anybody can send what is too large for a broker.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::carrier::MessageId;
+use crate::cursor::slug;
+use ringest_records::journal::dir::Home;
+use ringest_records::journal::format::Record;
+use ringest_records::journal::keep::janitor::Retention;
+use ringest_records::journal::open::{Journal, JournalSpec, Pen};
+use ringest_records::journal::read::reader::{Next, ReadError, Reader};
+use ringest_records::journal::segment;
+use ringest_records::journal::writer::WriterSpec;
+use ringest_records::settle::run::Run;
+
+/// Committed when told to; segments are small, as dead letters should be few.
+const SPEC: WriterSpec = WriterSpec {
+    commit_interval: Duration::MAX,
+    commit_bytes: u64::MAX,
+    segment_bytes: 64 << 20,
+    segment_age: Duration::from_secs(24 * 3600),
+};
+
+/// What keeps them from being kept, if the disk did not say.
+const RESTING: &str = "the disk has failed a moment ago";
+
+/// Segments that a bound holds at least: the oldest goes as a whole.
+const SEGMENTS_MIN: u64 = 4;
+
+/// The dead letters of one destination. There is no file before the first.
+#[derive(Debug)]
+pub(crate) struct Letters {
+    dir: PathBuf,
+    /// The oldest go when they are larger.
+    bytes_max: Option<u64>,
+    open: Option<(Journal, Pen)>,
+    /// Those since the last commit.
+    uncommitted: usize,
+    /// What became of them.
+    runs: Vec<Run>,
+    /// The segment that the last one of them was read from.
+    source: Option<((u16, u64), Reader)>,
+}
+
+impl Letters {
+    pub(crate) fn new(journal: &Path, destination: &str, bytes_max: Option<u64>) -> Self {
+        let dir = journal.join(format!("dead-{}", slug(destination)));
+        Self { dir, bytes_max, open: None, uncommitted: 0, runs: Vec::new(), source: None }
+    }
+
+    /// Where they are: a journal, for `ringest journal` to read.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Takes a record that the broker refuses, to be kept by the next commit. `None`: it cannot be read any more.
+    ///
+    /// # Errors
+    /// They cannot be written, or the journal cannot be read, for now.
+    pub(crate) fn put(&mut self, home: &Home, id: MessageId) -> io::Result<Option<SocketAddr>> {
+        let segment = (id.worker, id.sequence);
+        let known = self.source.take().filter(|(known, _)| *known == segment);
+        let mut reader = match known {
+            Some((_, reader)) => reader,
+            None => match segment::open(home.dir(), id.worker, id.sequence) {
+                Ok(reader) => reader,
+                Err(ReadError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error);
+                }
+                // Or its disk is away, and it will be back.
+                Err(_) => return home.check().map(|()| None),
+            },
+        };
+        reader.seek(id.offset);
+        let record = match reader.read_next()? {
+            Next::Record { offset, record } if offset == id.offset => record,
+            _ => return Ok(None),
+        };
+        let record = Record { continued: false, ..record };
+        let (_, pen) = match &mut self.open {
+            Some(open) => open,
+            None => {
+                let most = self.bytes_max.map_or(u64::MAX, |bytes| bytes / SEGMENTS_MIN);
+                let spec = JournalSpec {
+                    dir: self.dir.clone(),
+                    writer: WriterSpec { segment_bytes: SPEC.segment_bytes.min(most), ..SPEC },
+                    buffer_bytes: 0,
+                    retention: Retention { bytes: self.bytes_max, ..Retention::default() },
+                    readers: Vec::new(),
+                };
+                let journal = Journal::open(spec).map_err(io::Error::other)?;
+                let pen = journal.pen(0, 1);
+                self.open.insert((journal, pen))
+            }
+        };
+        let (now, lost) = (Instant::now(), pen.counts().undelivered);
+        pen.push(&record, now);
+        pen.end_datagram(now);
+        self.uncommitted += 1;
+        let peer = record.peer;
+        self.source = Some((segment, reader));
+        if pen.counts().undelivered > lost {
+            pen.pump(now, &mut |run| self.runs.push(run));
+            return Err(io::Error::other(pen.trouble().unwrap_or(RESTING).to_owned()));
+        }
+        Ok(Some(peer))
+    }
+
+    /// Makes all that was put durable: once for all of them, as each would wait for the disk. Returns how many
+    /// of the first of them are kept, and what kept the others from it.
+    pub(crate) fn commit(&mut self) -> (usize, Option<String>) {
+        self.source = None;
+        let (Some((_, pen)), 1..) = (&mut self.open, std::mem::take(&mut self.uncommitted)) else {
+            return (0, None);
+        };
+        pen.commit(Instant::now(), &mut |run| self.runs.push(run));
+        let (mut kept, mut lost) = (0, false);
+        for run in self.runs.drain(..) {
+            lost |= run.lost;
+            kept += if lost { 0 } else { usize::try_from(run.datagrams).unwrap_or(0) };
+        }
+        let trouble = || pen.trouble().unwrap_or(RESTING).to_owned();
+        (kept, lost.then(trouble))
+    }
+
+    /// Seals what was kept.
+    pub(crate) fn close(self) {
+        if let Some((journal, mut pen)) = self.open {
+            pen.finish(Instant::now(), &mut |_| {});
+            drop(pen);
+            journal.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::Place;
+
+    /// A journal of so many records of a kilobyte, numbered by their times, in one segment; and where each is.
+    fn records(count: u64) -> (Place, Vec<MessageId>) {
+        let place = Place::new();
+        let spec = JournalSpec {
+            dir: place.0.clone(),
+            writer: SPEC,
+            buffer_bytes: 1 << 20,
+            retention: Retention::default(),
+            readers: Vec::new(),
+        };
+        let journal = Journal::open(spec).unwrap();
+        let mut pen = journal.pen(0, 1);
+        let (peer, payload) = ("192.0.2.1:5".parse().unwrap(), &[b'x'; 1000][..]);
+        for number in 0..count {
+            let record =
+                Record { received_unix_ns: number, peer, listener: 0, continued: false, payload };
+            pen.push(&record, Instant::now());
+            pen.end_datagram(Instant::now());
+        }
+        pen.finish(Instant::now(), &mut |_| {});
+        drop(pen);
+        journal.close();
+        let mut reader = segment::open(&place.0, 0, 1).unwrap();
+        let mut ids = Vec::new();
+        while let Next::Record { offset, .. } = reader.read_next().unwrap() {
+            ids.push(MessageId { segment: 0, worker: 0, sequence: 1, offset });
+        }
+        assert_eq!(ids.len() as u64, count);
+        (place, ids)
+    }
+
+    /// The times of those that are kept.
+    fn kept(letters: Letters) -> Vec<u64> {
+        let place = letters.dir().to_owned();
+        letters.close();
+        let mut found = Vec::new();
+        for one in segment::list(&place).unwrap() {
+            let mut reader = Reader::open(&one.path).unwrap();
+            while let Next::Record { record, .. } = reader.read_next().unwrap() {
+                found.push(record.received_unix_ns);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_oldest_go_where_they_are_bounded() {
+        let (place, ids) = records(400);
+        let bytes_max = 64 << 10;
+        let mut letters = Letters::new(&place.0, "nats:a", Some(bytes_max));
+        for id in ids {
+            assert!(letters.put(&Home::at(&place.0).unwrap(), id).unwrap().is_some());
+            assert_eq!(letters.commit(), (1, None));
+        }
+        let dir = letters.dir().to_owned();
+        letters.close();
+        let segments = segment::list(&dir).unwrap();
+        let held: u64 = segments.iter().map(|one| one.bytes).sum();
+        // The bound, and the segment that is never removed.
+        assert!(held <= bytes_max + bytes_max / SEGMENTS_MIN + 1024, "{held}");
+        assert!(segments.len() > 1 && segments[0].sequence > 1, "{segments:?}");
+    }
+
+    #[test]
+    fn those_of_one_turn_are_committed_together() {
+        let (place, ids) = records(300);
+        let mut letters = Letters::new(&place.0, "nats:a", None);
+        for turn in ids.chunks(100) {
+            assert!(
+                turn.iter()
+                    .all(|id| letters.put(&Home::at(&place.0).unwrap(), *id).unwrap().is_some())
+            );
+            assert_eq!(letters.commit(), (100, None));
+        }
+        assert_eq!(letters.commit(), (0, None));
+        assert!(kept(letters).into_iter().eq(0..300));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_none() {
+        let (place, ids) = records(3);
+        let mut letters = Letters::new(&place.0, "nats:a", None);
+        let elsewhere = [
+            MessageId { offset: ids[0].offset + 8, ..ids[0] },
+            MessageId { sequence: 2, ..ids[0] },
+        ];
+        for id in elsewhere {
+            assert_eq!(letters.put(&Home::at(&place.0).unwrap(), id).unwrap(), None);
+        }
+        letters.put(&Home::at(&place.0).unwrap(), ids[1]).unwrap();
+        assert_eq!(letters.commit(), (1, None));
+        assert_eq!(kept(letters), [1]);
+    }
+
+    /// None of them is called kept, the reason is told, and when it has healed they are kept after all.
+    #[test]
+    fn where_they_are_removed_none_is_kept_until_it_heals() {
+        let (place, ids) = records(3);
+        let mut letters = Letters::new(&place.0, "nats:a", None);
+        letters.put(&Home::at(&place.0).unwrap(), ids[0]).unwrap();
+        assert_eq!(letters.commit(), (1, None));
+        std::fs::remove_dir_all(letters.dir()).unwrap();
+        let mut reasons = Vec::new();
+        loop {
+            let put = ids[1..]
+                .iter()
+                .try_for_each(|id| letters.put(&Home::at(&place.0).unwrap(), *id).map(drop));
+            match (put, letters.commit()) {
+                (Ok(()), (2, None)) => break,
+                (put, (0, trouble)) => {
+                    reasons.extend(put.err().map(|error| error.to_string()).or(trouble));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(reasons[0].contains("removed"), "{reasons:?}");
+        assert_eq!(kept(letters), [1, 2]);
+    }
+}

@@ -1,0 +1,42 @@
+//! What there is to say of a destination while it is shipped to.
+
+use std::time::Duration;
+
+use crate::shipper::{Lane, Shipper};
+use ringest_base::sys::clock;
+use ringest_records::journal::keep::commit_index::Backlog;
+
+impl Shipper {
+    /// What waits, for a log that shows no status line.
+    pub(crate) fn waiting(&self) -> String {
+        let Backlog { records, bytes } = self.post.shelf.backlog(self.post.number);
+        let now = clock::unix_ns();
+        let age = Duration::from_nanos(now.saturating_sub(self.oldest_unix_ns)).as_secs();
+        match self.oldest_unix_ns {
+            0 => format!("{records} records ({bytes} bytes) wait"),
+            _ => format!("{records} records ({bytes} bytes) wait, the oldest for {age} s"),
+        }
+    }
+
+    /// What is under way, and what is wrong.
+    pub(crate) fn tell(&mut self) {
+        let mut times = self.window.iter().map(|flight| flight.received_unix_ns);
+        // What is missing has none.
+        let front = times.find(|time| *time > 0);
+        let heads = self.lanes.values().filter_map(Lane::waiting_since);
+        // Nothing is looked at between the end of one round and the beginning of the next, but it waits.
+        let before = || {
+            let waits = self.post.shelf.backlog(self.post.number).records > 0;
+            if waits { self.oldest_unix_ns } else { 0 }
+        };
+        self.oldest_unix_ns = front.or_else(|| heads.min()).unwrap_or_else(before);
+        let trouble = self.carrier.trouble();
+        if let Some(trouble) = &trouble {
+            let name = &self.post.destination;
+            self.post.alarms.repeated(&format!("{name} trouble"), || {
+                format!("{name}: {trouble}; {}", self.waiting())
+            });
+        }
+        self.post.account.stands(self.window.len() as u64, self.oldest_unix_ns, trouble);
+    }
+}
