@@ -5,9 +5,9 @@ use ringest::{Batch, Replies};
 
 use crate::cli::args::engine::EngineArgs;
 use crate::cli::failure::Failure;
-use crate::cli::run::attend;
-use crate::cli::run::attend::Beside;
 use crate::cli::run::signals::Signals;
+use crate::cli::run::until_stop;
+use crate::cli::run::until_stop::Beside;
 use crate::cli::show::plan;
 use crate::cli::show::status::Status;
 
@@ -42,5 +42,5 @@ pub(crate) fn run(args: &EchoArgs) -> Result<(), Failure> {
         }
     })?;
     let status = Status::on_stderr(args.engine.quiet);
-    attend::attend("echo", &args.engine, engine, &signals, Beside::with(status))
+    until_stop::run_until_stop("echo", &args.engine, engine, &signals, Beside::with(status))
 }

@@ -6,9 +6,9 @@ use ringest_records::sink::discard::{Discard, DiscardRecords};
 use crate::cli::args::decode::DecodeArgs;
 use crate::cli::args::engine::EngineArgs;
 use crate::cli::failure::Failure;
-use crate::cli::run::attend;
-use crate::cli::run::attend::Beside;
 use crate::cli::run::signals::Signals;
+use crate::cli::run::until_stop;
+use crate::cli::run::until_stop::Beside;
 use crate::cli::show::plan;
 use crate::cli::show::status::Status;
 use crate::cli::sink::sinks;
@@ -61,5 +61,5 @@ pub(crate) fn run(args: &ListenArgs) -> Result<(), Failure> {
         false => builder.start(|_| DiscardRecords::new(formats.intake()))?,
     };
     let beside = Beside::with(Status::on_stderr(args.engine.quiet));
-    attend::attend("listen", &args.engine, engine, &signals, beside)
+    until_stop::run_until_stop("listen", &args.engine, engine, &signals, beside)
 }

@@ -18,7 +18,7 @@ use crate::errqueue::Report;
 /// and up to 100 ms (fs/select.c, `select_estimate_accuracy`). So a wait longer than this is made of two,
 /// of which the second is short. Too long and a deadline is missed by more than a few milliseconds; too
 /// short, and the first may end after it.
-const LONG: Duration = Duration::from_secs(1);
+const SPLIT_WAIT_ABOVE: Duration = Duration::from_secs(1);
 
 /// What reading the error queue brought.
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ impl Client {
         }
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let nap = if left > LONG { left - LONG / 2 } else { left };
+            let nap = if left > SPLIT_WAIT_ABOVE { left - SPLIT_WAIT_ABOVE / 2 } else { left };
             match ppoll(&mut polled, Some(TimeSpec::from_duration(nap)), None) {
                 Ok(0) if nap < left => {}
                 Ok(0) => return Ok(false),

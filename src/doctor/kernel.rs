@@ -7,7 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::check::{Check, Status};
 use crate::files::Files;
 use crate::parse;
-use ringest_base::sys::threads::aside;
+use ringest_base::sys::threads::run_on_own_thread;
 use ringest_engine::backend::uring::tryout;
 use ringest_engine::backend::uring::tryout::Tried;
 
@@ -21,7 +21,7 @@ const BPF: u64 = 1 << 39;
 const UNCONFINED: &str = "docker run --security-opt seccomp=unconfined --network host IMAGE";
 
 pub(crate) fn checks(files: &Files) -> Vec<Check> {
-    let tried = aside("ringest-probe", tryout::features).unwrap_or_default();
+    let tried = run_on_own_thread("ringest-probe", tryout::features).unwrap_or_default();
     let mut checks = read_checks(files);
     checks.push(seccomp(files, &tried));
     checks.extend(tried.iter().map(feature));

@@ -13,7 +13,7 @@ use crate::send::sender::{Progress, Sender, Share};
 use crate::spec::LoadSpec;
 use ringest_base::host::resources::allow_descriptors;
 use ringest_base::sys::clock;
-use ringest_base::sys::threads::{aside, hire};
+use ringest_base::sys::threads::{run_on_own_thread, spawn_named};
 use ringest_engine::backend::mmsg::Mmsg;
 use ringest_engine::backend::uring::probe;
 use ringest_engine::backend::uring::ring::{Ring, RingSize};
@@ -82,7 +82,8 @@ impl Generator {
     pub fn start(spec: &LoadSpec) -> Result<Self, LoadError> {
         spec.check()?;
         allow_descriptors(spec.flows as u64 + 64);
-        let uses_ring = spec.io_uring && aside("ringest-probe", probe::io_uring)?.is_ok();
+        let uses_ring =
+            spec.io_uring && run_on_own_thread("ringest-probe", probe::io_uring)?.is_ok();
         let line = Arc::new(Startline {
             barrier: Barrier::new(spec.threads),
             off: AtomicBool::new(false),
@@ -104,7 +105,7 @@ impl Generator {
                 _alive: alive.clone(),
             };
             let core = spec.cores.get(index % spec.cores.len().max(1)).copied();
-            let thread = hire(format!("load-{index}"), core, move || seat.send());
+            let thread = spawn_named(format!("load-{index}"), core, move || seat.send());
             match thread {
                 Ok(thread) => generator.threads.push(thread),
                 Err(error) => {
@@ -185,7 +186,7 @@ pub fn run(spec: &LoadSpec) -> Result<LoadReport, LoadError> {
 fn call_off(line: &Arc<Startline>, missing: usize) {
     let stand_ins = (0..missing).filter_map(|_| {
         let line = Arc::clone(line);
-        hire("load-off".to_owned(), None, move || line.await_start(false)).ok()
+        spawn_named("load-off".to_owned(), None, move || line.await_start(false)).ok()
     });
     for stand_in in stand_ins.collect::<Vec<_>>() {
         let _ = stand_in.join();
@@ -237,7 +238,7 @@ struct Seat {
 
 impl Seat {
     fn send(self) -> Result<LoadReport, LoadError> {
-        crate::send::wait::sharpen();
+        crate::send::wait::exact_timers();
         let Self { spec, share, uses_ring, line, .. } = self;
         let stop = Arc::clone(&share.stop);
         let sockets = open_sockets(&spec, share.flows.len());

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::carrier::MessageId;
 use crate::cursor::slug;
-use ringest_records::journal::dir::Home;
+use ringest_records::journal::dir::JournalDir;
 use ringest_records::journal::format::Record;
 use ringest_records::journal::keep::janitor::Retention;
-use ringest_records::journal::open::{Journal, JournalSpec, Pen};
+use ringest_records::journal::open::{Journal, JournalSpec, JournalWriter};
 use ringest_records::journal::read::reader::{Next, ReadError, Reader};
 use ringest_records::journal::segment;
 use ringest_records::journal::writer::WriterSpec;
@@ -34,11 +34,11 @@ const SEGMENTS_MIN: u64 = 4;
 
 /// The dead letters of one destination. There is no file before the first.
 #[derive(Debug)]
-pub(crate) struct Letters {
+pub(crate) struct DeadLetters {
     dir: PathBuf,
     /// The oldest go when they are larger.
     bytes_max: Option<u64>,
-    open: Option<(Journal, Pen)>,
+    open: Option<(Journal, JournalWriter)>,
     /// Those since the last commit.
     uncommitted: usize,
     /// What became of them.
@@ -47,7 +47,7 @@ pub(crate) struct Letters {
     source: Option<((u16, u64), Reader)>,
 }
 
-impl Letters {
+impl DeadLetters {
     pub(crate) fn new(journal: &Path, destination: &str, bytes_max: Option<u64>) -> Self {
         let dir = journal.join(format!("dead-{}", slug(destination)));
         Self { dir, bytes_max, open: None, uncommitted: 0, runs: Vec::new(), source: None }
@@ -62,7 +62,11 @@ impl Letters {
     ///
     /// # Errors
     /// They cannot be written, or the journal cannot be read, for now.
-    pub(crate) fn put(&mut self, home: &Home, id: MessageId) -> io::Result<Option<SocketAddr>> {
+    pub(crate) fn put(
+        &mut self,
+        home: &JournalDir,
+        id: MessageId,
+    ) -> io::Result<Option<SocketAddr>> {
         let segment = (id.worker, id.sequence);
         let known = self.source.take().filter(|(known, _)| *known == segment);
         let mut reader = match known {
@@ -175,7 +179,7 @@ mod tests {
     }
 
     /// The times of those that are kept.
-    fn kept(letters: Letters) -> Vec<u64> {
+    fn kept(letters: DeadLetters) -> Vec<u64> {
         let place = letters.dir().to_owned();
         letters.close();
         let mut found = Vec::new();
@@ -192,9 +196,9 @@ mod tests {
     fn the_oldest_go_where_they_are_bounded() {
         let (place, ids) = records(400);
         let bytes_max = 64 << 10;
-        let mut letters = Letters::new(&place.0, "nats:a", Some(bytes_max));
+        let mut letters = DeadLetters::new(&place.0, "nats:a", Some(bytes_max));
         for id in ids {
-            assert!(letters.put(&Home::at(&place.0).unwrap(), id).unwrap().is_some());
+            assert!(letters.put(&JournalDir::at(&place.0).unwrap(), id).unwrap().is_some());
             assert_eq!(letters.commit(), (1, None));
         }
         let dir = letters.dir().to_owned();
@@ -209,11 +213,13 @@ mod tests {
     #[test]
     fn those_of_one_turn_are_committed_together() {
         let (place, ids) = records(300);
-        let mut letters = Letters::new(&place.0, "nats:a", None);
+        let mut letters = DeadLetters::new(&place.0, "nats:a", None);
         for turn in ids.chunks(100) {
             assert!(
-                turn.iter()
-                    .all(|id| letters.put(&Home::at(&place.0).unwrap(), *id).unwrap().is_some())
+                turn.iter().all(|id| letters
+                    .put(&JournalDir::at(&place.0).unwrap(), *id)
+                    .unwrap()
+                    .is_some())
             );
             assert_eq!(letters.commit(), (100, None));
         }
@@ -224,15 +230,15 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_none() {
         let (place, ids) = records(3);
-        let mut letters = Letters::new(&place.0, "nats:a", None);
+        let mut letters = DeadLetters::new(&place.0, "nats:a", None);
         let elsewhere = [
             MessageId { offset: ids[0].offset + 8, ..ids[0] },
             MessageId { sequence: 2, ..ids[0] },
         ];
         for id in elsewhere {
-            assert_eq!(letters.put(&Home::at(&place.0).unwrap(), id).unwrap(), None);
+            assert_eq!(letters.put(&JournalDir::at(&place.0).unwrap(), id).unwrap(), None);
         }
-        letters.put(&Home::at(&place.0).unwrap(), ids[1]).unwrap();
+        letters.put(&JournalDir::at(&place.0).unwrap(), ids[1]).unwrap();
         assert_eq!(letters.commit(), (1, None));
         assert_eq!(kept(letters), [1]);
     }
@@ -241,15 +247,15 @@ mod tests {
     #[test]
     fn where_they_are_removed_none_is_kept_until_it_heals() {
         let (place, ids) = records(3);
-        let mut letters = Letters::new(&place.0, "nats:a", None);
-        letters.put(&Home::at(&place.0).unwrap(), ids[0]).unwrap();
+        let mut letters = DeadLetters::new(&place.0, "nats:a", None);
+        letters.put(&JournalDir::at(&place.0).unwrap(), ids[0]).unwrap();
         assert_eq!(letters.commit(), (1, None));
         std::fs::remove_dir_all(letters.dir()).unwrap();
         let mut reasons = Vec::new();
         loop {
             let put = ids[1..]
                 .iter()
-                .try_for_each(|id| letters.put(&Home::at(&place.0).unwrap(), *id).map(drop));
+                .try_for_each(|id| letters.put(&JournalDir::at(&place.0).unwrap(), *id).map(drop));
             match (put, letters.commit()) {
                 (Ok(()), (2, None)) => break,
                 (put, (0, trouble)) => {

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use crate::account::{Account, ShipCounts};
 use crate::carrier::Carrier;
 use crate::cursor::Cursor;
-use crate::shipper::{Post, Shipper};
+use crate::shipper::{Shipper, ShipperContext};
 use ringest_base::sys::clock;
-use ringest_base::sys::threads::hire;
+use ringest_base::sys::threads::spawn_named;
 use ringest_engine::error::Error;
-use ringest_records::journal::keep::commit_index::{Backlog, Position, Shelf};
+use ringest_records::journal::keep::commit_index::{Backlog, CommitIndex, Position};
 use ringest_records::journal::open::Journal;
 use ringest_records::settle::tally::Tally;
 
@@ -52,14 +52,14 @@ impl ShipStats {
 
 /// How far each destination had come in a journal.
 #[derive(Clone, Debug, Default)]
-pub struct Bearings {
+pub struct CursorPositions {
     /// By destination, by worker: for [`JournalSpec::readers`](ringest_records::journal::open::JournalSpec).
     pub positions: Vec<BTreeMap<u16, Position>>,
     /// Cursors that are damaged, and why: their destinations begin at the oldest record again.
     pub damaged: Vec<String>,
 }
 
-impl Bearings {
+impl CursorPositions {
     /// Reads the cursors of destinations in the journal `dir`.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ pub struct Fleet {
 /// What is known of shippers, also after they have ended.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    shelf: Arc<Shelf>,
+    shelf: Arc<CommitIndex>,
     accounts: Vec<(String, Arc<Account>)>,
 }
 
@@ -142,7 +142,7 @@ impl Fleet {
             let account = Arc::new(Account::default());
             fleet.watch.accounts.push((one.name.clone(), Arc::clone(&account)));
             let lane = first_lane + number;
-            let post = Post {
+            let post = ShipperContext {
                 home: journal.home().clone(),
                 destination: one.name,
                 number,
@@ -155,7 +155,8 @@ impl Fleet {
                 letters_bytes_max: journal.retention().spool_bytes,
             };
             let shipper = Shipper::new(post, one.carrier, settled);
-            let thread = hire(format!("ringest-ship-{number}"), None, move || shipper.run())?;
+            let thread =
+                spawn_named(format!("ringest-ship-{number}"), None, move || shipper.run())?;
             fleet.threads.push(thread);
         }
         Ok(fleet)

@@ -4,9 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::carrier::{Message, MessageId};
-use ringest_records::journal::dir::Home;
+use ringest_records::journal::dir::JournalDir;
 use ringest_records::journal::format::HEADER_BYTES;
-use ringest_records::journal::keep::commit_index::{Position, Shelf, Volume};
+use ringest_records::journal::keep::commit_index::{CommitIndex, Position, Volume};
 use ringest_records::journal::read::bytes::is_eio;
 use ringest_records::journal::read::reader::{Next, ReadError, Reader};
 use ringest_records::journal::segment;
@@ -125,11 +125,11 @@ impl Lane {
     }
 
     /// Looks at what is next, and stays before it.
-    pub(crate) fn look(&mut self, home: &Home, shelf: &Shelf) -> io::Result<Ahead> {
+    pub(crate) fn look(&mut self, home: &JournalDir, shelf: &CommitIndex) -> io::Result<Ahead> {
         self.look_on(home, shelf).inspect_err(|error| self.failed(error))
     }
 
-    fn look_on(&mut self, home: &Home, shelf: &Shelf) -> io::Result<Ahead> {
+    fn look_on(&mut self, home: &JournalDir, shelf: &CommitIndex) -> io::Result<Ahead> {
         // Most of the time there is more of what was known to be committed.
         if self.has_head || self.position.offset < self.end && self.read()? {
             return Ok(Ahead::Record);
@@ -173,7 +173,12 @@ impl Lane {
     }
 
     /// Steps over what [`look`](Self::look) has shown.
-    pub(crate) fn step(&mut self, ahead: Ahead, home: &Home, shelf: &Shelf) -> io::Result<Step> {
+    pub(crate) fn step(
+        &mut self,
+        ahead: Ahead,
+        home: &JournalDir,
+        shelf: &CommitIndex,
+    ) -> io::Result<Step> {
         let own = self.own;
         match ahead {
             Ahead::Record => {
@@ -210,7 +215,7 @@ impl Lane {
     }
 
     /// Opens the segment it is in; `false` if it is not there any more.
-    fn open(&mut self, home: &Home) -> io::Result<bool> {
+    fn open(&mut self, home: &JournalDir) -> io::Result<bool> {
         if self.reader.is_some() {
             return Ok(true);
         }

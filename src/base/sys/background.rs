@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::sys::threads::ThreadError;
-use crate::sys::threads::hire;
+use crate::sys::threads::spawn_named;
 
 /// See the module's description. Dropped before its end, it goes on until the process ends.
 #[derive(Debug)]
-pub struct Errand(Arc<End>);
+pub struct BackgroundTask(Arc<End>);
 
 #[derive(Debug)]
 struct End {
@@ -21,7 +21,7 @@ struct End {
     event: EventFd,
 }
 
-impl Errand {
+impl BackgroundTask {
     /// Begins it, on a thread of that name.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Errand {
             .map_err(|errno| ThreadError { name: name.to_owned(), source: errno.into() })?;
         let end = Arc::new(End { has_come: AtomicBool::new(false), event });
         let told = Arc::clone(&end);
-        hire(name.to_owned(), None, move || {
+        spawn_named(name.to_owned(), None, move || {
             work();
             told.has_come.store(true, Ordering::Release);
             // EAGAIN cannot be: it is written to once.
@@ -47,7 +47,7 @@ impl Errand {
     }
 }
 
-impl AsFd for Errand {
+impl AsFd for BackgroundTask {
     /// Readable when it is done.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.event.as_fd()

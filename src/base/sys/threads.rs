@@ -32,7 +32,7 @@ pub fn spawn<T: Send + 'static>(
 ///
 /// # Errors
 /// The kernel refused the thread.
-pub fn hire<T: Send + 'static>(
+pub fn spawn_named<T: Send + 'static>(
     name: String,
     core: Option<usize>,
     work: impl FnOnce() -> T + Send + 'static,
@@ -49,7 +49,10 @@ pub fn hire<T: Send + 'static>(
 ///
 /// # Errors
 /// The kernel refused the thread.
-pub fn aside<T: Send>(name: &str, task: impl FnOnce() -> T + Send) -> Result<T, ThreadError> {
+pub fn run_on_own_thread<T: Send>(
+    name: &str,
+    task: impl FnOnce() -> T + Send,
+) -> Result<T, ThreadError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, task);
         match thread {
@@ -73,6 +76,6 @@ const BACKGROUND: i32 = 10;
 
 /// Lowers the priority of the calling thread below receivers and workers (setpriority(2), which is per thread on
 /// Linux). Does nothing where that is not permitted.
-pub fn give_way() {
+pub fn lower_priority() {
     let _ = rustix::process::setpriority_process(None, BACKGROUND);
 }

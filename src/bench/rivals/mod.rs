@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use nix::unistd::gettid;
 use socket2::SockRef;
 
-use ringest_base::sys::threads::hire;
+use ringest_base::sys::threads::spawn_named;
 use ringest_engine::backend::outgoing::empty_header;
 use ringest_engine::error::{Error, Result};
 use ringest_engine::socket::listener::{Listener, SocketSpec};
@@ -218,7 +218,7 @@ impl Peer {
             theirs.thread.store(gettid().as_raw(), Ordering::Release);
             receive(spec, &socket, desk)
         };
-        let thread = hire("bench-peer".to_owned(), core, run)?;
+        let thread = spawn_named("bench-peer".to_owned(), core, run)?;
         while shared.thread.load(Ordering::Acquire) == 0 {
             std::thread::yield_now();
         }

@@ -389,7 +389,7 @@ impl Line {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use ringest_base::sys::threads::hire;
+    use ringest_base::sys::threads::spawn_named;
     use std::net::TcpListener;
 
     fn pair() -> (TcpStream, Line) {
@@ -412,7 +412,7 @@ mod tests {
             other.say(&request).unwrap();
             (other, request)
         };
-        let said = hire("say".to_owned(), None, say).unwrap();
+        let said = spawn_named("say".to_owned(), None, say).unwrap();
         let heard: Request = line.hear(PATIENCE, &|| false).unwrap().unwrap();
         let (other, request) = said.join().unwrap();
         assert_eq!(heard, request);
@@ -434,7 +434,7 @@ mod tests {
             let _ = raw.write_all(&vec![b'x'; LINE_BYTES_MAX + 2]);
             raw
         };
-        let flood = hire("flood".to_owned(), None, pour).unwrap();
+        let flood = spawn_named("flood".to_owned(), None, pour).unwrap();
         let error = line.hear::<Request>(PATIENCE, &|| false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         drop(line);
@@ -449,7 +449,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(1));
             }
         };
-        let drip = hire("drip".to_owned(), None, drip).unwrap();
+        let drip = spawn_named("drip".to_owned(), None, drip).unwrap();
         let error = line.hear::<Request>(Duration::from_millis(50), &|| false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(line);

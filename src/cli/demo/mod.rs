@@ -17,10 +17,10 @@ use ringest_records::sink::discard::Discard;
 use crate::cli::demo::verdict::{Outcome, Report};
 use crate::cli::failure::Failure;
 use crate::cli::load::report::Document;
-use crate::cli::run::attend;
-use crate::cli::run::attend::{Watch, Why};
-use crate::cli::run::leave::Patience;
+use crate::cli::run::deadlines::StopDeadlines;
 use crate::cli::run::signals::Signals;
+use crate::cli::run::until_stop;
+use crate::cli::run::until_stop::{Watch, Why};
 use crate::cli::show::paint;
 use crate::cli::show::paint::Paint;
 use crate::cli::show::status::Status;
@@ -141,21 +141,21 @@ fn run_phase(phase: &Phase, length: Duration, signals: &Signals) -> Result<Outco
     let why = {
         let output = sender.output()?;
         let other = Some(output.as_fd());
-        attend::until_stop(&engine, signals, &Watch { other, ..Watch::default() }, &mut status)
+        until_stop::until_stop(&engine, signals, &Watch { other, ..Watch::default() }, &mut status)
     };
     status.clear();
     let why = why?;
     if why != Why::Other {
         // First the sender, or the engine would have to drain against it.
         drop(sender);
-        Patience::new(signals, true).stop(engine, || {})?;
+        StopDeadlines::new(signals, true).stop(engine, || {})?;
         return Err(Failure::Failed(match why {
             Why::Signal(signal) => format!("stopped by {signal} before the end; nothing was shown"),
             _ => "the engine stopped before its sender did".to_owned(),
         }));
     }
     let report = sender.finish()?;
-    let summary: Summary = Patience::new(signals, true).stop(engine, || {})?;
+    let summary: Summary = StopDeadlines::new(signals, true).stop(engine, || {})?;
     let elapsed = Duration::try_from_secs_f64(report.elapsed_s).unwrap_or_default();
     let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
     let report = Report { sent: report.sent, elapsed_ns };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use clap::Args;
-use ringest_base::sys::background::Errand;
+use ringest_base::sys::background::BackgroundTask;
 use ringest_records::journal::format::Record;
 use ringest_records::journal::read::follow;
 use ringest_records::journal::read::follow::{Follow, FollowError, Kept};
@@ -102,7 +102,7 @@ fn print_on(args: &TailArgs) -> Result<(), Failure> {
     let selection = args.select.selection()?;
     let (dir, lines, output) = (args.dir.clone(), args.lines, args.output);
     let (end, ended) = mpsc::channel();
-    let printer = Errand::begin("ringest-tail", move || {
+    let printer = BackgroundTask::begin("ringest-tail", move || {
         // Its other end is there until it is told.
         let _ = end.send(print_all(&dir, (selection, lines), output));
     })?;

@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::failure::Failure;
 use crate::cli::show::json;
-use crate::cli::show::paint;
-use crate::cli::show::paint::{Paint, count};
+use crate::cli::show::paint::{self, Paint, count};
 
 /// The contract with scripts: its keys stay, others may be added at the end of each object.
 #[derive(Debug, Deserialize, Serialize)]

@@ -13,17 +13,17 @@ use ringest_engine::control::plan::BillLine;
 use ringest_records::decode::stage::Formats;
 use ringest_records::journal::keep::janitor::Retention;
 use ringest_records::journal::open::Journal;
-use ringest_records::sink::handler::{Landing, Sink};
+use ringest_records::sink::handler::{Sink, SinkHandler};
 use ringest_records::sink::stdout::{Format, Stdout};
-use ringest_records::sink::stdout_thread::Aside;
+use ringest_records::sink::stdout_thread::StdoutThread;
 use ringest_ship::carrier::Carrier;
-use ringest_ship::fleet::{Bearings, Destination, Fleet};
+use ringest_ship::fleet::{CursorPositions, Destination, Fleet};
 
 use crate::cli::args::engine::EngineArgs;
 use crate::cli::failure::Failure;
-use crate::cli::run::attend;
-use crate::cli::run::attend::Beside;
 use crate::cli::run::signals::Signals;
+use crate::cli::run::until_stop;
+use crate::cli::run::until_stop::Beside;
 use crate::cli::show::paint;
 use crate::cli::show::status::Status;
 use crate::cli::sink::journal::JournalArgs;
@@ -248,9 +248,9 @@ pub(crate) fn receive(
     let destinations = args.destinations()?;
     let dir = args.journal_dir().or(args.ship.spool.as_deref());
     let bearings = match dir {
-        Some(dir) => Bearings::take(dir, &destinations)
+        Some(dir) => CursorPositions::take(dir, &destinations)
             .map_err(|error| Failure::Failed(format!("{}: {error}", dir.display())))?,
-        None => Bearings::default(),
+        None => CursorPositions::default(),
     };
     bearings.damaged.iter().for_each(|text| paint::say(&format!("{text}\n")));
     let readers = bearings.positions.clone();
@@ -269,14 +269,14 @@ pub(crate) fn receive(
         let mut sinks: Vec<Box<dyn Sink>> = out.printer().into_iter().collect();
         let pen = journal.as_ref().map(|journal| Box::new(journal.pen(worker, workers)));
         let landing = match pen {
-            Some(pen) if carriers > 0 => Landing::new(formats.intake(), sinks).carried(
+            Some(pen) if carriers > 0 => SinkHandler::new(formats.intake(), sinks).carried(
                 pen,
                 carriers,
                 args.ship.flush_timeout(),
             ),
             pen => {
                 sinks.extend(pen.map(|pen| pen as Box<dyn Sink>));
-                Landing::new(formats.intake(), sinks)
+                SinkHandler::new(formats.intake(), sinks)
             }
         };
         tallies.push(Arc::clone(landing.tally()));
@@ -302,7 +302,7 @@ pub(crate) fn receive(
     let undelivered = args.undelivered();
     let flush = args.ship.flush_timeout();
     let beside = Beside { other, status, tallies, fleet, flush, journal, undelivered };
-    let ended = attend::attend("listen", engine_args, engine, signals, beside);
+    let ended = until_stop::run_until_stop("listen", engine_args, engine, signals, beside);
     match out.ending().and_then(Stdout::failure) {
         Some(error) => Err(closed(&error)),
         None => ended,
@@ -313,9 +313,9 @@ pub(crate) fn receive(
 enum Out {
     Nowhere,
     /// There is no other: its reader sets the pace, and when that goes it is over.
-    Alone(Stdout<File>),
+    PacedStdout(Stdout<File>),
     /// There are others, which do not wait for it.
-    Aside(Aside),
+    StdoutThread(StdoutThread),
 }
 
 impl Out {
@@ -326,8 +326,8 @@ impl Out {
         let stdout = open_stdout(args.format())?;
         Ok(match journal {
             // Every sink beside it has a journal.
-            Some(journal) => Self::Aside(Aside::start(stdout, journal.alarms())?),
-            None => Self::Alone(stdout),
+            Some(journal) => Self::StdoutThread(StdoutThread::start(stdout, journal.alarms())?),
+            None => Self::PacedStdout(stdout),
         })
     }
 
@@ -335,16 +335,16 @@ impl Out {
     fn printer(&self) -> Option<Box<dyn Sink>> {
         match self {
             Self::Nowhere => None,
-            Self::Alone(stdout) => Some(Box::new(stdout.printer())),
-            Self::Aside(aside) => Some(Box::new(aside.printer())),
+            Self::PacedStdout(stdout) => Some(Box::new(stdout.printer())),
+            Self::StdoutThread(aside) => Some(Box::new(aside.printer())),
         }
     }
 
     /// What ends everything when it fails.
     fn ending(&self) -> Option<&Stdout<File>> {
         match self {
-            Self::Alone(stdout) => Some(stdout),
-            Self::Nowhere | Self::Aside(_) => None,
+            Self::PacedStdout(stdout) => Some(stdout),
+            Self::Nowhere | Self::StdoutThread(_) => None,
         }
     }
 }

@@ -70,7 +70,7 @@ pub enum Sent {
 
 /// How the entries of a batch are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum SendOrder {
     /// Each by itself; one that fails holds nobody back.
     Free,
     /// In order: after one that failed none is sent.
@@ -133,7 +133,7 @@ pub trait Backend {
         &mut self,
         batch: &Batch,
         from: Cursor,
-        way: Way,
+        way: SendOrder,
         results: &mut Vec<Sent>,
     ) -> io::Result<()>;
 
@@ -157,12 +157,12 @@ pub trait Backend {
     /// The sockets, one per listener.
     fn sockets(&mut self) -> &mut [Listener];
 
-    /// Shuts the listener's door for a drain; see [`Listener::turn_away`].
+    /// Shuts the listener's door for a drain; see [`Listener::refuse_all`].
     ///
     /// # Errors
     /// Attaching the filter failed.
-    fn turn_away(&mut self, listener: usize) -> io::Result<()> {
-        self.sockets()[listener].turn_away()
+    fn refuse_all(&mut self, listener: usize) -> io::Result<()> {
+        self.sockets()[listener].refuse_all()
     }
 
     /// Buffers the kernel dropped at all sockets since the last call.

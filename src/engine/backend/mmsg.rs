@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait, Way};
-use crate::backend::outgoing::{Door, Outgoing, empty_header};
+use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, SendOrder, Sent, Wait};
+use crate::backend::outgoing::{Outgoing, SendSocket, empty_header};
 use crate::batch::arena::{Batch, FRAME_BYTES_MAX, Frame};
 use crate::socket::listener::Listener;
 use crate::sync::waker::Waker;
@@ -148,7 +148,7 @@ pub struct Mmsg {
     apart: Epoll,
     events: Vec<EpollEvent>,
     listeners: Vec<Listener>,
-    doors: Vec<Door>,
+    doors: Vec<SendSocket>,
     waker: Arc<Waker>,
 }
 
@@ -204,7 +204,7 @@ impl Mmsg {
         apart.add(&*waker, readable(WAKER)).map_err(fail)?;
         // An epoll can be watched by another: frames and all the rest in one sleep.
         all.add(&apart.0, readable(APART)).map_err(fail)?;
-        let doors = listeners.iter().map(Door::of).collect();
+        let doors = listeners.iter().map(SendSocket::of).collect();
         let mut incoming = Incoming::new(messages.clamp(1, MESSAGES_MAX));
         incoming.filled = incoming.headers.len(); // so that the first call sets every room
         incoming.next = incoming.filled;
@@ -372,7 +372,7 @@ impl Backend for Mmsg {
         &mut self,
         batch: &Batch,
         from: Cursor,
-        way: Way,
+        way: SendOrder,
         results: &mut Vec<Sent>,
     ) -> io::Result<()> {
         self.outgoing.prepare(batch, from, way, &self.doors);
@@ -388,11 +388,11 @@ impl Backend for Mmsg {
                 Err(error) => {
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
                     // No room for this one is no room for the rest: not worth a call each.
-                    let full = errno == libc::EAGAIN && way == Way::Free;
+                    let full = errno == libc::EAGAIN && way == SendOrder::Free;
                     let count = if full { self.outgoing.run(start).len() } else { 1 };
                     results.extend(std::iter::repeat_n(Sent::Failed(errno), count));
                     start += count;
-                    if way != Way::Free {
+                    if way != SendOrder::Free {
                         return Ok(());
                     }
                 }

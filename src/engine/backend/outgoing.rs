@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use crate::backend::interface::{Cursor, Way};
+use crate::backend::interface::{Cursor, SendOrder};
 use crate::batch::arena::{Batch, Entry};
 use crate::socket::listener::Listener;
 use crate::wire::cmsg;
@@ -19,14 +19,14 @@ pub const SENDS_MAX: usize = 64;
 
 /// A socket to send from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Door {
+pub(crate) struct SendSocket {
     pub(crate) fd: RawFd,
     pub(crate) is_v6: bool,
     /// The socket knows its peer, so that a send names none and the kernel looks up no route.
     pub(crate) connected: bool,
 }
 
-impl Door {
+impl SendSocket {
     pub(crate) fn of(listener: &Listener) -> Self {
         let is_v6 = listener.address().is_ipv6();
         Self { fd: listener.as_raw_fd(), is_v6, connected: listener.is_connected() }
@@ -64,13 +64,19 @@ impl Outgoing {
     }
 
     /// Prepares as many sends as fit, starting at `from`.
-    pub(crate) fn prepare(&mut self, batch: &Batch, from: Cursor, way: Way, doors: &[Door]) {
+    pub(crate) fn prepare(
+        &mut self,
+        batch: &Batch,
+        from: Cursor,
+        way: SendOrder,
+        doors: &[SendSocket],
+    ) {
         self.used = 0;
         let mut offset = from.offset;
         for entry in &batch.entries()[from.entry..] {
             let payload = &batch.payload(entry)[offset..];
             offset = 0;
-            if way == Way::Split {
+            if way == SendOrder::Split {
                 for piece in payload.chunks(usize::from(entry.segment_bytes).max(1)) {
                     if self.used < SENDS_MAX {
                         self.push(entry, piece, 0, doors);
@@ -85,9 +91,9 @@ impl Outgoing {
         }
     }
 
-    fn push(&mut self, entry: &Entry, payload: &[u8], segment_bytes: u16, doors: &[Door]) {
+    fn push(&mut self, entry: &Entry, payload: &[u8], segment_bytes: u16, doors: &[SendSocket]) {
         let index = self.used;
-        let Door { is_v6, connected, .. } = doors[usize::from(entry.listener)];
+        let SendSocket { is_v6, connected, .. } = doors[usize::from(entry.listener)];
         let name_len =
             if connected { 0 } else { sockaddr::encode(entry.peer, is_v6, &mut self.names[index]) };
         // A train of one is a plain send: UDP_SEGMENT would only cost.

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait, Way};
+use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, SendOrder, Sent, Wait};
 use crate::backend::outgoing::SENDS_MAX;
 use crate::batch::arena::{Batch, Frame};
 use crate::socket::listener::Listener;
@@ -327,10 +327,10 @@ impl Backend for Sim {
         &mut self,
         batch: &Batch,
         from: Cursor,
-        way: Way,
+        way: SendOrder,
         results: &mut Vec<Sent>,
     ) -> io::Result<()> {
-        let split = way == Way::Split;
+        let split = way == SendOrder::Split;
         for entry in batch.entries()[from.entry..].iter().take(SENDS_MAX) {
             let size = usize::from(entry.segment_bytes);
             let pieces =
@@ -342,7 +342,7 @@ impl Backend for Sim {
                     self.truth.replies += if split { 1 } else { whole };
                 }
                 results.push(sent);
-                if way != Way::Free && sent != Sent::All {
+                if way != SendOrder::Free && sent != Sent::All {
                     return Ok(());
                 }
             }
@@ -366,7 +366,7 @@ impl Backend for Sim {
         &mut [] // they are simulated; the two below stand in
     }
 
-    fn turn_away(&mut self, listener: usize) -> io::Result<()> {
+    fn refuse_all(&mut self, listener: usize) -> io::Result<()> {
         self.sockets[listener].shut = true;
         Ok(())
     }

@@ -30,7 +30,7 @@ use crate::socket::steer::Steer;
 use crate::sync::waker::Waker;
 use crate::work::worker::{Handler, Worker, WorkerShared};
 use ringest_base::host::resources::Host;
-use ringest_base::sys::threads::aside;
+use ringest_base::sys::threads::run_on_own_thread;
 
 /// Collects settings; [`start`](Self::start) makes the engine. Every setting has a default but
 /// [`listen`](Self::listen).
@@ -199,7 +199,7 @@ fn choose_backend(config: &Config, plan: &Plan) -> Result<Chosen> {
     if config.backend == BackendChoice::Recvmmsg {
         return Ok(recvmmsg("asked for".to_owned()));
     }
-    match (aside("ringest-probe", probe::io_uring)?, config.backend) {
+    match (run_on_own_thread("ringest-probe", probe::io_uring)?, config.backend) {
         (Ok(features), choice) => {
             let asked = if choice == BackendChoice::IoUring { "asked for" } else { "probe passed" };
             let gathers = if features.min_wait {

@@ -129,7 +129,7 @@ fn open_group(
         for (listeners, arrivals) in sockets.by_receiver.iter_mut().zip(&sockets.arrivals) {
             let arrivals = if counts_arrivals { arrivals.last() } else { None };
             let Some(listener) = listeners.last_mut() else { continue };
-            listener.admit(arrivals.map(Arc::as_ref)).map_err(|source| Error::Socket {
+            listener.accept(arrivals.map(Arc::as_ref)).map_err(|source| Error::Socket {
                 address,
                 step: "SO_DETACH_FILTER",
                 source,

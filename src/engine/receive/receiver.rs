@@ -351,7 +351,7 @@ impl<B: Backend, H: Handler> Receiver<B, H> {
             self.drain_until_ns = now_ns + self.drain_bound_ns;
             self.phase = Phase::Disarming;
             for listener in 0..self.receives.len() {
-                match self.backend.turn_away(listener) {
+                match self.backend.refuse_all(listener) {
                     // net.core.optmem_max is used up (many multicast groups do): the door stays open, and
                     // what is there is read all the same.
                     Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {

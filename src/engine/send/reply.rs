@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
-use crate::backend::interface::{Backend, Cursor, Sent, Way};
+use crate::backend::interface::{Backend, Cursor, SendOrder, Sent};
 use crate::backend::outgoing::SENDS_MAX;
 use crate::batch::arena::{Batch, Datagram, Frame, TrainLimits, datagrams_of};
 use crate::batch::pool::Pool;
@@ -257,7 +257,7 @@ impl Transmitter {
             let split = first.segment_bytes > 0
                 && (std::mem::take(&mut self.split_next) || self.unsegmented.contains(first.peer));
             self.results.clear();
-            let way = if split { Way::Split } else { Way::Free };
+            let way = if split { SendOrder::Split } else { SendOrder::Free };
             backend.transmit(&batch, cursor, way, &mut self.results)?;
             let now_ns = backend.now_ns();
             let (cursor, full) = if split {

@@ -35,7 +35,7 @@ pub struct SocketSpec {
     pub options: SocketOptions,
     /// The CPU whose datagrams it would rather have (SO_INCOMING_CPU, Linux 4.4; within a group 6.2).
     pub incoming_cpu: Option<usize>,
-    /// Let nothing in before [`Listener::admit`]: its group is to be complete first.
+    /// Let nothing in before [`Listener::accept`]: its group is to be complete first.
     pub shut: bool,
 }
 
@@ -110,7 +110,7 @@ impl Listener {
             busy_poll_us: spec.options.busy_poll_us,
         };
         if spec.shut {
-            listener.turn_away().map_err(fail("SO_ATTACH_FILTER"))?;
+            listener.refuse_all().map_err(fail("SO_ATTACH_FILTER"))?;
         } else if let Some(arrivals) = arrivals {
             arrivals.attach(&listener.socket).map_err(fail("SO_ATTACH_BPF"))?;
         }
@@ -129,7 +129,7 @@ impl Listener {
     ///
     /// # Errors
     /// The filter that kept everything out could not be taken away.
-    pub fn admit(&mut self, arrivals: Option<&Arrivals>) -> io::Result<()> {
+    pub fn accept(&mut self, arrivals: Option<&Arrivals>) -> io::Result<()> {
         match arrivals {
             Some(arrivals) => arrivals.attach(&self.socket)?,
             None => self.socket.detach_filter()?,
@@ -265,7 +265,7 @@ impl Listener {
     ///
     /// # Errors
     /// Attaching the filter failed.
-    pub fn turn_away(&self) -> io::Result<()> {
+    pub fn refuse_all(&self) -> io::Result<()> {
         // Classic BPF needs no privilege: BPF_RET | BPF_K, keep 0 bytes. It takes the place of the
         // arrivals filter, so what is refused has not arrived.
         self.socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)])
@@ -420,7 +420,7 @@ mod tests {
         let mut listener = Listener::open(&spec(1 << 20), None).unwrap();
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.send_to(b"before", listener.address()).unwrap();
-        listener.turn_away().unwrap();
+        listener.refuse_all().unwrap();
         sender.send_to(b"after", listener.address()).unwrap();
         let mut buffer = [std::mem::MaybeUninit::uninit(); 16];
         assert_eq!(listener.socket.recv(&mut buffer).unwrap(), 6);

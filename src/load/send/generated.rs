@@ -21,7 +21,7 @@ struct Group {
 
 /// A thread's datagrams, in order.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct GeneratedSource {
     spec: LoadSpec,
     /// Flows of this thread, by their number in the whole load.
     flows: Vec<usize>,
@@ -43,7 +43,7 @@ pub(crate) struct Made {
     end_ns: u64,
 }
 
-impl Made {
+impl GeneratedSource {
     pub(crate) fn new(spec: &LoadSpec, share: &Share) -> Self {
         let train = spec.train();
         // Threads are independent of each other: each draws its own gaps.

@@ -84,7 +84,7 @@ impl Sockets {
     }
 }
 
-/// The datagram that is due next; its payload is in `Played::payload`.
+/// The datagram that is due next; its payload is in `ReplaySource::payload`.
 #[derive(Clone, Copy, Debug)]
 struct Next {
     due_ns: u64,
@@ -94,7 +94,7 @@ struct Next {
 
 /// A thread's share of a capture, in order.
 #[derive(Debug)]
-pub(crate) struct Played {
+pub(crate) struct ReplaySource {
     tape: Tape,
     name: String,
     target: SocketAddr,
@@ -119,7 +119,7 @@ pub(crate) struct Played {
     end_ns: u64,
 }
 
-impl Played {
+impl ReplaySource {
     /// Opens the capture and reads this thread's first datagram.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::stamp;
 use crate::stamp::Seen;
 use ringest_base::sys::chance::Chance;
 use ringest_base::sys::clock;
-use ringest_engine::backend::interface::{Arm, Backend, Completion, Cursor, Sent, Wait, Way};
+use ringest_engine::backend::interface::{Arm, Backend, Completion, Cursor, SendOrder, Sent, Wait};
 use ringest_engine::backend::outgoing::SENDS_MAX;
 use ringest_engine::batch::arena::{Batch, Entry};
 use ringest_engine::socket::listener::Listener;
@@ -97,13 +97,13 @@ impl Backend for Kernel {
         &mut self,
         batch: &Batch,
         from: Cursor,
-        way: Way,
+        way: SendOrder,
         results: &mut Vec<Sent>,
     ) -> io::Result<()> {
         let size = |entry: &Entry| usize::from(entry.segment_bytes);
         let entries = &batch.entries()[from.entry..];
         let mut sends: Vec<(usize, &[u8], usize)> = Vec::new();
-        if way == Way::Split {
+        if way == SendOrder::Split {
             let pieces = batch.payload(&entries[0])[from.offset..].chunks(size(&entries[0]));
             sends.extend(pieces.map(|piece| (usize::from(entries[0].listener), piece, 0)));
         } else {
@@ -114,7 +114,7 @@ impl Backend for Kernel {
         for (flow, payload, segment_bytes) in sends.into_iter().take(SENDS_MAX) {
             let sent = self.send(flow, payload, segment_bytes);
             results.push(sent);
-            if way != Way::Free && sent != Sent::All {
+            if way != SendOrder::Free && sent != Sent::All {
                 break;
             }
         }
@@ -192,7 +192,7 @@ impl Backend for Lent<'_> {
         enter(wait: Wait) -> io::Result<()>;
         peek() -> Option<Completion<'_>>;
         release() -> ();
-        transmit(batch: &Batch, from: Cursor, way: Way, results: &mut Vec<Sent>) -> io::Result<()>;
+        transmit(batch: &Batch, from: Cursor, way: SendOrder, results: &mut Vec<Sent>) -> io::Result<()>;
         await_writable(listener: usize) -> io::Result<()>;
         take_writable() -> bool;
         sockets() -> &mut [Listener];

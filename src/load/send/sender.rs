@@ -21,7 +21,7 @@ use crate::send::source::Source;
 use crate::send::wait;
 use crate::spec::LoadSpec;
 use ringest_base::sys::clock;
-use ringest_engine::backend::interface::{Backend, Sent, Wait, Way};
+use ringest_engine::backend::interface::{Backend, SendOrder, Sent, Wait};
 use ringest_engine::backend::outgoing::SENDS_MAX;
 
 /// What others may see of a sender while it runs.
@@ -161,7 +161,7 @@ impl<'a, B: Backend> Sender<'a, B> {
             .transmit(&self.round.batch, self.round.cursor, way, &mut self.results)
             .map_err(backend_failed("send"))?;
         self.sent_between_ns = (began_ns, clock::monotonic_ns());
-        let full = if way == Way::Split { self.settle_split()? } else { self.settle()? };
+        let full = if way == SendOrder::Split { self.settle_split()? } else { self.settle()? };
         self.publish();
         if let Some(listener) = full {
             self.await_room(listener).map_err(backend_failed("wait for room"))?;
@@ -172,19 +172,19 @@ impl<'a, B: Backend> Sender<'a, B> {
     /// How the round may be sent. Apart from each other only if none of them can overtake another of
     /// its flow: each flow has one send, or room for all it has. A train may be refused as such, and is
     /// sent in pieces then; as there are few sends where there are trains, a chain costs nothing.
-    fn way(&mut self) -> io::Result<Way> {
+    fn way(&mut self) -> io::Result<SendOrder> {
         if self.report.trains_refused && self.round.current().segment_bytes > 0 {
-            return Ok(Way::Split);
+            return Ok(SendOrder::Split);
         }
         if self.caution > 0 || self.round.has_trains() {
-            return Ok(Way::InOrder);
+            return Ok(SendOrder::InOrder);
         }
         for (flow, bytes) in self.round.repeated() {
             if self.backend.send_room_bytes(flow)? <= bytes {
-                return Ok(Way::InOrder);
+                return Ok(SendOrder::InOrder);
             }
         }
-        Ok(Way::Free)
+        Ok(SendOrder::Free)
     }
 
     /// From now on, and for a while, nothing is sent before what must be tried again.

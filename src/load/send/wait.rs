@@ -14,7 +14,7 @@ const SPIN_NS: u64 = 100_000;
 
 /// Lets this thread's sleeps end when they should: by default the kernel may add 50 us
 /// (PR_SET_TIMERSLACK, Linux 2.6.28). Without it they are later, which the lateness shows.
-pub(crate) fn sharpen() {
+pub(crate) fn exact_timers() {
     let _ = nix::sys::prctl::set_timerslack(1);
 }
 

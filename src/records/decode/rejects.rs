@@ -18,7 +18,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use serde::Serialize;
 
 use crate::decode::Reject;
-use ringest_base::sys::threads::hire;
+use ringest_base::sys::threads::spawn_named;
 use ringest_base::text::escape;
 use ringest_base::text::rfc3339::Rfc3339;
 use ringest_engine::batch::arena::Datagram;
@@ -89,7 +89,7 @@ impl Rejects {
             full.store(true, Ordering::Relaxed);
             drop::<Sender<Infallible>>(end);
         };
-        hire("ringest-rejects".to_owned(), None, life).map_err(io::Error::other)?;
+        spawn_named("ringest-rejects".to_owned(), None, life).map_err(io::Error::other)?;
         Ok(Self { samples: Some(samples), is_full, written })
     }
 

@@ -37,15 +37,15 @@ impl Formats {
 
     /// For one worker.
     #[must_use]
-    pub fn intake(&self) -> Intake {
+    pub fn intake(&self) -> DecodeStage {
         let decoders = self.by_listener.iter().map(|format| format.decoder()).collect();
-        Intake::new(decoders, self.rejects.clone())
+        DecodeStage::new(decoders, self.rejects.clone())
     }
 }
 
 /// One worker's decoders, and what they found since the start.
 #[derive(Debug)]
-pub struct Intake {
+pub struct DecodeStage {
     decoders: Vec<Box<dyn Decoder>>,
     rejects: Option<Arc<Rejects>>,
     records: u64,
@@ -53,7 +53,7 @@ pub struct Intake {
     datagrams_rejected: u64,
 }
 
-impl Intake {
+impl DecodeStage {
     /// With decoders of any make, one per listen address.
     #[must_use]
     pub fn new(decoders: Vec<Box<dyn Decoder>>, rejects: Option<Arc<Rejects>>) -> Self {

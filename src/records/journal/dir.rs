@@ -13,13 +13,13 @@ use crate::journal::open::JournalError;
 
 /// Where a journal is, for those who read it beside its writer, too.
 #[derive(Clone, Debug)]
-pub struct Home {
+pub struct JournalDir {
     dir: PathBuf,
     /// The file system it is on.
     device: u64,
 }
 
-impl Home {
+impl JournalDir {
     /// That of a directory that is there.
     /// The directory `dir`, which exists.
     ///
@@ -46,21 +46,21 @@ impl Home {
 
 /// See the module's description. Locked as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Place {
-    home: Home,
+pub(crate) struct DirLock {
+    home: JournalDir,
     lock: Mutex<Flock<File>>,
 }
 
-impl Place {
+impl DirLock {
     /// Makes the directory if it is not there, and locks it.
     pub(crate) fn take(dir: &Path) -> Result<Self, JournalError> {
         fs::create_dir_all(dir).map_err(failed(dir, "mkdir"))?;
         let device = fs::metadata(dir).map_err(failed(dir, "stat(2)"))?.dev();
-        let home = Home { dir: dir.to_owned(), device };
+        let home = JournalDir { dir: dir.to_owned(), device };
         Ok(Self { home, lock: Mutex::new(lock(dir)?) })
     }
 
-    pub(crate) fn home(&self) -> &Home {
+    pub(crate) fn home(&self) -> &JournalDir {
         &self.home
     }
 
@@ -72,7 +72,7 @@ impl Place {
     /// Makes the directory again if it is gone, and locks it again if need be. Returns whether it was made. Not
     /// on another file system: a disk that was taken away is not one that is empty.
     pub(crate) fn restore(&self) -> Result<bool, JournalError> {
-        let Home { dir, device } = &self.home;
+        let JournalDir { dir, device } = &self.home;
         let fail = |step| failed(dir, step);
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let own = held.metadata().map_err(fail("lock"))?;

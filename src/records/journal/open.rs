@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, unbounded};
 
-use crate::journal::dir::{Home, Place};
+use crate::journal::dir::{DirLock, JournalDir};
 use crate::journal::disk::threaded::Plain;
 use crate::journal::disk::uring::Uring;
 use crate::journal::format::Record;
-use crate::journal::keep::commit_index::{Position, Shelf};
+use crate::journal::keep::commit_index::{CommitIndex, Position};
 use crate::journal::keep::compress;
 use crate::journal::keep::janitor::{Retention, Rounds, Task};
 use crate::journal::keep::seal::{Survey, seal, survey};
@@ -27,8 +27,8 @@ use crate::journal::writer::{BUFFER_BYTES, Outside, Writer, WriterSpec};
 use crate::settle::alarm::Alarms;
 use crate::settle::run::{Committed, Event, Run, WriterCounts};
 use ringest_base::sys::clock;
-use ringest_base::sys::threads::give_way;
-use ringest_base::sys::threads::hire;
+use ringest_base::sys::threads::lower_priority;
+use ringest_base::sys::threads::spawn_named;
 
 /// How a journal is to be written.
 #[derive(Clone, Debug)]
@@ -129,11 +129,11 @@ pub struct Journal {
     spec: JournalSpec,
     repaired: Vec<Repaired>,
     alarms: Arc<Alarms>,
-    shelf: Arc<Shelf>,
+    shelf: Arc<CommitIndex>,
     complete: Sender<Task>,
     janitor: JoinHandle<()>,
     /// Held as long as it is open.
-    place: Arc<Place>,
+    place: Arc<DirLock>,
 }
 
 impl Journal {
@@ -146,11 +146,11 @@ impl Journal {
             let dir = spec.dir.clone();
             move |source| JournalError::Io { dir, step, source }
         };
-        let place = Arc::new(Place::take(&spec.dir)?);
+        let place = Arc::new(DirLock::take(&spec.dir)?);
         compress::tidy(&spec.dir).map_err(fail("tidy"))?;
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
         let mut repaired = repair(&found)?;
-        let shelf = Arc::new(Shelf::default());
+        let shelf = Arc::new(CommitIndex::default());
         spec.readers.iter().for_each(|positions| shelf.register(positions.clone()));
         let alarms = Arc::new(Alarms::default());
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
@@ -170,10 +170,10 @@ impl Journal {
             found,
         };
         let life = move || {
-            give_way();
+            lower_priority();
             rounds.run(&inbox);
         };
-        let janitor = hire("ringest-journal".to_owned(), None, life)?;
+        let janitor = spawn_named("ringest-journal".to_owned(), None, life)?;
         Ok(Self { spec, repaired, alarms, shelf, complete, janitor, place })
     }
 
@@ -196,7 +196,7 @@ impl Journal {
     }
 
     /// The same, for those who read it.
-    pub fn home(&self) -> &Home {
+    pub fn home(&self) -> &JournalDir {
         self.place.home()
     }
 
@@ -208,7 +208,7 @@ impl Journal {
 
     /// What it holds, for those who carry it on.
     #[must_use]
-    pub fn shelf(&self) -> &Arc<Shelf> {
+    pub fn shelf(&self) -> &Arc<CommitIndex> {
         &self.shelf
     }
 
@@ -221,7 +221,7 @@ impl Journal {
 
     /// The end that worker `index` of `workers` writes to.
     #[must_use]
-    pub fn pen(&self, index: usize, workers: usize) -> Pen {
+    pub fn pen(&self, index: usize, workers: usize) -> JournalWriter {
         let buffers = self.spec.buffer_bytes / BUFFER_BYTES / workers.max(1);
         let buffers = buffers.clamp(*BUFFERS.start(), *BUFFERS.end());
         let memory = vec![vec![0; BUFFER_BYTES].into_boxed_slice(); buffers];
@@ -248,7 +248,7 @@ impl Journal {
                 )))
             }
         };
-        Pen {
+        JournalWriter {
             writer,
             worker,
             complete: self.complete.clone(),
@@ -327,7 +327,7 @@ fn repair_one(one: &SegmentFile) -> io::Result<Repair> {
 /// it can neither be carried on nor be let go.
 fn put_up(
     segments: &[SegmentFile],
-    shelf: &Shelf,
+    shelf: &CommitIndex,
     alarms: &Alarms,
 ) -> Result<Vec<Repaired>, JournalError> {
     let mut unknown = Vec::new();
@@ -395,12 +395,12 @@ enum AnyWriter {
 
 /// One worker's end of the journal. Dropping it commits nothing; [`finish`](Self::finish) does.
 #[derive(Debug)]
-pub struct Pen {
+pub struct JournalWriter {
     writer: AnyWriter,
     worker: u16,
     complete: Sender<Task>,
     alarms: Arc<Alarms>,
-    shelf: Arc<Shelf>,
+    shelf: Arc<CommitIndex>,
     /// What the disk said when it failed, until it takes something again.
     trouble: Option<String>,
 }
@@ -415,7 +415,7 @@ macro_rules! with_writer {
     };
 }
 
-impl Pen {
+impl JournalWriter {
     /// Appends a record of the datagram at hand.
     pub fn push(&mut self, record: &Record<'_>, now: Instant) {
         with_writer!(self, writer => writer.push(record, now));

@@ -1,6 +1,6 @@
 //! Nowhere: datagrams are counted and forgotten. What is left is the cost of receiving itself.
 
-use crate::decode::stage::Intake;
+use crate::decode::stage::DecodeStage;
 use ringest_engine::batch::arena::Batch;
 use ringest_engine::send::reply::Replies;
 use ringest_engine::work::worker::{Handler, Outcome};
@@ -16,13 +16,13 @@ impl Handler for Discard {
 /// Accepts every datagram that holds a record, and forgets it.
 #[derive(Debug)]
 pub struct DiscardRecords {
-    intake: Intake,
+    intake: DecodeStage,
 }
 
 impl DiscardRecords {
     /// With one worker's decoders.
     #[must_use]
-    pub fn new(intake: Intake) -> Self {
+    pub fn new(intake: DecodeStage) -> Self {
         Self { intake }
     }
 }

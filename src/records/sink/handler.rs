@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::decode::stage::Intake;
+use crate::decode::stage::DecodeStage;
 use crate::settle::run::Run;
 use crate::settle::tally::Tally;
 use ringest_engine::batch::arena::{Batch, Datagram};
@@ -42,8 +42,8 @@ pub trait Sink: Send + Debug {
 
 /// Gives one worker's records to its sinks. See the module's description.
 #[derive(Debug)]
-pub struct Landing {
-    intake: Intake,
+pub struct SinkHandler {
+    intake: DecodeStage,
     places: Vec<Place>,
     tally: Arc<Tally>,
     /// Datagrams that hold a record.
@@ -69,10 +69,10 @@ enum Settles {
     Carriers(Range<usize>),
 }
 
-impl Landing {
+impl SinkHandler {
     /// With one worker's decoders, and its end of each sink.
     #[must_use]
-    pub fn new(intake: Intake, sinks: Vec<Box<dyn Sink>>) -> Self {
+    pub fn new(intake: DecodeStage, sinks: Vec<Box<dyn Sink>>) -> Self {
         let tally = Arc::new(Tally::new(sinks.len()));
         let settled = |(lane, sink)| Place { sink, settles: Settles::Itself(lane) };
         let places = sinks.into_iter().enumerate().map(settled).collect();
@@ -116,7 +116,7 @@ impl Landing {
     }
 }
 
-impl Handler for Landing {
+impl Handler for SinkHandler {
     fn handle(&mut self, batch: &Batch, _: &mut Replies) {
         let now = Instant::now();
         for datagram in batch {

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use crate::journal::format::Record;
-use crate::journal::open::Pen;
+use crate::journal::open::JournalWriter;
 use crate::settle::run::Run;
 use crate::sink::handler::Sink;
 use ringest_engine::batch::arena::Datagram;
 
 /// An engine whose workers write to a journal should be given an [idle tick](ringest_engine::control::builder::Builder::idle_tick)
 /// of the commit interval.
-impl Sink for Pen {
+impl Sink for JournalWriter {
     fn record(&mut self, datagram: &Datagram<'_>, record: &[u8], now: Instant) {
         let record = Record {
             received_unix_ns: datagram.unix_time_ns(),

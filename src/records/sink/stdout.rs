@@ -245,7 +245,7 @@ fn write_json(out: &mut Vec<u8>, datagram: &Datagram<'_>, bytes: &[u8]) {
 pub(crate) mod tests {
     use super::*;
     use crate::decode::stage::Formats;
-    use crate::sink::handler::Landing;
+    use crate::sink::handler::SinkHandler;
     use proptest::prelude::*;
     use ringest_engine::batch::arena::{Batch, Frame};
     use ringest_engine::batch::pool::Pool;
@@ -299,8 +299,8 @@ pub(crate) mod tests {
         Replies::new(pool, Vec::new(), false)
     }
 
-    fn handler(sink: &Stdout<Pipe>) -> Landing {
-        Landing::new(Formats::raw().intake(), vec![Box::new(sink.printer())])
+    fn handler(sink: &Stdout<Pipe>) -> SinkHandler {
+        SinkHandler::new(Formats::raw().intake(), vec![Box::new(sink.printer())])
     }
 
     fn written(format: Format, room: usize, payloads: &[&[u8]]) -> (String, Outcome, bool) {

@@ -20,7 +20,7 @@ use crate::settle::alarm::Alarms;
 use crate::settle::run::Run;
 use crate::sink::handler::Sink;
 use crate::sink::stdout::{Format, Stdout, WRITE_BYTES, write_line};
-use ringest_base::sys::threads::hire;
+use ringest_base::sys::threads::spawn_named;
 use ringest_engine::batch::arena::Datagram;
 use ringest_engine::error::Result;
 
@@ -51,7 +51,7 @@ struct Chunk {
 /// See the module's description. Its thread is not waited for: it may be writing to a reader that stands
 /// still for ever.
 #[derive(Debug)]
-pub struct Aside {
+pub struct StdoutThread {
     chunks: Sender<Chunk>,
     /// Bytes that wait.
     waiting: Arc<AtomicUsize>,
@@ -59,7 +59,7 @@ pub struct Aside {
     format: Format,
 }
 
-impl Aside {
+impl StdoutThread {
     /// Writes to `stdout` from here on; what goes wrong is said by `alarms`.
     ///
     /// # Errors
@@ -72,7 +72,9 @@ impl Aside {
         let waiting = Arc::new(AtomicUsize::new(0));
         let format = stdout.format();
         let (room, said) = (Arc::clone(&waiting), Arc::clone(alarms));
-        hire("ringest-stdout".to_owned(), None, move || write_all(&stdout, &queue, &room, &said))?;
+        spawn_named("ringest-stdout".to_owned(), None, move || {
+            write_all(&stdout, &queue, &room, &said);
+        })?;
         Ok(Self { chunks, waiting, alarms: Arc::clone(alarms), format })
     }
 
@@ -118,7 +120,7 @@ fn write_all<W: Write + Send>(
     }
 }
 
-/// One worker's end; made by [`Aside::printer`].
+/// One worker's end; made by [`StdoutThread::printer`].
 #[derive(Debug)]
 pub struct AsidePrinter {
     chunks: Sender<Chunk>,
@@ -235,7 +237,7 @@ mod tests {
     use super::*;
     use crate::decode::Decode;
     use crate::decode::stage::Formats;
-    use crate::sink::handler::Landing;
+    use crate::sink::handler::SinkHandler;
     use crate::sink::stdout::tests::{batch, no_replies};
     use ringest_engine::work::worker::{Handler, Outcome};
 
@@ -264,7 +266,7 @@ mod tests {
         permits: Sender<()>,
         taken: Receiver<Vec<u8>>,
         alarms: Arc<Alarms>,
-        landing: Landing,
+        landing: SinkHandler,
     }
 
     fn rig() -> Rig {
@@ -272,8 +274,8 @@ mod tests {
         let (give, taken) = unbounded();
         let stdout = Stdout::new(Gate { permits: asked, taken: give }, Format::Text).unwrap();
         let alarms = Arc::new(Alarms::default());
-        let aside = Aside::start(stdout, &alarms).unwrap();
-        let landing = Landing::new(Formats::raw().intake(), vec![Box::new(aside.printer())]);
+        let aside = StdoutThread::start(stdout, &alarms).unwrap();
+        let landing = SinkHandler::new(Formats::raw().intake(), vec![Box::new(aside.printer())]);
         Rig { permits, taken, alarms, landing }
     }
 
@@ -316,9 +318,9 @@ mod tests {
         let (give, taken) = unbounded();
         let stdout = Stdout::new(Gate { permits: asked, taken: give }, Format::Json).unwrap();
         let alarms = Arc::new(Alarms::default());
-        let aside = Aside::start(stdout, &alarms).unwrap();
+        let aside = StdoutThread::start(stdout, &alarms).unwrap();
         let formats = Formats::new(vec![Decode::Lines], None);
-        let mut landing = Landing::new(formats.intake(), vec![Box::new(aside.printer())]);
+        let mut landing = SinkHandler::new(formats.intake(), vec![Box::new(aside.printer())]);
         (0..2).for_each(|_| permits.send(()).unwrap());
         landing.handle(&batch(&[b"one", &[b'\n'; 65_507]]), &mut no_replies());
         landing.finish();

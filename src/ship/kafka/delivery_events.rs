@@ -10,7 +10,7 @@ use rdkafka::producer::ProducerContext;
 
 /// Where a producer tells what becomes of records, and what troubles it.
 #[derive(Debug, Default)]
-pub(crate) struct Ear {
+pub(crate) struct DeliveryEvents {
     heard: Mutex<Heard>,
 }
 
@@ -37,7 +37,7 @@ impl Heard {
 /// Errors kept at most until they are asked for: the last ones say enough.
 const ERRORS_MAX: usize = 16;
 
-impl Ear {
+impl DeliveryEvents {
     /// Takes what was told; the room of `reused` is used again.
     pub(crate) fn take(&self, reused: &mut Heard) {
         reused.reports.clear();
@@ -56,7 +56,7 @@ impl Ear {
     }
 }
 
-impl ClientContext for Ear {
+impl ClientContext for DeliveryEvents {
     /// What matters comes as an error, too, but for this: a connection that fails without being refused.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         let mut heard = self.heard();
@@ -85,7 +85,7 @@ impl ClientContext for Ear {
     }
 }
 
-impl ProducerContext for Ear {
+impl ProducerContext for DeliveryEvents {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {

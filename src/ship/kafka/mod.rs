@@ -28,7 +28,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
-use crate::kafka::delivery_events::{Ear, Heard};
+use crate::kafka::delivery_events::{DeliveryEvents, Heard};
 pub use crate::kafka::properties::{KafkaSpec, Login, Property, Refused};
 use ringest_base::text::rfc3339::Rfc3339;
 
@@ -48,7 +48,7 @@ const STALLED: Duration = Duration::from_secs(10);
 
 /// A producer that stopped reports on what it had under way. Longer than that takes, and it is not waited
 /// for.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Events taken in one turn at most, so that a turn ends.
 const EVENTS_MAX: u32 = 10_000;
@@ -65,7 +65,7 @@ pub struct Kafka {
     config: ClientConfig,
     topic: String,
     /// `None` until the next record, when it is made anew.
-    producer: Option<BaseProducer<Ear>>,
+    producer: Option<BaseProducer<DeliveryEvents>>,
     under_way: BTreeMap<u64, MessageId>,
     /// The first record that is to be sent again, and why: to be told in a moment.
     failed: Option<(u64, String)>,
@@ -149,7 +149,7 @@ impl Kafka {
         } else {
             config.set("batch.size", self.batch_bytes.to_string());
         }
-        match config.create_with_context(Ear::default()) {
+        match config.create_with_context(DeliveryEvents::default()) {
             Ok(producer) => self.producer = Some(producer),
             Err(error) => {
                 let reason = format!(
@@ -262,7 +262,7 @@ impl Kafka {
         if let Some((since, reason)) = &self.fatal {
             // It says of each record what became of it, which is worth a moment: the fewer are sent
             // again, and which of them were refused is known.
-            if !self.under_way.is_empty() && since.elapsed() < LAST_WORDS {
+            if !self.under_way.is_empty() && since.elapsed() < REPORT_TIMEOUT {
                 return;
             }
             if let (None, Some((&first, _))) = (&self.failed, self.under_way.first_key_value()) {

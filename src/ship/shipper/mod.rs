@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use crate::account::Account;
 use crate::carrier::{Carrier, MessageId, Submitted, Verdict};
 use crate::cursor::Cursor;
-use crate::dead_letters::Letters;
+use crate::dead_letters::DeadLetters;
 use crate::lane::{Ahead, Lane, Step};
-use ringest_records::journal::dir::Home;
-use ringest_records::journal::keep::commit_index::{Gone, Position, Shelf};
+use ringest_records::journal::dir::JournalDir;
+use ringest_records::journal::keep::commit_index::{CommitIndex, Gone, Position};
 use ringest_records::settle::alarm::Alarms;
 use ringest_records::settle::run::Run;
 use ringest_records::settle::tally::Tally;
@@ -55,12 +55,12 @@ const BACK_OFF: (Duration, Duration) = match cfg!(test) {
 
 /// Where a shipper works, and what it tells.
 #[derive(Debug)]
-pub(crate) struct Post {
-    pub(crate) home: Home,
+pub(crate) struct ShipperContext {
+    pub(crate) home: JournalDir,
     pub(crate) destination: String,
     /// Its number among the shelf's readers, and its lane in the tallies.
     pub(crate) number: usize,
-    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) shelf: Arc<CommitIndex>,
     /// By worker; where datagrams of this process are settled.
     pub(crate) tallies: Vec<(Arc<Tally>, usize)>,
     pub(crate) account: Arc<Account>,
@@ -110,10 +110,10 @@ enum Fate {
 /// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Shipper {
-    post: Post,
+    post: ShipperContext,
     carrier: Box<dyn Carrier>,
     cursor: Cursor,
-    letters: Letters,
+    letters: DeadLetters,
     lanes: BTreeMap<u16, Lane>,
     /// Everything before is settled.
     settled: BTreeMap<u16, Position>,
@@ -139,12 +139,12 @@ pub(crate) struct Shipper {
 
 impl Shipper {
     pub(crate) fn new(
-        post: Post,
+        post: ShipperContext,
         carrier: Box<dyn Carrier>,
         settled: BTreeMap<u16, Position>,
     ) -> Self {
         let cursor = Cursor::new(post.home.dir(), &post.destination);
-        let letters = Letters::new(post.home.dir(), &post.destination, post.letters_bytes_max);
+        let letters = DeadLetters::new(post.home.dir(), &post.destination, post.letters_bytes_max);
         Self {
             post,
             carrier,

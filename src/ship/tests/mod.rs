@@ -20,10 +20,10 @@ use proptest::prelude::*;
 
 use crate::account::ShipCounts;
 use crate::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
-use crate::fleet::{Bearings, Destination, Fleet, ShipStats, Watch};
+use crate::fleet::{CursorPositions, Destination, Fleet, ShipStats, Watch};
 use ringest_records::journal::format::Record;
 use ringest_records::journal::keep::janitor::Retention;
-use ringest_records::journal::open::{Journal, JournalSpec, Pen};
+use ringest_records::journal::open::{Journal, JournalSpec, JournalWriter};
 use ringest_records::journal::read::reader::{Next, Reader};
 use ringest_records::journal::segment;
 use ringest_records::journal::writer::WriterSpec;
@@ -184,7 +184,7 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
 #[derive(Debug)]
 pub(crate) struct Run {
     journal: Journal,
-    pens: Vec<Pen>,
+    pens: Vec<JournalWriter>,
     tallies: Vec<Arc<Tally>>,
     fleet: Fleet,
     landed: u64,
@@ -200,7 +200,7 @@ impl Run {
         let named =
             |(broker, name)| Destination { name: str::to_owned(name), carrier: Box::new(broker) };
         let destinations: Vec<_> = brokers.into_iter().zip(NAMES).map(named).collect();
-        let bearings = Bearings::take(&place.0, &destinations).unwrap();
+        let bearings = CursorPositions::take(&place.0, &destinations).unwrap();
         assert_eq!(bearings.damaged, Vec::<String>::new());
         let readers = bearings.positions;
         let journal = Journal::open(JournalSpec {

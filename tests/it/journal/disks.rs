@@ -16,7 +16,7 @@ use ringest_records::journal::open::{Journal, JournalSpec};
 use ringest_records::journal::read::reader::Reader;
 use ringest_records::journal::segment;
 use ringest_ship::carrier::{Carrier, Message, Submitted, Verdict};
-use ringest_ship::fleet::{Bearings, Destination, Fleet};
+use ringest_ship::fleet::{CursorPositions, Destination, Fleet};
 
 use crate::engine::fallback;
 use crate::journal::rig::{
@@ -275,7 +275,7 @@ fn a_block_that_cannot_be_read_costs_what_is_in_it() {
     // It is sealed, and nothing is done to it. Whoever carries it on passes over the block, too, after some trying.
     let destination =
         Destination { name: "nats:all".to_owned(), carrier: Box::new(TakesAll(Vec::new())) };
-    let bearings = Bearings::take(&dir, std::slice::from_ref(&destination)).unwrap();
+    let bearings = CursorPositions::take(&dir, std::slice::from_ref(&destination)).unwrap();
     let readers = bearings.positions;
     let opened = Journal::open(JournalSpec { readers: readers.clone(), ..spec(&dir) }).unwrap();
     let fleet = Fleet::start(&opened, vec![destination], readers, (&[], 0), 100).unwrap();

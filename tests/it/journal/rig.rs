@@ -20,7 +20,7 @@ use ringest_records::journal::read::reader::{Next, Reader};
 use ringest_records::journal::segment;
 use ringest_records::journal::segment::SegmentFile;
 use ringest_records::journal::writer::WriterSpec;
-use ringest_records::sink::handler::Landing;
+use ringest_records::sink::handler::SinkHandler;
 
 use crate::engine::fallback;
 use crate::rigs::support::{DEADLINE, small};
@@ -80,7 +80,7 @@ pub(crate) fn start_with(builder: Builder, journal: &Journal) -> Engine {
         .listen("127.0.0.1:0".parse::<SocketAddr>().unwrap())
         .reply_bytes(0)
         .idle_tick(Duration::from_millis(5))
-        .start(|worker| Landing::new(formats.intake(), vec![Box::new(journal.pen(worker, 1))]))
+        .start(|worker| SinkHandler::new(formats.intake(), vec![Box::new(journal.pen(worker, 1))]))
         .unwrap()
 }
 

@@ -18,7 +18,7 @@ const OBJECT_BYTES_MAX: usize = 64 << 20;
 const LAST_MODIFIED: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct CommitIndex {
     objects: Mutex<BTreeMap<String, (u64, Vec<u8>)>>,
     stop: AtomicBool,
 }
@@ -26,7 +26,7 @@ struct Shelf {
 /// Stopped when dropped.
 #[derive(Debug)]
 pub(crate) struct ObjectStore {
-    shelf: Arc<Shelf>,
+    shelf: Arc<CommitIndex>,
     address: SocketAddr,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,7 +35,7 @@ impl ObjectStore {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shelf = Arc::<Shelf>::default();
+        let shelf = Arc::<CommitIndex>::default();
         let serving = Arc::clone(&shelf);
         let serve = move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -99,7 +99,7 @@ impl Response {
 }
 
 /// One connection, request after request.
-fn converse(shelf: &Shelf, stream: &TcpStream) -> io::Result<()> {
+fn converse(shelf: &CommitIndex, stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader)? {
@@ -168,7 +168,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn answer(shelf: &Shelf, request: &Request) -> Response {
+fn answer(shelf: &CommitIndex, request: &Request) -> Response {
     let mut objects = shelf.objects.lock().unwrap();
     // `/BUCKET/KEY`
     let path = request.path.trim_start_matches('/');

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use io_uring::types::{CancelBuilder, Fixed, Napi, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
-use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, Sent, Wait, Way};
-use crate::backend::outgoing::{Door, Outgoing, SENDS_MAX, empty_header};
+use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, SendOrder, Sent, Wait};
+use crate::backend::outgoing::{Outgoing, SENDS_MAX, SendSocket, empty_header};
 use crate::backend::uring::probe::Features;
 use crate::backend::uring::recv_header::{RecvOut, head_bytes};
 use crate::backend::uring::slots::Slots;
@@ -60,7 +60,7 @@ pub struct Ring {
     pending: VecDeque<Received>,
     send_results: Vec<Option<i32>>,
     listeners: Vec<Listener>,
-    doors: Vec<Door>,
+    doors: Vec<SendSocket>,
     waker: Arc<Waker>,
     /// Receives the kernel holds.
     armed: Vec<bool>,
@@ -159,7 +159,7 @@ impl Ring {
         template.msg_namelen = NAME_ROOM;
         template.msg_controllen = cmsg::receive_room_bytes(asked);
         let can_gather = ring.params().is_feature_min_timeout();
-        let doors = listeners.iter().map(Door::of).collect();
+        let doors = listeners.iter().map(SendSocket::of).collect();
         let listener_count = listeners.len();
         let mut this = Self {
             pending: VecDeque::with_capacity(usize::from(size.slots) + 4 * listeners.len() + 8),
@@ -399,12 +399,12 @@ impl Backend for Ring {
         &mut self,
         batch: &Batch,
         from: Cursor,
-        way: Way,
+        way: SendOrder,
         results: &mut Vec<Sent>,
     ) -> io::Result<()> {
         self.outgoing.prepare(batch, from, way, &self.doors);
         let mut count = self.outgoing.len();
-        let chained = way != Way::Free;
+        let chained = way != SendOrder::Free;
         if chained {
             // A chain must be submitted as one, or a piece could be sent after one that was not.
             let (capacity, used) = {

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::journal::disk::interface::{Disk, Done, SLOTS, Write, create_durably, still_there};
-use ringest_base::sys::threads::hire;
+use ringest_base::sys::threads::spawn_named;
 
 /// What the thread is to do. It is as much as the writer's buffers hold: no more is ever sent.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Plain {
         let (outbox, done) = unbounded();
         // Without its thread every task is refused, and the writer says that it cannot write.
         let life = move || run(&inbox, &outbox, device);
-        let thread = hire(format!("ringest-disk-{worker}"), None, life).ok();
+        let thread = spawn_named(format!("ringest-disk-{worker}"), None, life).ok();
         Self { buffers, tasks: Some(tasks), done, under_way: 0, thread }
     }
 

@@ -60,7 +60,7 @@ pub struct Backlog {
 
 /// See the module's description. Shared by writers, shippers, the janitor and whoever prints.
 #[derive(Debug, Default)]
-pub struct Shelf {
+pub struct CommitIndex {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -78,7 +78,7 @@ struct State {
     changes: u64,
 }
 
-impl Shelf {
+impl CommitIndex {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_backlog_is_what_is_committed_and_not_passed() {
-        let shelf = Shelf::default();
+        let shelf = CommitIndex::default();
         shelf.put(0, holds(1, 10));
         shelf.committed(0, holds(2, 3));
         shelf.committed(1, holds(1, 5));
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn what_waits_of_a_segment_is_what_the_slowest_has_not_read() {
-        let shelf = Shelf::default();
+        let shelf = CommitIndex::default();
         shelf.put(0, holds(1, 10));
         assert_eq!(shelf.unread_bytes(0, 1), 0, "nobody reads");
         let at = |records| {
@@ -396,7 +396,7 @@ mod tests {
     /// Damage takes records that were read already from what a segment holds; those behind it are unread all the same.
     #[test]
     fn what_is_unread_behind_damage_is_not_let_go() {
-        let shelf = Shelf::default();
+        let shelf = CommitIndex::default();
         shelf.put(0, Committed { records: 6, ..holds(1, 10) });
         let Committed { sequence, offset, records, datagrams } = holds(1, 6);
         let position = Position { sequence, offset, records, datagrams };
@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_number_that_is_taken_is_not_given_again() {
-        let shelf = Shelf::default();
+        let shelf = CommitIndex::default();
         shelf.put(3, holds(4, 1));
         shelf.remember(3, 9);
         shelf.remember(3, 2);
@@ -418,7 +418,7 @@ mod tests {
 
     #[test]
     fn that_a_reader_has_moved_is_a_change() {
-        let shelf = Shelf::default();
+        let shelf = CommitIndex::default();
         shelf.put(0, holds(1, 10));
         shelf.register(BTreeMap::new());
         let end = BTreeMap::from([(0, Position { sequence: 2, ..Position::default() })]);
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn what_is_given_up_is_gone_until_the_readers_have_left() {
-        let shelf = Shelf::default();
+        let shelf = CommitIndex::default();
         (1..6).for_each(|sequence| shelf.put(0, holds(sequence, 4)));
         let within = Position { sequence: 1, offset: 164, records: 1, datagrams: 1 };
         let positions = BTreeMap::from([(0, within)]);
@@ -456,7 +456,7 @@ mod tests {
 
     #[test]
     fn what_a_journal_says_of_itself_adds_up_without_end() {
-        let shelf = Shelf::default();
+        let shelf = CommitIndex::default();
         let all =
             |sequence| Committed { sequence, offset: u64::MAX, records: u64::MAX, datagrams: 0 };
         (1..3).for_each(|sequence| shelf.put(0, all(sequence)));
@@ -466,7 +466,7 @@ mod tests {
 
     #[test]
     fn what_goes_unread_is_remembered_until_it_was_met() {
-        let shelf = Shelf::default();
+        let shelf = CommitIndex::default();
         (1..4).for_each(|sequence| shelf.put(0, holds(sequence, 2)));
         shelf.register(BTreeMap::new());
         let reader = 0;

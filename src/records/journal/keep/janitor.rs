@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
-use crate::journal::dir::Place;
-use crate::journal::keep::commit_index::Shelf;
+use crate::journal::dir::DirLock;
+use crate::journal::keep::commit_index::CommitIndex;
 use crate::journal::keep::compress::compress_while;
 use crate::journal::keep::seal::seal_from;
 use crate::journal::read::reader::{ReadError, Reader};
@@ -63,9 +63,9 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Rounds {
     pub(crate) dir: PathBuf,
     /// Not held by the janitor: it is given back with the journal.
-    pub(crate) place: Weak<Place>,
+    pub(crate) place: Weak<DirLock>,
     pub(crate) retention: Retention,
-    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) shelf: Arc<CommitIndex>,
     pub(crate) alarms: Arc<Alarms>,
     /// What earlier runs left.
     pub(crate) found: Vec<SegmentFile>,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::unbounded;
 
-use crate::journal::keep::commit_index::{Position, Shelf};
+use crate::journal::keep::commit_index::{CommitIndex, Position};
 use crate::journal::keep::janitor::{Retention, Rounds, Task};
 use crate::journal::keep::seal::{is_intact, survey};
 use crate::journal::open::{Journal, JournalError, JournalSpec};
@@ -46,7 +46,7 @@ fn rounds(place: &Path) -> Rounds {
         dir: place.to_owned(),
         place: Weak::new(),
         retention: COMPRESSING,
-        shelf: Arc::new(Shelf::default()),
+        shelf: Arc::new(CommitIndex::default()),
         alarms: Arc::new(Alarms::default()),
         found: segment::list(place).unwrap(),
     }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use ringest::{Engine, Summary};
-use ringest_base::sys::background::Errand;
+use ringest_base::sys::background::BackgroundTask;
 
 use crate::cli::failure::Failure;
 use crate::cli::run::signals;
@@ -23,14 +23,14 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 /// See the module's description.
 #[derive(Debug)]
-pub(crate) struct Patience<'a> {
+pub(crate) struct StopDeadlines<'a> {
     signals: &'a Signals,
     quiet: bool,
     /// When it ends: the second signal has come.
     until: Option<Instant>,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> StopDeadlines<'a> {
     /// Without an end, until a signal comes; that is the second one.
     pub(crate) fn new(signals: &'a Signals, quiet: bool) -> Self {
         Self { signals, quiet, until: None }
@@ -65,7 +65,7 @@ impl<'a> Patience<'a> {
         name: &str,
         work: impl FnOnce() + Send + 'static,
     ) -> Result<bool, Failure> {
-        let errand = Errand::begin(name, work)?;
+        let errand = BackgroundTask::begin(name, work)?;
         self.spend(errand.as_fd(), || errand.has_ended())
     }
 

@@ -15,7 +15,7 @@ use ringest_ship::fleet::Fleet;
 
 use crate::cli::args::engine::EngineArgs;
 use crate::cli::failure::Failure;
-use crate::cli::run::leave::Patience;
+use crate::cli::run::deadlines::StopDeadlines;
 use crate::cli::run::signals;
 use crate::cli::run::signals::Signals;
 use crate::cli::show::paint;
@@ -133,16 +133,16 @@ impl Beside<'_> {
 }
 
 /// Runs a started engine to its end, prints what it came to, and closes what is beside it.
-pub(crate) fn attend(
+pub(crate) fn run_until_stop(
     title: &str,
     args: &EngineArgs,
     engine: Engine,
     signals: &Signals,
     mut beside: Beside<'_>,
 ) -> Result<(), Failure> {
-    let mut patience = Patience::new(signals, args.quiet);
+    let mut patience = StopDeadlines::new(signals, args.quiet);
     let journal = beside.journal.take();
-    let ended = see_off(title, args, engine, beside, &mut patience);
+    let ended = finish(title, args, engine, beside, &mut patience);
     if let Some(journal) = journal {
         let alarms = Arc::clone(journal.alarms());
         let closed = patience.run("ringest-close", move || journal.close());
@@ -156,12 +156,12 @@ pub(crate) fn attend(
 }
 
 /// Waits until a started engine is to stop, stops it, and prints what it came to.
-fn see_off(
+fn finish(
     title: &str,
     args: &EngineArgs,
     engine: Engine,
     Beside { other, mut status, tallies, fleet, flush, undelivered, .. }: Beside<'_>,
-    patience: &mut Patience<'_>,
+    patience: &mut StopDeadlines<'_>,
 ) -> Result<(), Failure> {
     if !args.quiet {
         introduce(&engine);
