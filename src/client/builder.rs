@@ -13,7 +13,8 @@ use crate::errqueue::{canonical, needs_scope};
 use crate::peers::Peers;
 use crate::route::{Route, is_for_many};
 use ringest_base::sys::sockopt;
-use ringest_engine::socket::options::{ReadBack, SocketOptions};
+use ringest_engine::socket::options::SocketOptions;
+use ringest_engine::socket::read_back::ReadBack;
 
 /// Collects what a client is to be; [`open`](Self::open) makes it. Every setting has a default but the
 /// peers.

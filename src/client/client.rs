@@ -46,7 +46,8 @@ use nix::poll::PollFlags;
 use crate::builder::failed;
 use crate::hear::may_be_earlier;
 use crate::peers::Peers;
-use ringest_engine::socket::options::{PathMtu, ReadBack};
+use ringest_engine::socket::options::PathMtu;
+use ringest_engine::socket::read_back::ReadBack;
 
 pub use crate::builder::Builder;
 pub use crate::error::{

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use ringest_engine::socket::options::OptionError;
+use ringest_engine::socket::error::OptionError;
 
 /// The largest payload of one UDP datagram over IPv4, bytes: 65535 less 20 (IP) less 8 (UDP); over IPv6
 /// it could be 20 more, which nobody misses.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::socket::options::OptionError;
+use crate::socket::error::{OpenCause, OpenError, OptionError};
 
 /// What the crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -163,6 +163,20 @@ impl Error {
     #[must_use]
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Setting { .. })
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(OpenError { address, cause }: OpenError) -> Self {
+        match cause {
+            OpenCause::PortTaken => Self::PortTaken { address },
+            OpenCause::PortPrivileged => Self::PortPrivileged { address },
+            OpenCause::AddressNotLocal => Self::AddressNotLocal { address },
+            OpenCause::NoIpv6 => Self::NoIpv6 { address },
+            OpenCause::ScopeMissing => Self::ScopeMissing { address },
+            OpenCause::Option(source) => Self::Option { address, source },
+            OpenCause::Call { step, source } => Self::Socket { address, step, source },
+        }
     }
 }
 

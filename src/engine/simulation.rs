@@ -17,7 +17,8 @@ use crate::receive::dispatch::{Dispatch, DispatchSpec, Dispatcher, Overload, Rou
 use crate::receive::receiver::{Receiver, ReceiverLinks, Turn};
 use crate::send::reply::{Replies, ReplyLane, Transmitter};
 use crate::sync::waker::{Stop, Waker};
-use crate::work::worker::{Handler, Worker, WorkerShared};
+use crate::work::handler::Handler;
+use crate::work::worker::{Worker, WorkerShared};
 use ringest_base::sys::chance::Chance;
 
 /// Seeds of the short form; `RINGEST_SIM_SEEDS` asks for more.

@@ -9,14 +9,16 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender as Outbox, bounded};
 
 use crate::report::{LoadError, LoadReport};
-use crate::send::sender::{Progress, Sender, Share};
+use crate::send::sender::Sender;
+use crate::send::share::{Progress, Share};
 use crate::spec::LoadSpec;
 use ringest_base::host::resources::allow_descriptors;
 use ringest_base::sys::clock;
 use ringest_base::sys::threads::{run_on_own_thread, spawn_named};
 use ringest_engine::backend::mmsg::Mmsg;
 use ringest_engine::backend::uring::probe;
-use ringest_engine::backend::uring::ring::{Ring, RingSize};
+use ringest_engine::backend::uring::ring::Ring;
+use ringest_engine::backend::uring::setup::RingSize;
 use ringest_engine::socket::listener::Listener;
 use ringest_engine::sync::waker::Waker;
 

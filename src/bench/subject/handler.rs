@@ -9,7 +9,7 @@ use crate::talk::wire::ReceiverSpec;
 use ringest_base::sys::clock;
 use ringest_engine::batch::arena::Batch;
 use ringest_engine::send::reply::Replies;
-use ringest_engine::work::worker::Handler;
+use ringest_engine::work::handler::Handler;
 use ringest_load::account::Account;
 use ringest_load::receive::tracker::{Taken, Tracker, TrackerSpec};
 use ringest_load::report::{histogram, percentiles};

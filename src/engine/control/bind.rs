@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use crate::control::config::{Config, ListenAddr};
 use crate::control::plan::setting;
 use crate::error::{Error, Result};
-use crate::socket::multicast::{Group, Interface};
+use crate::socket::interface::Interface;
+use crate::socket::multicast::Group;
 use ringest_base::host::resources::Host;
 
 /// One address to bind.

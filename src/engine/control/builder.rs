@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver as Inbox, Sender, bounded};
 
 use crate::backend::mmsg::MESSAGES_MAX;
 use crate::backend::uring::probe;
-use crate::backend::uring::ring::RingSize;
+use crate::backend::uring::setup::RingSize;
 use crate::batch::arena::Batch;
 use crate::batch::pool::Pool;
 use crate::control::config::{ArrivalsChoice, BackendChoice, Config, ListenAddr};
@@ -28,7 +28,8 @@ use crate::socket::multicast::Group;
 use crate::socket::options::SocketOptions;
 use crate::socket::steer::Steer;
 use crate::sync::waker::Waker;
-use crate::work::worker::{Handler, Worker, WorkerShared};
+use crate::work::handler::Handler;
+use crate::work::worker::{Worker, WorkerShared};
 use ringest_base::host::resources::Host;
 use ringest_base::sys::threads::run_on_own_thread;
 
@@ -119,7 +120,7 @@ impl Builder {
         /// Stop by itself after this many datagrams; a train that crosses the mark is taken whole.
         limit: u64 => limit as Some;
         /// How long a worker is without a datagram before its handler's
-        /// [`on_idle`](crate::work::worker::Handler::on_idle) is called, and between calls. Default: never.
+        /// [`on_idle`](crate::work::handler::Handler::on_idle) is called, and between calls. Default: never.
         idle_tick: Duration => idle_tick as Some;
         /// How long a reply may wait for room in the send buffer. Default: 1 s.
         send_timeout: Duration => send_timeout;

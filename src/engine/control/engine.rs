@@ -20,7 +20,7 @@ use crate::count::ledger::Ended;
 use crate::count::summary::{ReceiverRow, RunFacts, Summary, WorkerRow, summarize};
 use crate::error::{Error, Result};
 use crate::socket::multicast::Group;
-use crate::socket::options::ReadBack;
+use crate::socket::read_back::ReadBack;
 use crate::work::worker::WorkerShared;
 use ringest_base::host::resources::resident_bytes;
 use ringest_base::sys::clock;

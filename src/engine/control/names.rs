@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, SocketAddrV6, ToSocketAddrs};
 
-use crate::socket::multicast::Interface;
+use crate::socket::interface::Interface;
 
 /// Which of a name's addresses are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

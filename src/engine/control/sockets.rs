@@ -11,9 +11,10 @@ use crate::control::bind::{Bind, Membership, assign_groups};
 use crate::control::config::{ArrivalsChoice, Config};
 use crate::control::plan::Plan;
 use crate::error::{Error, Result};
+use crate::socket::error::{OpenCause, OptionError};
 use crate::socket::listener::{Listener, SocketSpec};
 use crate::socket::multicast::Group;
-use crate::socket::options::{OptionError, ReadBack};
+use crate::socket::read_back::ReadBack;
 use crate::socket::steer;
 use crate::socket::steer::Steer;
 use ringest_base::host::holders;
@@ -144,8 +145,8 @@ fn open_in_time(spec: &SocketSpec, arrivals: Option<&Arrivals>) -> Result<Listen
     let mut give_up_at = None;
     loop {
         let taken = match Listener::open(spec, arrivals) {
-            Err(taken @ Error::PortTaken { .. }) => taken,
-            opened => return opened,
+            Err(taken) if matches!(taken.cause, OpenCause::PortTaken) => taken.into(),
+            opened => return Ok(opened?),
         };
         let give_up_at = match give_up_at {
             Some(at) => at,

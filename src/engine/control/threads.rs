@@ -13,7 +13,8 @@ use ringest_base::sys::threads::pin;
 
 use crate::backend::interface::Backend;
 use crate::backend::mmsg::Mmsg;
-use crate::backend::uring::ring::{Ring, RingSize};
+use crate::backend::uring::ring::Ring;
+use crate::backend::uring::setup::RingSize;
 use crate::batch::arena::Batch;
 use crate::batch::pool::Pool;
 use crate::control::sockets::{GroupSockets, let_go};
@@ -24,7 +25,8 @@ use crate::receive::receiver::{LeftBehind, Receiver, ReceiverLinks};
 use crate::send::reply::Transmitter;
 use crate::socket::listener::Listener;
 use crate::sync::waker::{Stop, Waker};
-use crate::work::worker::{Handler, Worker};
+use crate::work::handler::Handler;
+use crate::work::worker::Worker;
 use ringest_base::host::resources::resident_bytes;
 
 /// What every thread of an engine shares.

@@ -6,6 +6,7 @@
 //!                                                                 pool      wait: stall · drop: count
 //! ```
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crossbeam_channel::Sender;
 use crate::batch::arena::{Batch, Frame};
 use crate::batch::pool::Pool;
 use crate::count::counters::{PublishedReceiver, ReceiverCounts};
-use crate::work::worker::{Handler, Worker, lane_of};
+use crate::work::handler::Handler;
+use crate::work::worker::Worker;
 use ringest_base::sys::clock;
 
 /// Batches in a worker's queue, and of this receiver on their way, from which on one that is not full
@@ -358,4 +360,41 @@ enum Stall {
     Batch,
     /// That the open batch of a lane goes.
     Lane(usize),
+}
+
+/// Returns the lane, and so the worker, of a peer's datagrams: a multiplicative hash of address and port, with a
+/// seed of each engine so that no sender can aim at one worker.
+fn lane_of(peer: SocketAddr, seed: u64, lanes: usize) -> usize {
+    const MIX: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio
+    let folded = match peer {
+        SocketAddr::V4(v4) => u64::from(v4.ip().to_bits()),
+        SocketAddr::V6(v6) => {
+            let bits = v6.ip().to_bits();
+            #[expect(clippy::cast_possible_truncation, reason = "both halves are folded in")]
+            let (high, low) = ((bits >> 64) as u64, bits as u64);
+            high.wrapping_mul(MIX).rotate_left(31) ^ low
+        }
+    };
+    let mixed = ((folded << 16 | u64::from(peer.port())) ^ seed).wrapping_mul(MIX);
+    let mixed = (mixed ^ mixed >> 32).wrapping_mul(MIX);
+    #[expect(clippy::cast_possible_truncation, reason = "below lanes, which is a usize")]
+    let lane = ((u128::from(mixed) * lanes as u128) >> 64) as usize;
+    lane
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_spread_evenly_and_stay_where_they_are() {
+        let mut seen = [0u32; 4];
+        for n in 0..4000u16 {
+            let peer = SocketAddr::from(([10, 0, 0, 1], n));
+            let lane = lane_of(peer, 42, 4);
+            assert_eq!(lane, lane_of(peer, 42, 4));
+            seen[lane] += 1;
+        }
+        assert!(seen.iter().all(|n| (800..1200).contains(n)), "{seen:?}");
+    }
 }

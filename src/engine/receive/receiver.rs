@@ -19,7 +19,7 @@ use crate::receive::coalesce::Coalescer;
 use crate::receive::dispatch::{Dispatcher, Offered};
 use crate::send::reply::{Pumped, Transmitter};
 use crate::sync::waker::{REPLIES, ROOM, Stop, Waker};
-use crate::work::worker::Handler;
+use crate::work::handler::Handler;
 use ringest_base::sys::clock;
 
 /// From this many frames in one turn on, more are likely waiting: look before flushing. Too low and

@@ -8,9 +8,10 @@ use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use crate::bpf::arrivals::Arrivals;
-use crate::error::{Error, Result};
+use crate::socket::error::{OpenCause, OpenError};
 use crate::socket::multicast;
-use crate::socket::options::{ReadBack, SocketOptions};
+use crate::socket::options::SocketOptions;
+use crate::socket::read_back::ReadBack;
 use crate::wire::cmsg::Asked;
 use ringest_base::sys::sockopt as numbered;
 
@@ -76,19 +77,23 @@ impl Listener {
     /// received uncounted.
     ///
     /// # Errors
-    /// One variant per cause an operator can mend; see [`Error`].
-    pub fn open(spec: &SocketSpec, arrivals: Option<&Arrivals>) -> Result<Self> {
+    /// The address, and one [`OpenCause`] for each cause an operator can mend.
+    pub fn open(spec: &SocketSpec, arrivals: Option<&Arrivals>) -> Result<Self, OpenError> {
         let address = spec.address;
-        let fail = |step| move |source: io::Error| Error::Socket { address, step, source };
-        let refused = |source| Error::Option { address, source };
+        Self::try_open(spec, arrivals).map_err(|cause| OpenError { address, cause })
+    }
+
+    fn try_open(spec: &SocketSpec, arrivals: Option<&Arrivals>) -> Result<Self, OpenCause> {
+        let address = spec.address;
+        let fail = OpenCause::at::<io::Error>;
         let socket = new_socket(address, spec.only_v6)?;
         if !spec.first {
             socket.set_reuse_port(true).map_err(fail("SO_REUSEPORT"))?;
         }
         socket.set_nonblocking(true).map_err(fail("O_NONBLOCK"))?;
         ask(&socket, address, spec.asked)?;
-        multicast::only_groups_joined(socket.as_fd(), address.is_ipv6()).map_err(refused)?;
-        let options = spec.options.apply(&socket, address.is_ipv6()).map_err(refused)?;
+        multicast::only_groups_joined(socket.as_fd(), address.is_ipv6())?;
+        let options = spec.options.apply(&socket, address.is_ipv6())?;
         // SO_RCVBUFFORCE passes net.core.rmem_max but takes CAP_NET_ADMIN; SO_RCVBUF is clamped
         // silently, which is why the size granted is read back.
         if setsockopt(&socket, sockopt::RcvBufForce, &spec.rcvbuf_bytes).is_err() {
@@ -169,7 +174,7 @@ impl Listener {
         peer: SocketAddr,
         bind: SocketAddr,
         buffer_bytes: usize,
-    ) -> std::result::Result<Self, (&'static str, io::Error)> {
+    ) -> Result<Self, (&'static str, io::Error)> {
         let fail = |step| move |error: io::Error| (step, error);
         let failed = |step| move |errno: nix::Error| (step, io::Error::from(errno));
         let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))
@@ -286,9 +291,8 @@ impl AsFd for Listener {
 
 /// Asks for the control messages wanted. An IPv6 socket may take IPv4 too, whose header comes by
 /// messages of its own.
-fn ask(socket: &Socket, address: SocketAddr, asked: Asked) -> Result<()> {
-    let fail =
-        |step| move |errno: nix::Error| Error::Socket { address, step, source: errno.into() };
+fn ask(socket: &Socket, address: SocketAddr, asked: Asked) -> Result<(), OpenCause> {
+    let fail = OpenCause::at::<nix::Error>;
     if asked.gro {
         setsockopt(socket, sockopt::UdpGroSegment, &true).map_err(fail("UDP_GRO"))?;
     }
@@ -299,11 +303,7 @@ fn ask(socket: &Socket, address: SocketAddr, asked: Asked) -> Result<()> {
         // On an IPv6 socket too: of an IPv4 datagram IPV6_PKTINFO has the destination alone, from
         // which a broadcast cannot be answered; IP_PKTINFO comes after it and has both.
         let name = (libc::IPPROTO_IP, libc::IP_PKTINFO);
-        numbered::set_int(socket.as_fd(), name, 1).map_err(|source| Error::Socket {
-            address,
-            step: "IP_PKTINFO",
-            source,
-        })?;
+        numbered::set_int(socket.as_fd(), name, 1).map_err(OpenCause::at("IP_PKTINFO"))?;
     }
     if asked.timestamps {
         setsockopt(socket, sockopt::ReceiveTimestampns, &true).map_err(fail("SO_TIMESTAMPNS"))?;
@@ -324,44 +324,40 @@ fn ask(socket: &Socket, address: SocketAddr, asked: Asked) -> Result<()> {
     ]
     .map(|(step, name)| (step, (libc::IPPROTO_IPV6, name)));
     for (step, name) in v4.into_iter().chain(v6.into_iter().filter(|_| address.is_ipv6())) {
-        numbered::set_int(socket.as_fd(), name, 1).map_err(|source| Error::Socket {
-            address,
-            step,
-            source,
-        })?;
+        numbered::set_int(socket.as_fd(), name, 1).map_err(OpenCause::at(step))?;
     }
     Ok(())
 }
 
 /// A socket of the address's family; an IPv6 one takes IPv4 too if its address is the wildcard.
-fn new_socket(address: SocketAddr, only_v6: bool) -> Result<Socket> {
+fn new_socket(address: SocketAddr, only_v6: bool) -> Result<Socket, OpenCause> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
         .map_err(|source| match source.raw_os_error() {
-            Some(libc::EAFNOSUPPORT) if address.is_ipv6() => Error::NoIpv6 { address },
-            _ => Error::Socket { address, step: "socket(2)", source },
+            Some(libc::EAFNOSUPPORT) if address.is_ipv6() => OpenCause::NoIpv6,
+            _ => OpenCause::Call { step: "socket(2)", source },
         })?;
     if address.is_ipv6() {
         socket
             .set_only_v6(only_v6 || !address.ip().is_unspecified())
-            .map_err(|source| Error::Socket { address, step: "IPV6_V6ONLY", source })?;
+            .map_err(OpenCause::at("IPV6_V6ONLY"))?;
     }
     Ok(socket)
 }
 
-fn bind_error(spec: &SocketSpec, source: io::Error) -> Error {
+fn bind_error(spec: &SocketSpec, source: io::Error) -> OpenCause {
     let address = spec.address;
     match source.raw_os_error() {
-        Some(libc::EADDRINUSE) => Error::PortTaken { address },
-        Some(libc::EACCES | libc::EPERM) => Error::PortPrivileged { address },
+        Some(libc::EADDRINUSE) => OpenCause::PortTaken,
+        Some(libc::EACCES | libc::EPERM) => OpenCause::PortPrivileged,
         Some(libc::EADDRNOTAVAIL) if address.is_ipv6() && ipv6_disabled(address.ip()) => {
-            Error::NoIpv6 { address }
+            OpenCause::NoIpv6
         }
         // An address that is one only together with its link (ipv6(7)).
         Some(libc::EINVAL) if matches!(address, SocketAddr::V6(v6) if v6.scope_id() == 0) => {
-            Error::ScopeMissing { address }
+            OpenCause::ScopeMissing
         }
-        Some(libc::EADDRNOTAVAIL) => Error::AddressNotLocal { address },
-        _ => Error::Socket { address, step: "bind(2)", source },
+        Some(libc::EADDRNOTAVAIL) => OpenCause::AddressNotLocal,
+        _ => OpenCause::Call { step: "bind(2)", source },
     }
 }
 
@@ -433,6 +429,6 @@ mod tests {
         let first = Listener::open(&spec(4096), None).unwrap();
         let spec = SocketSpec { address: first.address(), ..spec(4096) };
         let error = Listener::open(&spec, None).unwrap_err();
-        assert!(matches!(error, Error::PortTaken { .. }), "{error}");
+        assert!(matches!(error.cause, OpenCause::PortTaken), "{error}");
     }
 }

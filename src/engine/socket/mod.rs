@@ -1,10 +1,16 @@
 //! Listening sockets: opened, set, joined to groups, steered to.
 
+/// Errors: a socket that could not be opened, an option that was refused.
+pub mod error;
+/// Network interfaces, by name or index.
+pub mod interface;
 /// One socket of one receiver for one listen address.
 pub mod listener;
-/// Multicast groups.
+/// Multicast groups: joined and left.
 pub mod multicast;
-/// What a socket can be told beyond its address, set and read back.
+/// Socket options, set and read back.
 pub mod options;
-/// Which receiver's socket gets a datagram.
+/// An option's value as asked for and as granted.
+pub mod read_back;
+/// The choice of the receiver whose socket gets a datagram.
 pub mod steer;

@@ -1,11 +1,12 @@
 //! What a socket can be told beyond its address, set and read back. The kernel clamps some values
 //! without a word, and refuses others for want of a capability, which it does not name: this does.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::socket::multicast::Interface;
+use crate::socket::error::OptionError;
+use crate::socket::interface::Interface;
+use crate::socket::read_back::ReadBack;
 use ringest_base::sys::sockopt;
 use ringest_base::sys::sockopt::Name;
 
@@ -79,70 +80,6 @@ impl PathMtu {
             Self::Interface => libc::IP_PMTUDISC_INTERFACE,
             Self::Omit => libc::IP_PMTUDISC_OMIT,
         }
-    }
-}
-
-/// An option the kernel refused.
-#[derive(Debug, thiserror::Error)]
-#[error("{option} = {asked}: {source}{}", self.hint())]
-pub struct OptionError {
-    /// The option, as its man page calls it.
-    pub option: &'static str,
-    /// What was asked for.
-    pub asked: String,
-    /// What the kernel said.
-    pub source: io::Error,
-    /// What it takes.
-    wants: &'static str,
-}
-
-impl OptionError {
-    pub(crate) fn new(
-        option: &'static str,
-        asked: &dyn ToString,
-        wants: &'static str,
-        source: io::Error,
-    ) -> Self {
-        Self { option, asked: asked.to_string(), source, wants }
-    }
-
-    fn hint(&self) -> String {
-        match self.source.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) if !self.wants.is_empty() => {
-                format!("; it takes {} (`setcap`, or root)", self.wants)
-            }
-            Some(libc::ENODEV | libc::EADDRNOTAVAIL) => {
-                "; no such interface, or it has no address; `ip link` lists them".to_owned()
-            }
-            Some(libc::ENOPROTOOPT) => "; this kernel does not know it".to_owned(),
-            _ => String::new(),
-        }
-    }
-}
-
-/// What an option is after it was set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadBack {
-    /// The option, as its man page calls it.
-    pub option: &'static str,
-    /// What was asked for.
-    pub asked: String,
-    /// What getsockopt(2) says now.
-    pub granted: String,
-}
-
-impl ReadBack {
-    /// Whether it is what was asked for.
-    #[must_use]
-    pub fn is_as_asked(&self) -> bool {
-        self.asked == self.granted
-    }
-}
-
-impl fmt::Display for ReadBack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.option, self.granted)?;
-        if self.is_as_asked() { Ok(()) } else { write!(f, " (asked for {})", self.asked) }
     }
 }
 

@@ -1,4 +1,6 @@
 //! A worker: runs the handler over each batch.
 
-/// A worker.
+/// The contract with the program's own code: handler and outcome.
+pub mod handler;
+/// The thread that runs a handler.
 pub mod worker;

@@ -1,6 +1,5 @@
 //! A worker: takes batches off its queue, runs the handler, sends the batches home.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,59 +11,8 @@ use crate::count::counters::{PublishedWorker, WorkerCounts};
 use crate::count::histogram::Histogram;
 use crate::send::reply::Replies;
 use crate::sync::waker::{ROOM, Stop, Waker};
+use crate::work::handler::Handler;
 use ringest_base::sys::clock;
-
-/// What is done with the datagrams. A closure `FnMut(&Batch, &mut Replies)` is a handler.
-///
-/// One handler serves one worker, so it needs no lock. A handler that panics stops the engine.
-pub trait Handler: Send {
-    /// Handles one batch. Datagrams of one peer come to one handler in the order they were taken
-    /// from the socket (`Dispatch::Flow`).
-    fn handle(&mut self, batch: &Batch, replies: &mut Replies);
-
-    /// What became of the first `handled` datagrams. The default says that handling is delivering;
-    /// a sink that can refuse, fail or hold back says so here.
-    fn outcome(&self, handled: u64) -> Outcome {
-        Outcome { delivered: handled, ..Outcome::default() }
-    }
-
-    /// Nothing came for as long as the engine was told to wait
-    /// ([`Builder::idle_tick`](crate::control::builder::Builder::idle_tick)), and again each time that passes: flush what
-    /// need not be held any longer.
-    fn on_idle(&mut self) {}
-
-    /// How soon [`on_idle`](Self::on_idle) is to be called if nothing comes, where that is sooner than at every
-    /// tick: there is something to be done, or something under way whose end is to be noted.
-    fn idle_within(&self) -> Option<Duration> {
-        None
-    }
-
-    /// No batch will follow: flush what is held.
-    fn finish(&mut self) {}
-}
-
-impl<F: FnMut(&Batch, &mut Replies) + Send> Handler for F {
-    fn handle(&mut self, batch: &Batch, replies: &mut Replies) {
-        self(batch, replies);
-    }
-}
-
-/// Totals since the start, in datagrams; the first four add up to what was handled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// The handler or its decoder refused them.
-    pub rejected: u64,
-    /// The sink accepted them.
-    pub delivered: u64,
-    /// The sink gave up on them.
-    pub undelivered: u64,
-    /// In the sink now.
-    pub pending: u64,
-    /// Records found in them, by a sink that looks for records.
-    pub records: u64,
-    /// Parts of datagrams that were no record.
-    pub records_rejected: u64,
-}
 
 /// What others may read of a worker at any time.
 #[derive(Debug, Default)]
@@ -265,43 +213,5 @@ impl<H: Handler> Worker<H> {
             self.next_tick_ns = now_ns + TICK_NS;
             self.counts.cpu_ns = clock::thread_cpu_ns();
         }
-    }
-}
-
-/// Which worker handles a peer's datagrams: a multiplicative hash of address and port, seeded per
-/// engine so that nobody outside can aim at one worker.
-#[must_use]
-pub fn lane_of(peer: SocketAddr, seed: u64, lanes: usize) -> usize {
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio
-    let folded = match peer {
-        SocketAddr::V4(v4) => u64::from(v4.ip().to_bits()),
-        SocketAddr::V6(v6) => {
-            let bits = v6.ip().to_bits();
-            #[expect(clippy::cast_possible_truncation, reason = "both halves are folded in")]
-            let (high, low) = ((bits >> 64) as u64, bits as u64);
-            high.wrapping_mul(MIX).rotate_left(31) ^ low
-        }
-    };
-    let mixed = ((folded << 16 | u64::from(peer.port())) ^ seed).wrapping_mul(MIX);
-    let mixed = (mixed ^ mixed >> 32).wrapping_mul(MIX);
-    #[expect(clippy::cast_possible_truncation, reason = "below lanes, which is a usize")]
-    let lane = ((u128::from(mixed) * lanes as u128) >> 64) as usize;
-    lane
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flows_spread_evenly_and_stay_where_they_are() {
-        let mut seen = [0u32; 4];
-        for n in 0..4000u16 {
-            let peer = SocketAddr::from(([10, 0, 0, 1], n));
-            let lane = lane_of(peer, 42, 4);
-            assert_eq!(lane, lane_of(peer, 42, 4));
-            seen[lane] += 1;
-        }
-        assert!(seen.iter().all(|n| (800..1200).contains(n)), "{seen:?}");
     }
 }

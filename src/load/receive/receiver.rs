@@ -21,7 +21,7 @@ use crate::stamp::Seen;
 use ringest_base::sys::clock;
 use ringest_engine::batch::arena::Batch;
 use ringest_engine::send::reply::Replies;
-use ringest_engine::work::worker::Handler;
+use ringest_engine::work::handler::Handler;
 
 /// A longer delay counts as this long: a minute.
 const DELAY_MAX_NS: u64 = 60_000_000_000;

@@ -2,7 +2,7 @@
 
 use crate::schedule::Schedule;
 use crate::send::round::Round;
-use crate::send::sender::Share;
+use crate::send::share::Share;
 use crate::spec::{LoadSpec, Payload};
 use crate::stamp;
 use crate::stamp::Stamp;

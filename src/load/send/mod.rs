@@ -10,6 +10,8 @@ pub mod round;
 pub(crate) mod scripted;
 /// One sending thread.
 pub mod sender;
+/// A thread's share of a load, and its counters.
+pub mod share;
 /// What became of each send.
 pub mod settle;
 /// Where a sender's datagrams come from.

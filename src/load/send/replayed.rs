@@ -16,7 +16,7 @@ use crate::receive::tracker::FLOWS_MAX;
 use crate::replay::Tape;
 use crate::report::LoadError;
 use crate::send::round::Round;
-use crate::send::sender::Share;
+use crate::send::share::Share;
 use crate::spec::{LoadSpec, PAYLOAD_BYTES_MAX, Replay};
 use ringest_engine::batch::arena::{Frame, TrainLimits};
 use ringest_engine::wire::headers::Headers;

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 
 use crate::report::LoadReport;
-use crate::send::sender::{Progress, Sender, Share};
+use crate::send::sender::Sender;
+use crate::send::share::{Progress, Share};
 use crate::spec::{Gso, LoadSpec, Payload, Rate, Sizes};
 use crate::stamp;
 use crate::stamp::Seen;

@@ -11,47 +11,18 @@
 //! cost half as much again. So a round is chained only where it must be (see `way`).
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::receive::echo::Echoes;
 use crate::report::{LoadError, LoadReport};
 use crate::send::round::Round;
+use crate::send::share::Share;
 use crate::send::source::Source;
 use crate::send::wait;
 use crate::spec::LoadSpec;
 use ringest_base::sys::clock;
 use ringest_engine::backend::interface::{Backend, SendOrder, Sent, Wait};
 use ringest_engine::backend::outgoing::SENDS_MAX;
-
-/// What others may see of a sender while it runs.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct Progress {
-    /// Taken by the kernel.
-    pub sent: AtomicU64,
-    /// Refused by it, for whatever reason.
-    pub failed: AtomicU64,
-    /// Came back.
-    pub echoed: AtomicU64,
-    /// How far behind its deadlines the sender was when it last sent, ns.
-    pub behind_ns: AtomicU64,
-}
-
-/// This thread's share of a load.
-#[derive(Debug)]
-pub(crate) struct Share {
-    /// Which of the threads this is.
-    pub(crate) index: usize,
-    /// Flows of this thread, by their number in the whole load; flow `i` has listener `i`.
-    pub(crate) flows: Vec<usize>,
-    pub(crate) rate_pps: Option<f64>,
-    pub(crate) count: Option<u64>,
-    /// Share of a gap by which this thread begins later.
-    pub(crate) offset: f64,
-    pub(crate) stop: Arc<AtomicBool>,
-    pub(crate) progress: Arc<Progress>,
-}
 
 /// After a send that had to be tried again, this many rounds are chained whatever room there is.
 const CAUTION_ROUNDS: u32 = 1000;

@@ -4,7 +4,7 @@ use crate::report::LoadError;
 use crate::send::generated::GeneratedSource;
 use crate::send::replayed::ReplaySource;
 use crate::send::round::Round;
-use crate::send::sender::Share;
+use crate::send::share::Share;
 use crate::spec::LoadSpec;
 
 /// Hands out what is due, and knows in the end what should have been.

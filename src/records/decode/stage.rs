@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::decode::rejects::Rejects;
 use crate::decode::{Decode, Decoder};
 use ringest_engine::batch::arena::Datagram;
-use ringest_engine::work::worker::Outcome;
+use ringest_engine::work::handler::Outcome;
 
 /// How datagrams are decoded: what the workers' intakes are made from.
 #[derive(Clone, Debug)]

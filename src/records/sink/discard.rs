@@ -3,7 +3,7 @@
 use crate::decode::stage::DecodeStage;
 use ringest_engine::batch::arena::Batch;
 use ringest_engine::send::reply::Replies;
-use ringest_engine::work::worker::{Handler, Outcome};
+use ringest_engine::work::handler::{Handler, Outcome};
 
 /// Accepts everything; in the ledger it is delivered.
 #[derive(Clone, Copy, Debug, Default)]

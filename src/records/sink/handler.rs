@@ -15,7 +15,7 @@ use crate::settle::run::Run;
 use crate::settle::tally::Tally;
 use ringest_engine::batch::arena::{Batch, Datagram};
 use ringest_engine::send::reply::Replies;
-use ringest_engine::work::worker::{Handler, Outcome};
+use ringest_engine::work::handler::{Handler, Outcome};
 
 /// One worker's end of a place that records go to.
 pub trait Sink: Send + Debug {

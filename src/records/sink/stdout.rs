@@ -251,7 +251,7 @@ pub(crate) mod tests {
     use ringest_engine::batch::pool::Pool;
     use ringest_engine::send::reply::Replies;
     use ringest_engine::wire::headers::Headers;
-    use ringest_engine::work::worker::{Handler, Outcome};
+    use ringest_engine::work::handler::{Handler, Outcome};
 
     /// Takes `room` bytes, then its reader is gone.
     #[derive(Debug)]

@@ -239,7 +239,7 @@ mod tests {
     use crate::decode::stage::Formats;
     use crate::sink::handler::SinkHandler;
     use crate::sink::stdout::tests::{batch, no_replies};
-    use ringest_engine::work::worker::{Handler, Outcome};
+    use ringest_engine::work::handler::{Handler, Outcome};
 
     /// Takes a write for each permit; without any more permits its reader is gone.
     #[derive(Debug)]

@@ -6,6 +6,8 @@ pub mod probe;
 pub mod recv_header;
 /// The io_uring backend.
 pub mod ring;
+/// The flags, size and features of a ring.
+pub mod setup;
 /// The slots.
 pub mod slots;
 /// What a completion answers.

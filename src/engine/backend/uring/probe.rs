@@ -10,13 +10,7 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 
 use crate::backend::uring::ring;
-
-/// What a ring can do on this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Features {
-    /// Sleeps can gather datagrams (`min_wait`, Linux 6.12).
-    pub min_wait: bool,
-}
+use crate::backend::uring::setup::Features;
 
 /// Tries io_uring. Call it on a thread that ends soon: the kernel takes a closed ring down later, and
 /// for that interrupts the thread that made it (EINTR from its next slow call, EAGAIN from the bpf

@@ -22,8 +22,8 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, SendOrder, Sent, Wait};
 use crate::backend::outgoing::{Outgoing, SENDS_MAX, SendSocket, empty_header};
-use crate::backend::uring::probe::Features;
 use crate::backend::uring::recv_header::{RecvOut, head_bytes};
+use crate::backend::uring::setup::{Features, RingSize, build_ring};
 use crate::backend::uring::slots::Slots;
 use crate::backend::uring::tag::Tag;
 use crate::batch::arena::{Batch, Frame};
@@ -80,36 +80,6 @@ impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ring").field("listeners", &self.listeners).finish_non_exhaustive()
     }
-}
-
-/// How big to make a ring.
-#[derive(Clone, Copy, Debug)]
-pub struct RingSize {
-    /// Slots, a power of two.
-    pub slots: u16,
-    /// Completion queue entries; 0: enough that it cannot overflow.
-    pub cq_entries: u32,
-}
-
-/// A ring with the flags above; NO_SQARRAY (Linux 6.6) where the kernel has it.
-pub(crate) fn build_ring(sq_entries: u32, cq_entries: u32) -> io::Result<IoUring> {
-    let with = |no_sqarray: bool| {
-        let mut builder = IoUring::builder();
-        builder
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_submit_all()
-            .setup_cqsize(cq_entries)
-            .dontfork();
-        if no_sqarray {
-            builder.setup_no_sqarray();
-        }
-        builder.build(sq_entries)
-    };
-    with(true).or_else(|error| match error.raw_os_error() {
-        Some(libc::EINVAL) => with(false),
-        _ => Err(error),
-    })
 }
 
 impl Ring {
