@@ -5,21 +5,37 @@
 //!      └────── one JSON object a line, TCP: prepare, mark, finish, outcome ──────┘
 //!   trial = intended → unsent → sent → network → nic → backlog → socket → ring → queue → handled
 //! ```
-//! A trial's accounts balance, or it is void.
+//! The counts of a trial balance, or the trial is void and its figures are not used.
+//!
+//! A module uses only those above it:
+//!
+//! ```text
+//! document          the report as it is written to JSON
+//! wire    rivals    search
+//! subject           the receiver under test: an engine, or a rival
+//! talk              both ends of the control connection, and one trial over it
+//! modes             the benches: which trials, and what they add up to
+//! report            tables, charts and the page (uses document only)
+//! diff              two reports compared (uses document and report)
+//! ```
 
-/// What changed beyond noise between two reports of one mode.
-pub mod diff;
-/// The report of a bench as a document, and what it is made of.
+/// The report of a bench: the types behind `--json FILE`.
 pub mod document;
-/// One file per question that a bench answers.
-pub mod modes;
-/// A [`Report`](crate::document::report::Report) as something to look at.
-pub mod report;
-/// What the engine is compared with.
+/// The protocol between client and server.
+pub mod wire;
+/// Bare receive loops that the engine is compared with.
 pub mod rivals;
 /// The search for the highest rates with an agreed loss.
 pub mod search;
 /// The receiver under test.
 pub mod subject;
-/// The two sides of a bench, and what they say to each other.
+/// The client and the server of a bench, and one trial between them.
 pub mod talk;
+/// One file for each mode of `ringest bench`.
+pub mod modes;
+/// Turns a [`Report`](crate::document::report::Report) into tables, charts and a page.
+pub mod report;
+/// Compares two reports of one mode.
+pub mod diff;
+#[cfg(test)]
+mod chaos;

@@ -12,6 +12,9 @@
 /// Bytes of a whole stamp.
 pub const STAMP_BYTES: usize = 32;
 
+/// The most flows that a stamp can tell apart: its flow field has 16 bits.
+pub const FLOWS_MAX: usize = 1 << 16;
+
 /// Marks a datagram as one of ours, together with the run id ("RI").
 const MAGIC: u16 = 0x4952;
 

@@ -1,5 +1,5 @@
 //! Reports as a bench would write them, for tests of what is made of them. Compiled into the library's
-//! tests, the program's and the integration tests; each has `facts` and `record` in its parent.
+//! tests, the program's and the integration tests; each has `facts`, `report` and `trial` in its parent.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![expect(
@@ -10,6 +10,7 @@
 
 use super::facts::{HostFacts, Interface};
 use super::report::*;
+use super::trial::*;
 
 /// Every mode, and the charts its page must have.
 pub(crate) const CHARTS: &[(Mode, &[&str])] = &[

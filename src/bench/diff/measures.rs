@@ -1,9 +1,8 @@
 //! A report's figures, each with the interval that says how far it can be trusted.
 
-use crate::document::report::{
-    GoalRecord, Interval, Mode, PercentilesRecord, Report, StageRecord, TrialRecord,
-};
+use crate::document::report::{GoalRecord, Interval, Mode, Report, StageRecord};
 use crate::document::stats;
+use crate::document::trial::{PercentilesRecord, TrialRecord};
 use crate::report::findings::{lost_total, stage_name, valid};
 use ringest_base::text::figures;
 use ringest_base::text::figures::real;

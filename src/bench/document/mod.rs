@@ -2,6 +2,8 @@
 
 /// What a bench writes down.
 pub mod report;
+/// The record of one trial.
+pub mod trial;
 /// What a host says of itself.
 pub mod facts;
 /// Reads a report from a file.

@@ -7,8 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::document::facts::HostFacts;
-use crate::subject::layers::Losses;
-use crate::talk::wire::Setup;
+use crate::document::trial::{PercentilesRecord, TrialRecord};
 
 /// Of the document, and of the protocol between the two hosts.
 pub const VERSION: u32 = 1;
@@ -156,6 +155,21 @@ pub struct Interval {
     pub samples: usize,
 }
 
+/// How a receiver is set up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// `io_uring`, `recvmmsg`, or the call of a bare loop.
+    pub backend: String,
+    /// Where receivers are pinned.
+    pub receiver_cores: Vec<usize>,
+    /// Where workers are pinned.
+    pub worker_cores: Vec<usize>,
+    /// Receive buffer granted, bytes.
+    pub rcvbuf_bytes: usize,
+    /// How arrivals are counted, or why not.
+    pub arrivals: String,
+}
+
 /// One way to receive, over all rounds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VariantRecord {
@@ -230,23 +244,6 @@ pub struct StageRecord {
     pub curve: Vec<(f64, u64)>,
 }
 
-/// Percentiles, ns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PercentilesRecord {
-    /// How many were recorded.
-    pub count: u64,
-    /// Half are faster.
-    pub p50: u64,
-    /// Nine in ten are faster.
-    pub p90: u64,
-    /// 99 in 100 are faster.
-    pub p99: u64,
-    /// 999 in 1000 are faster.
-    pub p999: u64,
-    /// The slowest.
-    pub max: u64,
-}
-
 /// Loss at one rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
@@ -260,200 +257,4 @@ pub struct CurvePoint {
     pub receiver_loss_ratio: Interval,
     /// Trials behind it.
     pub trials: usize,
-}
-
-/// One trial: every datagram from the intention to the handler.
-///
-/// ```text
-/// intended = unsent + send_failed + qdisc + sent
-/// sent     = network + nic + backlog + checksum + socket + unplaced + unread + (received, ours)
-/// received = truncated + pool + queue + handled     ours: without foreign, duplicates and late
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TrialRecord {
-    /// Who received.
-    pub variant: String,
-    /// What it was for, such as `round 3` or `50 % of NDR`.
-    pub purpose: String,
-    /// `None`: as fast as the sender can.
-    pub intended_pps: Option<f64>,
-    /// Seconds of sending.
-    pub duration_s: f64,
-    /// Source ports.
-    pub flows: usize,
-    /// Datagrams that were due.
-    pub intended: u64,
-    /// Due, but the sender did not get to them in time.
-    pub unsent: u64,
-    /// Taken by the sender's kernel.
-    pub sent: u64,
-    /// Reached the sockets, where that can be counted.
-    pub arrived: Option<u64>,
-    /// Taken from the sockets.
-    pub received: u64,
-    /// Given to the handler.
-    pub handled: u64,
-    /// Handled, but not of this trial: another run's, or no stamp.
-    pub foreign: u64,
-    /// Came again; counted in `received` and `handled` as well.
-    pub duplicates: u64,
-    /// Came after a later one of its flow (RFC 4737).
-    pub reordered: u64,
-    /// How far out of order one was at most, datagrams (RFC 4737, section 4.2).
-    #[serde(default)]
-    pub reorder_extent: u32,
-    /// Too late to be told from a duplicate; counted in `received` and `handled` as well.
-    #[serde(default)]
-    pub late: u64,
-    /// Interarrival jitter, the mean over flows, ns (RFC 3550, section 6.4.1).
-    #[serde(default)]
-    pub jitter_ns: Option<u64>,
-    /// What is missing, by where it went.
-    pub lost: Lost,
-    /// Costs.
-    pub cpu_ns_per_datagram: Costs,
-    /// CPU time of each thread of the receiver per datagram received, ns, by its name.
-    #[serde(default)]
-    pub thread_ns_per_datagram: Vec<(String, f64)>,
-    /// What the receiving host's kernel counted meanwhile, whoever's it was.
-    #[serde(default)]
-    pub host_drops: Losses,
-    /// The same of the sending host; on loopback they are one.
-    #[serde(default)]
-    pub sender_drops: Losses,
-    /// Drops at our sockets as the kernel itself counts them: in buffers, each perhaps a train.
-    #[serde(default)]
-    pub socket_drop_buffers: u64,
-    /// `datagrams`: `lost.socket` is exact; `buffers`: it is the least, the rest is in `unplaced`.
-    #[serde(default)]
-    pub kernel_unit: String,
-    /// Times the receiver's slots ran out: no loss by itself, the socket holds what comes.
-    #[serde(default)]
-    pub ring_exhausted: u64,
-    /// ICMP errors that came back to the sender: port or host unreachable, or a firewall that says no.
-    #[serde(default)]
-    pub unreachable: u64,
-    /// Context switches of the receiving threads and workers.
-    pub context_switches: Switches,
-    /// Handled a second of sending.
-    pub handled_pps: f64,
-    /// Intended to sent.
-    pub lateness_ns: PercentilesRecord,
-    /// The accounts do not balance, or the trial was disturbed: its figures are not used.
-    pub void: bool,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub void_reason: Option<String>,
-}
-
-/// What was lost, by where; in the order of a datagram's way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
-    /// Never sent: the generator was late.
-    pub unsent: u64,
-    /// The sender's kernel refused them.
-    pub send_failed: u64,
-    /// The sender's queueing discipline dropped them (ENOBUFS).
-    pub qdisc: u64,
-    /// Between the sender's kernel and the receiver's: what no other line accounts for.
-    pub network: u64,
-    /// The receiver's network interfaces.
-    pub nic: u64,
-    /// The receiver's per-CPU backlog (net.core.netdev_max_backlog).
-    pub backlog: u64,
-    /// A wrong checksum.
-    pub checksum: u64,
-    /// The socket's receive buffer was full.
-    pub socket: u64,
-    /// Missing, and either further datagrams of trains that the socket dropped, or lost in the network:
-    /// only without CAP_BPF on the receiving host, and with UDP_GRO.
-    #[serde(default)]
-    pub unplaced: u64,
-    /// Longer than a slot.
-    pub truncated: u64,
-    /// No empty batch.
-    pub pool: u64,
-    /// The worker's queue was full.
-    pub queue: u64,
-    /// Left in the socket when it was closed.
-    pub unread: u64,
-}
-
-impl Lost {
-    /// Name and count of each line, in the order of a datagram's way.
-    #[must_use]
-    pub fn lines(&self) -> [(&'static str, u64); 13] {
-        [
-            ("unsent", self.unsent),
-            ("send_failed", self.send_failed),
-            ("qdisc", self.qdisc),
-            ("network", self.network),
-            ("nic", self.nic),
-            ("backlog", self.backlog),
-            ("checksum", self.checksum),
-            ("socket", self.socket),
-            ("unplaced", self.unplaced),
-            ("truncated", self.truncated),
-            ("pool", self.pool),
-            ("queue", self.queue),
-            ("unread", self.unread),
-        ]
-    }
-
-    /// All of it.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.lines().iter().map(|(_, count)| count).sum()
-    }
-}
-
-/// CPU time per datagram received (`worker`: handled), ns; `None` where there was none, or no such thread.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Costs {
-    /// Receiver threads.
-    pub receiver: Option<f64>,
-    /// Worker threads.
-    pub worker: Option<f64>,
-    /// Interrupt and softirq time of the receiving host, all cores (/proc/stat).
-    pub softirq: Option<f64>,
-    /// Everything the receiving host did, all cores; on loopback this holds the sender as well.
-    pub host: Option<f64>,
-}
-
-/// Context switches of the receiving threads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Switches {
-    /// Gave up the core to wait.
-    pub voluntary: u64,
-    /// Was taken off it.
-    pub involuntary: u64,
-}
-
-impl TrialRecord {
-    /// Whether what was intended is what was handled and what was lost, to the datagram.
-    #[must_use]
-    pub fn balances(&self) -> bool {
-        let before = self.lost.unsent + self.lost.send_failed + self.lost.qdisc;
-        let extra = self.foreign + self.duplicates + self.late;
-        self.intended == before + self.sent
-            && self.intended + extra == self.lost.total() + self.handled
-    }
-
-    /// Lost of what was intended, 0 to 1; unsent counts.
-    #[must_use]
-    pub fn loss_ratio(&self) -> f64 {
-        share(self.lost.total(), self.intended)
-    }
-
-    /// Lost of what was sent, 0 to 1.
-    #[must_use]
-    pub fn receiver_loss_ratio(&self) -> f64 {
-        let before = self.lost.unsent + self.lost.send_failed + self.lost.qdisc;
-        share(self.lost.total() - before, self.sent)
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a ratio needs no 53 bits")]
-fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use crate::document::facts::HostFacts;
-use crate::document::report::{Interval, Mode, Report, Setting, TrialRecord, VERSION};
+use crate::document::report::{Interval, Mode, Report, Setting, VERSION};
 use crate::document::stats::{Estimate, median_interval};
+use crate::document::trial::TrialRecord;
 use crate::talk::link::{BenchError, Link};
 use crate::talk::trial;
 use crate::talk::trial::{TrialSpec, Tried};
-use crate::talk::wire::{Kind, ReceiverSpec};
+use crate::wire::message::{Kind, ReceiverSpec};
 use ringest_load::spec::{Gso, LoadSpec, Pattern, Rate, Sizes};
 
 /// What every trial of a bench starts from.

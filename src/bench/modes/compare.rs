@@ -1,11 +1,13 @@
 //! The same work with each receive API: variants in rounds, their order drawn by lot, each compared
 //! with the reference of its own round.
 
-use crate::document::report::{Interval, TrialRecord, VariantRecord};
+use crate::document::report::Setup;
+use crate::document::report::{Interval, VariantRecord};
 use crate::document::stats::{Draw, SAMPLES_MIN};
+use crate::document::trial::TrialRecord;
 use crate::modes::campaign::{Campaign, interval};
 use crate::talk::link::BenchError;
-use crate::talk::wire::{ReceiverSpec, Setup};
+use crate::wire::message::ReceiverSpec;
 use ringest_load::spec::Rate;
 
 /// What to compare.

@@ -1,7 +1,8 @@
 //! Loss against rate, for a few, some and many flows.
 
-use crate::document::report::{CurvePoint, TrialRecord};
+use crate::document::report::CurvePoint;
 use crate::document::stats::Draw;
+use crate::document::trial::TrialRecord;
 use crate::modes::campaign::{Campaign, flat_out_pps, interval};
 use crate::talk::link::BenchError;
 use ringest_load::spec::Rate;

@@ -1,6 +1,7 @@
 //! Which charts a report has, and what is on them.
 
-use crate::document::report::{LatencyRecord, Mode, Report, StageRecord, TrialRecord};
+use crate::document::report::{LatencyRecord, Mode, Report, StageRecord};
+use crate::document::trial::TrialRecord;
 use crate::report::axis::Axis;
 use crate::report::findings;
 use crate::report::findings::{Account, flows, lost_total, stage_name};

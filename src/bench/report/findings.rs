@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::document::report::{Lost, Mode, Report, TrialRecord};
+use crate::document::report::{Mode, Report};
+use crate::document::trial::{Lost, TrialRecord};
 use ringest_base::text::figures;
 use ringest_base::text::figures::{count, nanos, percent, pps, real};
 

@@ -21,13 +21,11 @@ mod charts;
 mod html;
 /// Intervals as text.
 pub mod interval;
-#[cfg(test)]
-mod chaos;
 
 pub use crate::report::html::page;
 
 #[cfg(test)]
-use crate::document::{facts, report};
+use crate::document::{facts, report, trial};
 #[cfg(test)]
 #[path = "../../../tests/page/sample.rs"]
 pub(crate) mod sample;

@@ -1,6 +1,7 @@
 //! What a report found, in rows and columns: the terminal and the page show the same tables.
 
-use crate::document::report::{Mode, Report, TrialRecord};
+use crate::document::report::{Mode, Report};
+use crate::document::trial::TrialRecord;
 use crate::report::findings;
 use crate::report::findings::{Account, stage_name};
 use crate::report::interval::interval;
@@ -290,7 +291,7 @@ pub(crate) fn ledger(report: &Report) -> Table {
 
 /// A step of the way.
 pub(crate) struct Step {
-    /// Its losses, as places in [`crate::document::report::Lost::lines`].
+    /// Its losses, as places in [`crate::document::trial::Lost::lines`].
     pub(crate) places: &'static [usize],
     /// What is left after it.
     pub(crate) left: &'static str,

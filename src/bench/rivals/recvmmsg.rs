@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use crate::rivals::{CONTROL_BYTES, Desk, NAME_BYTES, NAME_LEN, SlotSpec, Tally, empty_header};
+use crate::rivals::desk::{CONTROL_BYTES, Desk, NAME_BYTES, NAME_LEN, SlotSpec, Tally};
+use ringest_engine::backend::outgoing::empty_header;
 
 /// Messages a call. More gain nothing (measured: 64 against 256 is within noise).
 const MESSAGES: usize = 64;

@@ -4,7 +4,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use crate::rivals::{CONTROL_BYTES, Desk, NAME_BYTES, NAME_LEN, SlotSpec, Tally, empty_header};
+use crate::rivals::desk::{CONTROL_BYTES, Desk, NAME_BYTES, NAME_LEN, SlotSpec, Tally};
+use ringest_engine::backend::outgoing::empty_header;
 
 /// Receives until the peer is stopped.
 pub(crate) fn run(socket: &OwnedFd, slots: SlotSpec, mut desk: Desk) -> io::Result<Tally> {

@@ -4,8 +4,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::document::report::{PercentilesRecord, StageRecord};
-use crate::talk::wire::ReceiverSpec;
+use crate::document::report::StageRecord;
+use crate::document::trial::PercentilesRecord;
+use crate::wire::message::ReceiverSpec;
 use ringest_base::sys::clock;
 use ringest_engine::batch::arena::Batch;
 use ringest_engine::send::reply::Replies;

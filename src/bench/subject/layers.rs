@@ -5,7 +5,7 @@ use std::fs::read_to_string;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use crate::document::trial::Losses;
 
 /// Counters of one moment. What cannot be read is 0, and so is its difference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,27 +13,6 @@ pub struct Layers {
     losses: Losses,
     softirq_ticks: u64,
     busy_ticks: u64,
-}
-
-/// Drops by layer, of the whole host (of the network namespace, where the kernel tells them apart).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Losses {
-    /// The interface: rx_dropped, rx_missed_errors and rx_fifo_errors of /sys/class/net/*/statistics.
-    pub nic: u64,
-    /// The backlog of a CPU was full, or the flow limit held it back (/proc/net/softnet_stat, columns
-    /// 2 and 11).
-    pub backlog: u64,
-    /// UDP: wrong checksums (InCsumErrors).
-    pub checksum: u64,
-    /// UDP: receive buffers were full, in buffers (RcvbufErrors); our sockets are part of it.
-    pub rcvbuf: u64,
-    /// UDP: no socket was bound to the port (NoPorts).
-    pub no_port: u64,
-    /// UDP: could not be sent, for want of memory or dropped by a queueing discipline (SndbufErrors).
-    #[serde(default)]
-    pub sndbuf: u64,
-    /// Interfaces sent what the queueing discipline had let through, and dropped it (tx_dropped).
-    pub nic_tx: u64,
 }
 
 /// Nanoseconds of a tick of /proc/stat: USER_HZ is 100 on every architecture Linux runs on today.

@@ -6,11 +6,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::document::facts::HostFacts;
-use crate::rivals::{Call, Peer, PeerSpec};
+use crate::document::report::Setup;
+use crate::rivals::rival::{Call, Peer, PeerSpec};
 use crate::subject::handler::{Desk, Findings, Gate, Stages, TrialHandler};
 use crate::subject::layers::{Layers, Sockets, backlog_waiting, interface_of};
 use crate::subject::threads::Usage;
-use crate::talk::wire::{EngineSpec, Kind, Outcome, ReceiverSpec, Seen, Setup};
+use crate::wire::message::{EngineSpec, Kind, Outcome, ReceiverSpec, Seen};
 use ringest_base::host::resources::allowed_cores;
 use ringest_engine::control::builder::Builder;
 use ringest_engine::control::config::{ArrivalsChoice, BackendChoice};
@@ -20,7 +21,7 @@ use ringest_engine::count::summary::Summary;
 use ringest_engine::error::{Error, Result};
 use ringest_engine::receive::dispatch::Overload;
 use ringest_load::account::Account;
-use ringest_load::receive::tracker::FLOWS_MAX;
+use ringest_load::stamp::FLOWS_MAX;
 
 /// What the accounts of a receiver showed at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fs::read_to_string;
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::document::report::Switches;
+use crate::document::trial::Switches;
 
 /// What threads have used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

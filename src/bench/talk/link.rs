@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::document::facts::HostFacts;
-use crate::talk::wire::{Line, Outcome, PATIENCE, ReceiverSpec, Reply, Request, Setup, VERSION};
+use crate::document::report::Setup;
+use crate::wire::line::{Line, PATIENCE};
+use crate::wire::message::{Outcome, ReceiverSpec, Reply, Request, VERSION};
 use ringest_load::report::LoadError;
 
 /// Why a bench cannot go on.

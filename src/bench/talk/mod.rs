@@ -6,5 +6,3 @@ pub mod link;
 pub mod server;
 /// One trial, from the intention to the handler.
 pub mod trial;
-/// What the two sides of a bench say to each other.
-pub mod wire;

@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::document::facts::HostFacts;
-use crate::document::report::{Costs, Lost, StageRecord, TrialRecord};
+use crate::document::report::Setup;
+use crate::document::report::StageRecord;
+use crate::document::trial::{Costs, Lost, TrialRecord};
 use crate::subject::handler::{percentiles_record, stage};
 use crate::subject::layers::{Layers, interface_of};
 use crate::talk::link::{BenchError, Link};
-use crate::talk::wire::{Outcome, ReceiverSpec, Request, Setup};
+use crate::wire::message::{Outcome, ReceiverSpec, Request};
 use ringest_load::generator::Generator;
 use ringest_load::report::LoadReport;
 use ringest_load::spec::{LoadSpec, Rate, TRAIN_MAX, run_id};
@@ -325,8 +327,8 @@ fn per_second(count: u64, ns: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subject::layers::Losses;
-    use crate::talk::wire::Seen;
+    use crate::document::trial::Losses;
+    use crate::wire::message::Seen;
 
     fn sent(intended: u64, sent: u64) -> LoadReport {
         let mut report = LoadReport::empty(1, "io_uring");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ringest_bench::modes::campaign::Base;
-use ringest_bench::talk::wire::{EngineSpec, Kind, ReceiverSpec};
+use ringest_bench::wire::message::{EngineSpec, Kind, ReceiverSpec};
 use ringest_load::spec::{Gso, LoadSpec, Pattern, Rate, Sizes, run_id};
 
 use crate::cli::args::values;

@@ -125,7 +125,7 @@ pub(crate) fn table(table: &Table, paint: Paint) -> String {
 }
 
 #[cfg(test)]
-use ringest_bench::document::{facts, report};
+use ringest_bench::document::{facts, report, trial};
 #[cfg(test)]
 #[path = "../../../tests/page/sample.rs"]
 pub(crate) mod sample;

@@ -2,7 +2,7 @@
 
 use ringest_bench::modes::campaign::{Base, name_of};
 use ringest_bench::talk::link::BenchError;
-use ringest_bench::talk::wire::{Kind, ReceiverSpec};
+use ringest_bench::wire::message::{Kind, ReceiverSpec};
 
 use crate::cli::bench::options::GroArg;
 

@@ -12,13 +12,10 @@
 
 use crate::account::{Account, EXTENT_CELLS, FlowAccount, Settled, Tally};
 use crate::receive::window::{Verdict, WINDOW_MAX, WINDOW_MIN, Window};
-use crate::stamp::Seen;
+use crate::stamp::{FLOWS_MAX, Seen};
 
 /// Numbers remembered over all flows unless told otherwise: 2 MiB of marks.
 const NUMBERS: usize = 1 << 20;
-
-/// More flows than this a stamp cannot tell apart.
-pub const FLOWS_MAX: usize = 1 << 16;
 
 /// What to keep books on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

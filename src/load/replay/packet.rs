@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::{IpNumber, IpSlice, LaxIpSlice, UdpSlice};
 
 /// The largest payload an IPv4 datagram can carry.
-const PAYLOAD_MAX: usize = 65_507;
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 65_507;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -119,7 +119,7 @@ pub(crate) fn find(link: Link, packet: &[u8], is_cut: bool) -> Result<Found<'_>,
     }
     let udp = UdpSlice::from_slice(whole.payload).map_err(|_| Skip::Malformed)?;
     let payload = udp.payload();
-    if payload.len() > PAYLOAD_MAX {
+    if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(Skip::Oversize);
     }
     let address = |ip: IpAddr, port| SocketAddr::new(ip, port);

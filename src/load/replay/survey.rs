@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::receive::tracker::FLOWS_MAX;
 use crate::replay::error::{ReplayError, Skipped};
 use crate::replay::recording::Tape;
+use crate::stamp::FLOWS_MAX;
 
 /// What a whole recording holds: how many sockets, how much memory and how long a replay takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

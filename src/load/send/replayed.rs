@@ -12,12 +12,12 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::SocketAddr;
 
-use crate::receive::tracker::FLOWS_MAX;
 use crate::replay::Tape;
 use crate::report::LoadError;
 use crate::send::round::Round;
 use crate::send::share::Share;
 use crate::spec::{LoadSpec, PAYLOAD_BYTES_MAX, Replay};
+use crate::stamp::FLOWS_MAX;
 use ringest_engine::batch::arena::{Frame, TrainLimits};
 use ringest_engine::wire::headers::Headers;
 

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ringest_bench::talk::wire::LINE_BYTES_MAX;
+use ringest_bench::wire::line::LINE_BYTES_MAX;
 use serde_json::{Value, json};
 
 use crate::bench::rig::{Desk, Host, Running, Server, all_balance, alone, bench, report};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ringest_bench::document::{facts, report};
+use ringest_bench::document::{facts, report, trial};
 use ringest_bench::report::page;
 use serde_json::Value;
 

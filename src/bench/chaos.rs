@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 
 use crate::diff::diff;
-use crate::document::report::{Interval, PercentilesRecord, Report};
+use crate::document::report::{Interval, Report};
+use crate::document::trial::PercentilesRecord;
 use crate::report::{page, sample, tables};
 
 fn numbers() -> impl Strategy<Value = Vec<f64>> {
