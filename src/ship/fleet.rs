@@ -149,7 +149,7 @@ impl Fleet {
                 shelf: Arc::clone(&fleet.watch.shelf),
                 tallies: tallies.iter().map(|tally| (Arc::clone(tally), lane)).collect(),
                 account,
-                alarms: Arc::clone(journal.alarms()),
+                notices: Arc::clone(journal.notices()),
                 stop: Arc::clone(&fleet.stop),
                 window: window.max(1),
                 letters_bytes_max: journal.retention().spool_bytes,

@@ -144,9 +144,9 @@ pub(crate) fn run_until_stop(
     let journal = beside.journal.take();
     let ended = finish(title, args, engine, beside, &mut patience);
     if let Some(journal) = journal {
-        let alarms = Arc::clone(journal.alarms());
+        let notices = Arc::clone(journal.notices());
         let closed = patience.run("ringest-close", move || journal.close());
-        alarms.take().iter().for_each(|text| paint::say(&format!("{text}\n")));
+        notices.take().iter().for_each(|text| paint::say(&format!("{text}\n")));
         if matches!(closed, Ok(false)) && !args.quiet {
             paint::say("the journal was left as it is: the next start seals it\n");
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringest::{Dropped, Summary, Unit};
-use ringest_records::settle::alarm::Alarms;
+use ringest_records::settle::notices::Notices;
 use ringest_ship::fleet::Watch;
 
 use crate::cli::show::{paint, shipments};
@@ -18,7 +18,7 @@ pub(crate) struct Status {
     last: Sample,
     shown: bool,
     /// What is said above the line, also where the line itself is off.
-    alarms: Option<Arc<Alarms>>,
+    notices: Option<Arc<Notices>>,
     /// Brokers, whose backlogs are shown.
     watch: Option<Watch>,
 }
@@ -50,7 +50,7 @@ impl Status {
     /// On if stderr is a terminal and nobody asked for quiet.
     pub(crate) fn on_stderr(quiet: bool) -> Self {
         let on = !quiet && paint::is_terminal(&io::stderr());
-        Self { on, indent: 0, last: Sample::default(), shown: false, alarms: None, watch: None }
+        Self { on, indent: 0, last: Sample::default(), shown: false, notices: None, watch: None }
     }
 
     /// The same, shown further to the right.
@@ -59,8 +59,8 @@ impl Status {
     }
 
     /// The same, with what a sink has to say.
-    pub(crate) fn with_alarms(self, alarms: Option<&Arc<Alarms>>) -> Self {
-        Self { alarms: alarms.map(Arc::clone), ..self }
+    pub(crate) fn with_notices(self, notices: Option<&Arc<Notices>>) -> Self {
+        Self { notices: notices.map(Arc::clone), ..self }
     }
 
     /// The same, with what waits for brokers.
@@ -70,12 +70,12 @@ impl Status {
 
     /// Whether there is anything to show now and then.
     pub(crate) fn is_on(&self) -> bool {
-        self.on || self.alarms.is_some()
+        self.on || self.notices.is_some()
     }
 
     /// Rewrites the line.
     pub(crate) fn show(&mut self, summary: &Summary) {
-        let said = self.alarms.as_ref().map(|alarms| alarms.take()).unwrap_or_default();
+        let said = self.notices.as_ref().map(|notices| notices.take()).unwrap_or_default();
         for text in said {
             self.clear();
             paint::say(&format!("{text}\n"));

@@ -296,7 +296,7 @@ pub(crate) fn receive(
     // Datagrams and a status line on one terminal would overwrite each other.
     let quiet = quiet || args.prints() && io::stdout().is_terminal();
     let status = Status::on_stderr(quiet)
-        .with_alarms(journal.as_ref().map(Journal::alarms))
+        .with_notices(journal.as_ref().map(Journal::notices))
         .with_watch(fleet.as_ref().map(Fleet::watch));
     let other = out.ending().map(AsFd::as_fd);
     let undelivered = args.undelivered();
@@ -326,7 +326,7 @@ impl Out {
         let stdout = open_stdout(args.format())?;
         Ok(match journal {
             // Every sink beside it has a journal.
-            Some(journal) => Self::StdoutThread(StdoutThread::start(stdout, journal.alarms())?),
+            Some(journal) => Self::StdoutThread(StdoutThread::start(stdout, journal.notices())?),
             None => Self::PacedStdout(stdout),
         })
     }

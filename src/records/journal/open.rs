@@ -24,7 +24,7 @@ use crate::journal::read::reader::{ReadError, Reader};
 use crate::journal::segment;
 use crate::journal::segment::SegmentFile;
 use crate::journal::writer::{BUFFER_BYTES, Outside, Writer, WriterSpec};
-use crate::settle::alarm::Alarms;
+use crate::settle::notices::Notices;
 use crate::settle::run::{Committed, Event, Run, WriterCounts};
 use ringest_base::sys::clock;
 use ringest_base::sys::threads::lower_priority;
@@ -128,7 +128,7 @@ const BUFFERS: RangeInclusive<usize> = 2..=1024;
 pub struct Journal {
     spec: JournalSpec,
     repaired: Vec<Repaired>,
-    alarms: Arc<Alarms>,
+    notices: Arc<Notices>,
     shelf: Arc<CommitIndex>,
     complete: Sender<Task>,
     janitor: JoinHandle<()>,
@@ -142,6 +142,15 @@ impl Journal {
     /// # Errors
     /// The directory cannot be had, or another process writes it.
     pub fn open(spec: JournalSpec) -> Result<Self, JournalError> {
+        Self::open_with(spec, &Arc::default())
+    }
+
+    /// Opens a journal like [`open`](Self::open), and adds its notices to `notices`, which other sinks may
+    /// share.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or another process writes it.
+    pub fn open_with(spec: JournalSpec, notices: &Arc<Notices>) -> Result<Self, JournalError> {
         let fail = |step| {
             let dir = spec.dir.clone();
             move |source| JournalError::Io { dir, step, source }
@@ -152,9 +161,8 @@ impl Journal {
         let mut repaired = repair(&found)?;
         let shelf = Arc::new(CommitIndex::default());
         spec.readers.iter().for_each(|positions| shelf.register(positions.clone()));
-        let alarms = Arc::new(Alarms::default());
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
-        for unknown in put_up(&found, &shelf, &alarms)? {
+        for unknown in put_up(&found, &shelf, notices)? {
             repaired.retain(|one: &Repaired| one.path != unknown.path);
             repaired.push(unknown);
         }
@@ -166,7 +174,7 @@ impl Journal {
             place: Arc::downgrade(&place),
             retention: spec.retention,
             shelf: Arc::clone(&shelf),
-            alarms: Arc::clone(&alarms),
+            notices: Arc::clone(notices),
             found,
         };
         let life = move || {
@@ -174,7 +182,8 @@ impl Journal {
             rounds.run(&inbox);
         };
         let janitor = spawn_named("ringest-journal".to_owned(), None, life)?;
-        Ok(Self { spec, repaired, alarms, shelf, complete, janitor, place })
+        let notices = Arc::clone(notices);
+        Ok(Self { spec, repaired, notices, shelf, complete, janitor, place })
     }
 
     /// What had to be repaired.
@@ -183,10 +192,10 @@ impl Journal {
         &self.repaired
     }
 
-    /// What there is to say while it runs.
+    /// Returns where the journal reports trouble while it runs.
     #[must_use]
-    pub fn alarms(&self) -> &Arc<Alarms> {
-        &self.alarms
+    pub fn notices(&self) -> &Arc<Notices> {
+        &self.notices
     }
 
     /// Where it is.
@@ -252,7 +261,7 @@ impl Journal {
             writer,
             worker,
             complete: self.complete.clone(),
-            alarms: Arc::clone(&self.alarms),
+            notices: Arc::clone(&self.notices),
             shelf: Arc::clone(&self.shelf),
             trouble: None,
         }
@@ -328,7 +337,7 @@ fn repair_one(one: &SegmentFile) -> io::Result<Repair> {
 fn put_up(
     segments: &[SegmentFile],
     shelf: &CommitIndex,
-    alarms: &Alarms,
+    notices: &Notices,
 ) -> Result<Vec<Repaired>, JournalError> {
     let mut unknown = Vec::new();
     for one in segments {
@@ -356,7 +365,7 @@ fn put_up(
             Err(_) => {
                 shelf.remember(one.worker, one.sequence);
                 let name = one.path.display().to_string();
-                alarms.repeated(&name, || {
+                notices.repeated(&name, || {
                     format!("cannot read {name}: {error}; its records are not carried on")
                 });
             }
@@ -399,7 +408,7 @@ pub struct JournalWriter {
     writer: AnyWriter,
     worker: u16,
     complete: Sender<Task>,
-    alarms: Arc<Alarms>,
+    notices: Arc<Notices>,
     shelf: Arc<CommitIndex>,
     /// What the disk said when it failed, until it takes something again.
     trouble: Option<String>,
@@ -487,12 +496,12 @@ impl JournalWriter {
                 }
                 Event::Failed(error, lost) => {
                     self.trouble = Some(error.to_string());
-                    self.alarms.failed(&error, lost);
+                    self.notices.failed("the journal", &error, lost);
                     if error.kind() == io::ErrorKind::NotFound {
                         drop(self.complete.send(Task::Restore));
                     }
                 }
-                Event::Resumed => self.alarms.resumed(),
+                Event::Resumed => self.notices.resumed("the journal"),
             }
         }
     }

@@ -1,8 +1,8 @@
-//! What became of datagrams: runs of one outcome, tallied over several sinks.
+//! The fate of datagrams, tallied over several sinks, and notices about trouble.
 
-/// What the journal has to say while it runs, at most once a minute.
-pub mod alarm;
-/// What a writer tells of its progress.
+/// Notices for the operator, each subject at most once a minute.
+pub mod notices;
+/// Runs of datagrams with one fate, and the events of a journal's writer.
 pub mod run;
-/// What became of one worker's datagrams where each goes to several places.
+/// The fate of one worker's datagrams, each of which goes to several sinks.
 pub mod tally;

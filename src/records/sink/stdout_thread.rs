@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::settle::alarm::Alarms;
+use crate::settle::notices::Notices;
 use crate::settle::run::Run;
 use crate::sink::handler::Sink;
 use crate::sink::stdout::{Format, Stdout, WRITE_BYTES, write_line};
@@ -55,27 +55,27 @@ pub struct StdoutThread {
     chunks: Sender<Chunk>,
     /// Bytes that wait.
     waiting: Arc<AtomicUsize>,
-    alarms: Arc<Alarms>,
+    notices: Arc<Notices>,
     format: Format,
 }
 
 impl StdoutThread {
-    /// Writes to `stdout` from here on; what goes wrong is said by `alarms`.
+    /// Writes to `stdout` from here on; what goes wrong is said by `notices`.
     ///
     /// # Errors
     /// There can be no thread.
-    pub fn start<W>(stdout: Stdout<W>, alarms: &Arc<Alarms>) -> Result<Self>
+    pub fn start<W>(stdout: Stdout<W>, notices: &Arc<Notices>) -> Result<Self>
     where
         W: Write + Send + Debug + 'static,
     {
         let (chunks, queue) = unbounded();
         let waiting = Arc::new(AtomicUsize::new(0));
         let format = stdout.format();
-        let (room, said) = (Arc::clone(&waiting), Arc::clone(alarms));
+        let (room, said) = (Arc::clone(&waiting), Arc::clone(notices));
         spawn_named("ringest-stdout".to_owned(), None, move || {
             write_all(&stdout, &queue, &room, &said);
         })?;
-        Ok(Self { chunks, waiting, alarms: Arc::clone(alarms), format })
+        Ok(Self { chunks, waiting, notices: Arc::clone(notices), format })
     }
 
     /// One worker's end.
@@ -84,7 +84,7 @@ impl StdoutThread {
         AsidePrinter {
             chunks: self.chunks.clone(),
             waiting: Arc::clone(&self.waiting),
-            alarms: Arc::clone(&self.alarms),
+            notices: Arc::clone(&self.notices),
             format: self.format,
             lines: Vec::new(),
             ends: Vec::new(),
@@ -99,7 +99,7 @@ fn write_all<W: Write + Send>(
     stdout: &Stdout<W>,
     queue: &Receiver<Chunk>,
     waiting: &AtomicUsize,
-    alarms: &Alarms,
+    notices: &Notices,
 ) {
     let mut is_told = false;
     for chunk in queue {
@@ -110,7 +110,7 @@ fn write_all<W: Write + Send>(
                 io::ErrorKind::BrokenPipe => "stdout was closed by its reader".to_owned(),
                 _ => format!("cannot write to stdout: {error}"),
             };
-            alarms.repeated("stdout", || {
+            notices.repeated("stdout", || {
                 format!("{what}: what arrives is counted as undelivered, and the other sinks go on")
             });
         }
@@ -125,7 +125,7 @@ fn write_all<W: Write + Send>(
 pub struct AsidePrinter {
     chunks: Sender<Chunk>,
     waiting: Arc<AtomicUsize>,
-    alarms: Arc<Alarms>,
+    notices: Arc<Notices>,
     format: Format,
     lines: Vec<u8>,
     ends: Vec<usize>,
@@ -190,7 +190,7 @@ impl AsidePrinter {
             self.waiting.fetch_sub(bytes, Ordering::AcqRel);
             self.lines.clear();
             self.ends.clear();
-            self.alarms.repeated("stdout is behind", || {
+            self.notices.repeated("stdout is behind", || {
                 "the reader of stdout is behind: what does not fit before it is counted as undelivered, and \
                  the other sinks go on"
             });
@@ -265,7 +265,7 @@ mod tests {
     struct Rig {
         permits: Sender<()>,
         taken: Receiver<Vec<u8>>,
-        alarms: Arc<Alarms>,
+        notices: Arc<Notices>,
         landing: SinkHandler,
     }
 
@@ -273,10 +273,10 @@ mod tests {
         let (permits, asked) = unbounded();
         let (give, taken) = unbounded();
         let stdout = Stdout::new(Gate { permits: asked, taken: give }, Format::Text).unwrap();
-        let alarms = Arc::new(Alarms::default());
-        let aside = StdoutThread::start(stdout, &alarms).unwrap();
+        let notices = Arc::new(Notices::default());
+        let aside = StdoutThread::start(stdout, &notices).unwrap();
         let landing = SinkHandler::new(Formats::raw().intake(), vec![Box::new(aside.printer())]);
-        Rig { permits, taken, alarms, landing }
+        Rig { permits, taken, notices, landing }
     }
 
     impl Rig {
@@ -299,7 +299,7 @@ mod tests {
             rig.handle(&[&long]);
         }
         assert_eq!(rig.outcome(), (0, 0, 100), "told in their order, and the first is not written");
-        assert!(rig.alarms.take()[0].contains("is behind"));
+        assert!(rig.notices.take()[0].contains("is behind"));
         // It reads on, and all that waited is delivered.
         (0..100).for_each(|_| rig.permits.send(()).unwrap());
         rig.landing.finish();
@@ -308,7 +308,7 @@ mod tests {
         assert!(delivered >= fits && delivered < 100, "{delivered}");
         assert_eq!((delivered + undelivered, pending), (100, 0));
         assert_eq!(rig.taken.try_iter().count() as u64, delivered);
-        assert_eq!(rig.alarms.take(), Vec::<String>::new());
+        assert_eq!(rig.notices.take(), Vec::<String>::new());
     }
 
     /// 65,507 empty lines are more JSON than there is room for.
@@ -317,15 +317,15 @@ mod tests {
         let (permits, asked) = unbounded();
         let (give, taken) = unbounded();
         let stdout = Stdout::new(Gate { permits: asked, taken: give }, Format::Json).unwrap();
-        let alarms = Arc::new(Alarms::default());
-        let aside = StdoutThread::start(stdout, &alarms).unwrap();
+        let notices = Arc::new(Notices::default());
+        let aside = StdoutThread::start(stdout, &notices).unwrap();
         let formats = Formats::new(vec![Decode::Lines], None);
         let mut landing = SinkHandler::new(formats.intake(), vec![Box::new(aside.printer())]);
         (0..2).for_each(|_| permits.send(()).unwrap());
         landing.handle(&batch(&[b"one", &[b'\n'; 65_507]]), &mut no_replies());
         landing.finish();
         let Outcome { delivered, undelivered, .. } = landing.outcome(0);
-        assert_eq!((delivered, undelivered), (2, 0), "{:?}", alarms.take());
+        assert_eq!((delivered, undelivered), (2, 0), "{:?}", notices.take());
         let written: Vec<u8> = taken.try_iter().flatten().collect();
         assert_eq!(written.iter().filter(|byte| **byte == b'\n').count(), 65_508);
     }
@@ -341,7 +341,7 @@ mod tests {
         rig.handle(&[b"four", b"five"]);
         rig.landing.finish();
         assert_eq!(rig.outcome(), (2, 3, 0));
-        let told = rig.alarms.take();
+        let told = rig.notices.take();
         assert!(told.len() == 1 && told[0].contains("closed by its reader"), "{told:?}");
     }
 

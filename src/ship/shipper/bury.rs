@@ -37,7 +37,7 @@ impl Shipper {
         for (place, peer) in put.into_iter().take(kept) {
             let fate = self.window[place].fate.replace(Fate::DeadLetter);
             let Some(Fate::Refused(reason)) = fate else { continue };
-            self.post.alarms.repeated(&format!("{name} dead"), || {
+            self.post.notices.repeated(&format!("{name} dead"), || {
                 format!(
                     "{name} refuses a record of {peer} for good: {reason}; it and others like it are kept \
                      in {dir}"
@@ -46,7 +46,7 @@ impl Shipper {
         }
         if let Some(failure) = trouble.or(failure) {
             self.unburied_at = Some(Instant::now());
-            self.post.alarms.repeated(&format!("{name} unburied"), || {
+            self.post.notices.repeated(&format!("{name} unburied"), || {
                 let waiting = self.waiting();
                 format!(
                     "{name}: what it refuses for good cannot be kept in {dir}: {failure}; it is tried again; \

@@ -21,7 +21,7 @@ use crate::dead_letters::DeadLetters;
 use crate::lane::{Ahead, Lane, Step};
 use ringest_records::journal::dir::JournalDir;
 use ringest_records::journal::keep::commit_index::{CommitIndex, Gone, Position};
-use ringest_records::settle::alarm::Alarms;
+use ringest_records::settle::notices::Notices;
 use ringest_records::settle::run::Run;
 use ringest_records::settle::tally::Tally;
 
@@ -64,7 +64,7 @@ pub(crate) struct ShipperContext {
     /// By worker; where datagrams of this process are settled.
     pub(crate) tallies: Vec<(Arc<Tally>, usize)>,
     pub(crate) account: Arc<Account>,
-    pub(crate) alarms: Arc<Alarms>,
+    pub(crate) notices: Arc<Notices>,
     pub(crate) stop: Arc<AtomicBool>,
     /// Records under way at most.
     pub(crate) window: usize,
@@ -391,7 +391,7 @@ impl Shipper {
         self.post.account.resent();
         self.tell();
         let name = &self.post.destination;
-        self.post.alarms.repeated(&format!("{name} {about}"), || {
+        self.post.notices.repeated(&format!("{name} {about}"), || {
             format!("{name}: {reason}; it is tried again; {}", self.waiting())
         });
         self.rest(self.back_off);
@@ -422,7 +422,7 @@ impl Shipper {
             let kept = self.post.home.check().and_then(|()| self.cursor.write(&self.settled));
             if let Err(error) = kept {
                 let name = &self.post.destination;
-                self.post.alarms.repeated(&format!("{name} cursor"), || {
+                self.post.notices.repeated(&format!("{name} cursor"), || {
                     format!(
                         "{name}: its cursor cannot be kept: {error}; after a crash more than a window \
                          would be sent again"

@@ -33,7 +33,7 @@ impl Shipper {
         let trouble = self.carrier.trouble();
         if let Some(trouble) = &trouble {
             let name = &self.post.destination;
-            self.post.alarms.repeated(&format!("{name} trouble"), || {
+            self.post.notices.repeated(&format!("{name} trouble"), || {
                 format!("{name}: {trouble}; {}", self.waiting())
             });
         }

@@ -255,8 +255,8 @@ impl Run {
         self.tallies.iter().map(|tally| tally.totals()).fold((0, 0), sum)
     }
 
-    pub(crate) fn alarms(&self) -> Vec<String> {
-        self.journal.alarms().take()
+    pub(crate) fn notices(&self) -> Vec<String> {
+        self.journal.notices().take()
     }
 
     /// Of the first destination.
@@ -448,8 +448,8 @@ fn what_a_full_spool_lets_go_is_counted() {
         let kept: u64 = segment::list(&place.0).unwrap().iter().map(|one| one.bytes).sum();
         next == 3000 && kept < 16_000
     });
-    let alarms = run.journal.alarms().take();
-    assert!(alarms.iter().any(|text| text.contains("--spool-bytes")), "{alarms:?}");
+    let notices = run.journal.notices().take();
+    assert!(notices.iter().any(|text| text.contains("--spool-bytes")), "{notices:?}");
     away.store(false, Ordering::Release);
     until("the rest to be shipped", || run.drained());
     let counts = &run.fleet.watch().stats()[0].counts;

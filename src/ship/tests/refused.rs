@@ -82,7 +82,7 @@ fn what_cannot_be_buried_is_not_lost() {
     (0..26).for_each(|number| run.land(1, number, 1));
     run.commit();
     until("it to be tried again", || {
-        run.alarms().iter().any(|text| text.contains("cannot be kept"))
+        run.notices().iter().any(|text| text.contains("cannot be kept"))
     });
     until("what is in front to be settled", || run.counts().acknowledged == 5);
     let counts = run.counts();

@@ -115,7 +115,7 @@ fn while_its_disk_is_away_nothing_is_missing() {
     away.store(false, Ordering::Release);
     let mut told = Vec::new();
     until("it to be noticed", || {
-        told.extend(run.alarms());
+        told.extend(run.notices());
         ["cannot read the journal", "cursor cannot be kept"]
             .iter()
             .all(|what| told.iter().any(|text| text.contains(what)))

@@ -163,14 +163,14 @@ struct Stream {
     engine: Engine,
     sender: Sender,
     /// All that was said so far.
-    alarms: Vec<String>,
+    notices: Vec<String>,
 }
 
 impl Stream {
     fn start(dir: &Path) -> Self {
         let journal = open(dir);
         let engine = start(&journal);
-        Self { journal, engine, sender: Sender::new(), alarms: Vec::new() }
+        Self { journal, engine, sender: Sender::new(), notices: Vec::new() }
     }
 
     /// One that has some segments behind it.
@@ -196,27 +196,27 @@ impl Stream {
     /// It was said once that it cannot be written, and why, and not yet that it is again.
     fn alarm(&mut self, reasons: &[&str]) {
         self.told(reasons);
-        assert!(!self.is_resumed(), "{:?}", self.alarms);
+        assert!(!self.is_resumed(), "{:?}", self.notices);
     }
 
     /// It was said once that it cannot be written, and why. A disk that is nearly full takes a little now and
     /// then: that it is written again may have been said, too.
     fn told(&mut self, reasons: &[&str]) {
-        self.alarms.extend(self.journal.alarms().take());
-        let alarms = &self.alarms;
-        let failures: Vec<_> = alarms.iter().filter(|text| text.contains("cannot be")).collect();
+        self.notices.extend(self.journal.notices().take());
+        let notices = &self.notices;
+        let failures: Vec<_> = notices.iter().filter(|text| text.contains("cannot be")).collect();
         let known = |text: &str| reasons.iter().any(|reason| text.contains(reason));
-        assert!(failures.len() == 1 && known(failures[0]), "{alarms:?}");
+        assert!(failures.len() == 1 && known(failures[0]), "{notices:?}");
     }
 
     fn is_resumed(&self) -> bool {
-        self.alarms.iter().any(|text| text.contains("written again"))
+        self.notices.iter().any(|text| text.contains("written again"))
     }
 
     /// Waits for the word that it is written again.
     fn resumption(&mut self) {
         until("it to be said", || {
-            self.alarms.extend(self.journal.alarms().take());
+            self.notices.extend(self.journal.notices().take());
             self.is_resumed()
         });
     }
@@ -427,8 +427,8 @@ fn a_directory_that_is_removed_is_made_again() {
     let removed = stream.ledger();
     stream.flow_until("it to be noticed", |ledger| ledger.undelivered > 0);
     stream.flow_until("it to heal", |ledger| ledger.delivered > removed.delivered + 2000);
-    let alarms = stream.journal.alarms().take();
-    let says = |part: &str| alarms.iter().filter(|text| text.contains(part)).count();
+    let notices = stream.journal.notices().take();
+    let says = |part: &str| notices.iter().filter(|text| text.contains(part)).count();
     assert_eq!((says("cannot be written"), says("made again"), says("written again")), (1, 1, 1));
     assert!(Journal::open(spec(&dir)).is_err(), "another writer is kept out");
     let ledger = stream.stop();

@@ -17,7 +17,7 @@ use crate::journal::keep::seal::seal_from;
 use crate::journal::read::reader::{ReadError, Reader};
 use crate::journal::segment;
 use crate::journal::segment::SegmentFile;
-use crate::settle::alarm::Alarms;
+use crate::settle::notices::Notices;
 
 /// How long segments are kept. What a shipper has not sent is kept in any case, up to `spool_bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(crate) struct Rounds {
     pub(crate) place: Weak<DirLock>,
     pub(crate) retention: Retention,
     pub(crate) shelf: Arc<CommitIndex>,
-    pub(crate) alarms: Arc<Alarms>,
+    pub(crate) notices: Arc<Notices>,
     /// What earlier runs left.
     pub(crate) found: Vec<SegmentFile>,
 }
@@ -178,12 +178,12 @@ impl Rounds {
     fn restore(&self) {
         match self.place.upgrade().map(|place| place.restore()) {
             Some(Ok(true)) => {
-                self.alarms.repeated("made again", || {
+                self.notices.repeated("made again", || {
                     format!("{} was removed, and is made again", self.dir.display())
                 });
             }
             // Asked four times a second.
-            Some(Err(error)) => self.alarms.repeated("restore", || error.to_string()),
+            Some(Err(error)) => self.notices.repeated("restore", || error.to_string()),
             Some(Ok(false)) | None => {}
         }
     }
@@ -197,7 +197,7 @@ impl Rounds {
         match seal_from(path, committed_bytes, tries >= GAP_TRIES) {
             Ok(found) => {
                 if found.records < committed {
-                    self.alarms.repeated("damaged", || {
+                    self.notices.repeated("damaged", || {
                         format!(
                             "{}: {} of {committed} records that were committed cannot be read any more: its disk \
                              has damaged them (`ringest journal verify` says where)",
@@ -213,13 +213,13 @@ impl Rounds {
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 // Else retention took it before it was its turn.
                 if self.should_be_there(path) {
-                    self.alarms.repeated("seal", || cannot_seal(path, &error.into()));
+                    self.notices.repeated("seal", || cannot_seal(path, &error.into()));
                     return self.is_there();
                 }
             }
             // It stays readable as it is; what is none is for the next start to set aside.
             Err(error) => {
-                self.alarms.repeated("seal", || cannot_seal(path, &error));
+                self.notices.repeated("seal", || cannot_seal(path, &error));
                 return matches!(error, ReadError::NoSegment(_));
             }
         }
@@ -258,7 +258,7 @@ impl Rounds {
             // Retention took it before it was its turn.
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                self.alarms.repeated("compress", || {
+                self.notices.repeated("compress", || {
                     format!("cannot compress {}: {error}; it stays as it is", path.display())
                 });
             }
@@ -316,7 +316,7 @@ impl Rounds {
     fn remove(&self, one: &SegmentFile, unsent: bool) -> bool {
         step!("retention");
         if let Err(error) = fs::remove_file(&one.path) {
-            self.alarms
+            self.notices
                 .repeated("remove", || format!("cannot remove {}: {error}", one.path.display()));
             if unsent {
                 self.shelf.take_back(one.worker, one.sequence);
@@ -325,7 +325,7 @@ impl Rounds {
         }
         self.shelf.removed(one.worker, one.sequence);
         if unsent {
-            self.alarms.repeated("spool", || {
+            self.notices.repeated("spool", || {
                 "the spool is full (--spool-bytes): the oldest records go unsent, and are counted as \
                  undelivered"
             });

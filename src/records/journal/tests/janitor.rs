@@ -17,7 +17,7 @@ use crate::journal::read::reader::Reader;
 use crate::journal::segment;
 use crate::journal::tests::packed::{Place, read, write_segment};
 use crate::journal::writer::WriterSpec;
-use crate::settle::alarm::Alarms;
+use crate::settle::notices::Notices;
 use crate::settle::run::Committed;
 
 const COMPRESSING: Retention =
@@ -47,7 +47,7 @@ fn rounds(place: &Path) -> Rounds {
         place: Weak::new(),
         retention: COMPRESSING,
         shelf: Arc::new(CommitIndex::default()),
-        alarms: Arc::new(Alarms::default()),
+        notices: Arc::new(Notices::default()),
         found: segment::list(place).unwrap(),
     }
 }
@@ -68,7 +68,7 @@ fn what_earlier_runs_left_plain_is_compressed_by_the_next() {
         assert!(Instant::now() < deadline, "hung: waited for all to be compressed");
         std::thread::yield_now();
     }
-    assert_eq!(journal.alarms().take(), Vec::<String>::new());
+    assert_eq!(journal.notices().take(), Vec::<String>::new());
     journal.close();
     for (path, plain) in paths.iter().zip(plain) {
         assert_eq!(zstd::decode_all(&fs::read(packed(path)).unwrap()[..]).unwrap(), plain);
@@ -129,9 +129,9 @@ fn what_was_let_go_is_not_missed_when_it_is_to_be_sealed() {
     drop(complete);
     rounds.run(&tasks);
     assert_eq!(paths.iter().filter(|path| path.exists()).collect::<Vec<_>>(), [&paths[2]]);
-    let alarms = rounds.alarms.take();
+    let notices = rounds.notices.take();
     let removed = format!("cannot seal {}", paths[1].display());
-    assert!(alarms.len() == 1 && alarms[0].starts_with(&removed), "{alarms:?}");
+    assert!(notices.len() == 1 && notices[0].starts_with(&removed), "{notices:?}");
 }
 
 /// What is to be sealed while one is compressed is sealed before that is done.
@@ -173,9 +173,9 @@ fn what_a_disk_damaged_before_it_was_sealed_is_told_of() {
     complete.send(Task::Seal(path.clone())).unwrap();
     drop(complete);
     rounds.run(&tasks);
-    let alarms = rounds.alarms.take();
+    let notices = rounds.notices.take();
     let told = format!("1 of {records} records that were committed cannot be read");
-    assert!(alarms.len() == 1 && alarms[0].contains(&told), "{alarms:?}");
+    assert!(notices.len() == 1 && notices[0].contains(&told), "{notices:?}");
     let found = survey(&mut Reader::open(&path).unwrap(), |_| {}).unwrap();
     assert_eq!((found.records, found.intact), (records - 1, Some(true)));
     assert_eq!(found.torn_bytes, footer.data_end - starts.last().unwrap());
