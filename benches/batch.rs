@@ -9,22 +9,13 @@ use std::net::SocketAddr;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use ringest_engine::batch::arena::{Batch, Frame};
-use ringest_engine::wire::headers::Headers;
 
 /// As the engine makes them by default.
 const ARENA_BYTES: usize = 128 << 10;
 const ENTRIES_MAX: usize = 512;
 
 fn frame(payload: &[u8], segment_bytes: u16) -> Frame<'_> {
-    Frame {
-        payload,
-        peer: SocketAddr::from(([192, 0, 2, 1], 514)),
-        headers: Headers::default(),
-        listener: 0,
-        segment_bytes,
-        truncated: false,
-        kernel_unix_ns: 0,
-    }
+    Frame::datagram(SocketAddr::from(([192, 0, 2, 1], 514)), payload).in_segments(segment_bytes)
 }
 
 /// Pushes until the batch is full. Returns how many frames fitted.

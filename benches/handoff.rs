@@ -14,7 +14,6 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use crossbeam_channel::bounded;
 use ringest_engine::batch::arena::{Batch, Frame};
 use ringest_engine::batch::pool::Pool;
-use ringest_engine::wire::headers::Headers;
 
 /// The engine's defaults.
 const QUEUE_BATCHES: usize = 32;
@@ -58,15 +57,7 @@ fn handoff(criterion: &mut Criterion) {
 }
 
 fn frame() -> Frame<'static> {
-    Frame {
-        payload: &[7; 64],
-        peer: SocketAddr::from(([192, 0, 2, 1], 514)),
-        headers: Headers::default(),
-        listener: 0,
-        segment_bytes: 0,
-        truncated: false,
-        kernel_unix_ns: 0,
-    }
+    Frame::datagram(SocketAddr::from(([192, 0, 2, 1], 514)), &[7; 64])
 }
 
 fn main() {

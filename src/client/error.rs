@@ -6,10 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use ringest_engine::socket::error::OptionError;
-
-/// The largest payload of one UDP datagram over IPv4, bytes: 65535 less 20 (IP) less 8 (UDP); over IPv6
-/// it could be 20 more, which nobody misses.
-pub const PAYLOAD_BYTES_MAX: usize = 65_507;
+pub use ringest_engine::wire::limits::PAYLOAD_BYTES_MAX;
 
 /// IP and UDP headers before the payload, bytes (RFC 791 without options, RFC 8200, RFC 768).
 #[must_use]

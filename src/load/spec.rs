@@ -6,12 +6,8 @@ use std::time::Duration;
 
 use crate::replay::{Recording, Survey};
 use crate::stamp::STAMP_BYTES;
+pub use ringest_engine::wire::limits::{PAYLOAD_BYTES_MAX, TRAIN_DATAGRAMS_MAX as TRAIN_MAX};
 
-/// The largest payload of one UDP datagram over IPv4: 65535 less 20 (IP) less 8 (UDP); over IPv6 it
-/// could be 20 more, which nobody misses.
-pub const PAYLOAD_BYTES_MAX: usize = 65_507;
-/// UDP_SEGMENT takes at most this many segments (UDP_MAX_SEGMENTS in linux/udp.h).
-pub const TRAIN_MAX: usize = 64;
 /// What `gso auto` puts into a train at most. Beyond it the kernel's cost per datagram hardly falls.
 const TRAIN_AUTO: usize = 32;
 /// Source ports of one host for one peer: the kernel's widest range.

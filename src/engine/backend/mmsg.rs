@@ -12,11 +12,12 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, SendOrder, Sent, Wait};
 use crate::backend::outgoing::{Outgoing, SendSocket, empty_header};
-use crate::batch::arena::{Batch, FRAME_BYTES_MAX, Frame};
+use crate::batch::arena::{Batch, Frame};
 use crate::socket::listener::Listener;
 use crate::sync::waker::Waker;
 use crate::wire::cmsg;
 use crate::wire::cmsg::Asked;
+use crate::wire::limits::FRAME_BYTES_MAX;
 use crate::wire::sockaddr;
 use crate::wire::sockaddr::{NAME_ROOM, NAME_ROOM_BYTES};
 
@@ -108,16 +109,14 @@ impl Incoming {
         let control_len = header.msg_hdr.msg_controllen.min(CONTROL_BYTES);
         let control = cmsg::parse(&self.controls[index][..control_len]);
         let len = (header.msg_len as usize).min(SLOT_BYTES);
-        Frame {
-            payload: &self.slots[index * SLOT_BYTES..][..len],
-            peer: sockaddr::decode(&self.names[index][..name_len])
-                .unwrap_or_else(sockaddr::unspecified),
-            headers: control.headers,
-            kernel_unix_ns: control.kernel_unix_ns,
-            listener: u16::try_from(listener).unwrap_or(u16::MAX),
-            segment_bytes: control.segment_bytes,
-            truncated: header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
-        }
+        let peer = sockaddr::decode(&self.names[index][..name_len]);
+        let payload = &self.slots[index * SLOT_BYTES..][..len];
+        Frame::datagram(peer.unwrap_or_else(sockaddr::unspecified), payload)
+            .at_listener(listener)
+            .in_segments(control.segment_bytes)
+            .with_headers(control.headers)
+            .with_kernel_unix_ns(control.kernel_unix_ns)
+            .with_truncated(header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0)
     }
 }
 

@@ -14,7 +14,6 @@ use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, SendO
 use crate::backend::outgoing::SENDS_MAX;
 use crate::batch::arena::{Batch, Frame};
 use crate::socket::listener::Listener;
-use crate::wire::headers::Headers;
 use ringest_base::sys::chance::Chance;
 
 /// A datagram or train on its way through the simulation.
@@ -31,15 +30,10 @@ impl SimFrame {
     }
 
     fn frame(&self, listener: usize, truncated: bool) -> Frame<'_> {
-        Frame {
-            payload: &self.payload,
-            peer: self.peer,
-            headers: Headers::default(),
-            listener: u16::try_from(listener).unwrap(),
-            segment_bytes: self.segment_bytes,
-            truncated,
-            kernel_unix_ns: 0,
-        }
+        Frame::datagram(self.peer, &self.payload)
+            .at_listener(listener)
+            .in_segments(self.segment_bytes)
+            .with_truncated(truncated)
     }
 }
 

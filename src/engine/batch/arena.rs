@@ -12,35 +12,80 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::wire::headers::Headers;
+use crate::wire::limits::{PAYLOAD_BYTES_MAX, TRAIN_DATAGRAMS_MAX};
 
-/// The largest frame the kernel hands over: 65535 bytes less the UDP header, or 65507 over IPv4.
-pub const FRAME_BYTES_MAX: usize = 65_535;
-
-/// One frame as it came off a socket: a datagram, or a train of equal-sized ones (the last may be
-/// short).
+/// One frame as it came off a socket: a datagram, or a train of equal-sized datagrams (the last may be shorter).
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
     /// The bytes of the datagram or of the whole train.
     pub payload: &'a [u8],
-    /// Who sent it.
+    /// The sender's address.
     pub peer: SocketAddr,
-    /// What its IP and UDP headers said, where the listener asked.
+    /// Fields of the IP and UDP headers, where the listener asked for them.
     pub headers: Headers,
-    /// Index of the listen address it arrived at.
     /// Index of the listen address.
     pub listener: u16,
-    /// Size of each datagram of the train, bytes; 0 for a single datagram.
     /// Bytes of each datagram of a train but the last; 0 for a single datagram.
     pub segment_bytes: u16,
-    /// The slot or its control room was too small: the payload is not to be used.
+    /// The slot or its control room was too small: the payload must not be used.
     pub truncated: bool,
-    /// When the kernel received it, ns since 1970-01-01T00:00:00Z, where the listener asked
-    /// (SO_TIMESTAMPNS); else 0.
+    /// When the kernel received the frame, ns since 1970-01-01T00:00:00Z, where the listener asked (SO_TIMESTAMPNS);
+    /// else 0.
     pub kernel_unix_ns: u64,
 }
 
-impl Frame<'_> {
-    /// How many datagrams the frame holds; an empty payload is one datagram.
+impl<'a> Frame<'a> {
+    /// Returns a single datagram from `peer` at the first listener, with no header fields known.
+    #[inline]
+    #[must_use]
+    pub fn datagram(peer: SocketAddr, payload: &'a [u8]) -> Self {
+        Self {
+            payload,
+            peer,
+            headers: Headers::default(),
+            listener: 0,
+            segment_bytes: 0,
+            truncated: false,
+            kernel_unix_ns: 0,
+        }
+    }
+
+    /// Sets the index of the listen address.
+    #[inline]
+    #[must_use]
+    pub fn at_listener(self, listener: usize) -> Self {
+        Self { listener: u16::try_from(listener).unwrap_or(u16::MAX), ..self }
+    }
+
+    /// Makes the payload a train of datagrams of `segment_bytes` each; 0: a single datagram.
+    #[inline]
+    #[must_use]
+    pub fn in_segments(self, segment_bytes: u16) -> Self {
+        Self { segment_bytes, ..self }
+    }
+
+    /// Sets the header fields.
+    #[inline]
+    #[must_use]
+    pub fn with_headers(self, headers: Headers) -> Self {
+        Self { headers, ..self }
+    }
+
+    /// Sets when the kernel received the frame, ns since 1970-01-01T00:00:00Z; 0: not known.
+    #[inline]
+    #[must_use]
+    pub fn with_kernel_unix_ns(self, kernel_unix_ns: u64) -> Self {
+        Self { kernel_unix_ns, ..self }
+    }
+
+    /// Sets whether bytes of the frame or its control messages are missing.
+    #[inline]
+    #[must_use]
+    pub fn with_truncated(self, truncated: bool) -> Self {
+        Self { truncated, ..self }
+    }
+
+    /// Returns how many datagrams the frame holds; an empty payload is one datagram.
     #[must_use]
     pub fn datagrams(&self) -> u64 {
         datagrams_in(self.payload.len(), self.segment_bytes)
@@ -264,7 +309,7 @@ impl<'a> IntoIterator for &'a Batch {
 
 /// Arenas are at most 1 GiB (the plan checks it), so every offset and length fits.
 #[expect(clippy::cast_possible_truncation, reason = "bounded by the arena, which is under 4 GiB")]
-fn index(bytes: usize) -> u32 {
+const fn index(bytes: usize) -> u32 {
     bytes as u32
 }
 
@@ -279,6 +324,15 @@ pub struct TrainLimits {
 }
 
 impl TrainLimits {
+    /// The kernel's limits: at most 64 segments, and the whole must fit one IPv4 datagram (udp(7), UDP_SEGMENT).
+    pub const KERNEL: Self = Self::of(TRAIN_DATAGRAMS_MAX);
+
+    /// Returns the limits of trains of at most `datagrams` datagrams.
+    #[must_use]
+    pub const fn of(datagrams: usize) -> Self {
+        Self { datagrams_max: index(datagrams), bytes_max: index(PAYLOAD_BYTES_MAX) }
+    }
+
     /// Whether a reply of `size` bytes may join `last`: same size, or the short tail of a train
     /// that has none yet.
     fn joins(self, last: &Entry, size: usize) -> bool {
@@ -408,15 +462,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn frame(payload: &[u8], segment_bytes: u16, port: u16) -> Frame<'_> {
-        Frame {
-            payload,
-            peer: SocketAddr::from(([192, 0, 2, 1], port)),
-            headers: Headers::default(),
-            listener: 3,
-            segment_bytes,
-            truncated: false,
-            kernel_unix_ns: 0,
-        }
+        let peer = SocketAddr::from(([192, 0, 2, 1], port));
+        Frame::datagram(peer, payload).at_listener(3).in_segments(segment_bytes)
     }
 
     #[test]
@@ -444,7 +491,7 @@ mod tests {
 
     #[test]
     fn replies_join_until_size_peer_or_tail_ends_the_train() {
-        let limits = TrainLimits { datagrams_max: 64, bytes_max: 65_507 };
+        let limits = TrainLimits::KERNEL;
         let mut batch = Batch::new(1 << 20, 512, 0);
         let body = [7u8; 100];
         for (size, port) in

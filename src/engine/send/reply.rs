@@ -23,12 +23,10 @@ use crate::batch::pool::Pool;
 use crate::count::counters::ReceiverCounts;
 use crate::sync::waker::{REPLIES, Waker};
 use crate::wire::headers::Headers;
+use crate::wire::limits::PAYLOAD_BYTES_MAX;
 
-/// The largest payload of one UDP datagram over IPv4: 65535 less 20 (IP) less 8 (UDP).
-pub const PAYLOAD_BYTES_MAX: usize = 65_507;
-
-/// UDP_SEGMENT takes at most 64 segments (UDP_MAX_SEGMENTS; 128 since Linux 6.9).
-const LIMITS: TrainLimits = TrainLimits { datagrams_max: 64, bytes_max: 65_507 };
+/// Trains as long as the kernel takes them.
+const LIMITS: TrainLimits = TrainLimits::KERNEL;
 
 /// Where a worker's replies for one receiver go.
 #[derive(Clone, Debug)]
@@ -65,17 +63,9 @@ impl Replies {
     /// Taken is not sent: the summary tells what the kernel took, and a datagram the kernel took
     /// may still be lost.
     pub fn send(&mut self, to: &Datagram<'_>, payload: &[u8]) -> bool {
-        let listener = u16::try_from(to.listener()).unwrap_or(u16::MAX);
-        let (peer, headers) = (to.peer(), Headers::from(to.local()));
-        let frame = Frame {
-            payload,
-            peer,
-            headers,
-            listener,
-            segment_bytes: 0,
-            truncated: false,
-            kernel_unix_ns: 0,
-        };
+        let frame = Frame::datagram(to.peer(), payload)
+            .at_listener(to.listener())
+            .with_headers(Headers::from(to.local()));
         let taken = payload.len() <= PAYLOAD_BYTES_MAX && self.put(&frame);
         if !taken {
             self.failed += 1;
@@ -403,15 +393,7 @@ mod tests {
     use crate::backend::sim::Sim;
 
     fn reply(payload: &[u8], port: u16) -> Frame<'_> {
-        Frame {
-            payload,
-            peer: SocketAddr::from(([192, 0, 2, 1], port)),
-            headers: Headers::default(),
-            listener: 0,
-            segment_bytes: 0,
-            truncated: false,
-            kernel_unix_ns: 0,
-        }
+        Frame::datagram(SocketAddr::from(([192, 0, 2, 1], port)), payload)
     }
 
     /// Peers that share a place in the table of unsegmented peers, all of whose paths refuse trains:

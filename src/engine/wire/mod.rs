@@ -4,5 +4,7 @@
 pub mod cmsg;
 /// What the IP and UDP headers of a datagram said, as far as its listener asked.
 pub mod headers;
+/// Limits of datagrams and trains.
+pub mod limits;
 /// Socket addresses as the kernel writes them, byte by byte.
 pub mod sockaddr;

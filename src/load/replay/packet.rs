@@ -9,9 +9,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{IpNumber, IpSlice, LaxIpSlice, UdpSlice};
-
-/// The largest payload an IPv4 datagram can carry.
-pub(crate) const PAYLOAD_BYTES_MAX: usize = 65_507;
+use ringest_engine::wire::limits::PAYLOAD_BYTES_MAX;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;

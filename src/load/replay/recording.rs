@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::replay::capture::{Capture, Captured};
 use crate::replay::error::{ReplayError, Skipped};
-use crate::replay::packet::PAYLOAD_BYTES_MAX;
+use ringest_engine::wire::limits::PAYLOAD_BYTES_MAX;
 use ringest_records::journal::read::merge::{Merge, Step, What};
 use ringest_records::journal::read::select::Selection;
 use ringest_records::journal::segment;

@@ -7,7 +7,6 @@ use crate::spec::{LoadSpec, Payload};
 use crate::stamp;
 use crate::stamp::Stamp;
 use ringest_engine::batch::arena::Frame;
-use ringest_engine::wire::headers::Headers;
 
 /// Where the next datagram of the schedule stands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -124,15 +123,9 @@ impl GeneratedSource {
             return false;
         }
         let is_train = self.due_ns.len() > 1;
-        let frame = Frame {
-            payload: &self.scratch[..used],
-            peer: self.spec.target,
-            headers: Headers::default(),
-            listener: u16::try_from(self.group.flow).unwrap_or(u16::MAX),
-            segment_bytes: if is_train { u16::try_from(size).unwrap_or(0) } else { 0 },
-            truncated: false,
-            kernel_unix_ns: 0,
-        };
+        let frame = Frame::datagram(self.spec.target, &self.scratch[..used])
+            .at_listener(self.group.flow)
+            .in_segments(if is_train { u16::try_from(size).unwrap_or(0) } else { 0 });
         let fits = round.push(&frame, &self.due_ns);
         debug_assert!(fits, "the round was made for frames of this size");
         true

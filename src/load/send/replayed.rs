@@ -16,10 +16,9 @@ use crate::replay::Tape;
 use crate::report::LoadError;
 use crate::send::round::Round;
 use crate::send::share::Share;
-use crate::spec::{LoadSpec, PAYLOAD_BYTES_MAX, Replay};
+use crate::spec::{LoadSpec, Replay};
 use crate::stamp::FLOWS_MAX;
 use ringest_engine::batch::arena::{Frame, TrainLimits};
-use ringest_engine::wire::headers::Headers;
 
 /// Datagrams of other threads passed over before `stop` is looked at again.
 const STRIDE: u32 = 4096;
@@ -125,10 +124,7 @@ impl ReplaySource {
     /// # Errors
     /// It cannot be read any more.
     pub(crate) fn new(spec: &LoadSpec, replay: &Replay, share: &Share) -> Result<Self, LoadError> {
-        let limits = TrainLimits {
-            datagrams_max: u32::try_from(spec.train()).unwrap_or(1),
-            bytes_max: u32::try_from(PAYLOAD_BYTES_MAX).unwrap_or(u32::MAX),
-        };
+        let limits = TrainLimits::of(spec.train());
         let mut played = Self {
             tape: replay.recording.open()?,
             name: replay.recording.to_string(),
@@ -181,15 +177,7 @@ impl ReplaySource {
                 self.fetch()?;
                 return Ok(());
             };
-            let frame = Frame {
-                payload: &self.payload,
-                peer: self.target,
-                headers: Headers::default(),
-                listener: u16::try_from(next.flow).unwrap_or(u16::MAX),
-                segment_bytes: 0,
-                truncated: false,
-                kernel_unix_ns: 0,
-            };
+            let frame = Frame::datagram(self.target, &self.payload).at_listener(next.flow);
             let due_ns = self.start_ns.saturating_add(next.due_ns);
             let due_ns = if self.is_flat_out() { now_ns } else { due_ns };
             if !round.join(&frame, due_ns, self.limits) {

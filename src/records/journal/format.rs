@@ -38,8 +38,8 @@ pub const INDEX_ENTRY_BYTES: usize = 32;
 /// The index has an entry for the first record behind each such distance: too small and it grows, too
 /// large and a search by time reads more.
 pub const INDEX_EVERY_BYTES: u64 = 64 << 10;
-/// The largest payload: a UDP datagram's.
-pub const PAYLOAD_BYTES_MAX: usize = 65_535;
+/// The largest payload of a record, bytes: the format's own limit, above every UDP payload.
+pub const RECORD_PAYLOAD_BYTES_MAX: usize = 65_535;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"RINGJRNL";
 const SEAL_MAGIC: [u8; 8] = *b"RINGSEAL";
@@ -187,7 +187,7 @@ impl Record<'_> {
     /// # Panics
     /// `out` has another length, or the payload is longer than any datagram's.
     pub fn encode(&self, out: &mut [u8], salt: u64, offset: u64) {
-        assert!(self.payload.len() <= PAYLOAD_BYTES_MAX, "no datagram is that long");
+        assert!(self.payload.len() <= RECORD_PAYLOAD_BYTES_MAX, "no datagram is that long");
         let length = u16::try_from(self.payload.len()).unwrap_or(0);
         let flags = if self.continued { CONTINUED } else { 0 };
         let (head, body) = out.split_at_mut(RECORD_HEAD_BYTES);

@@ -250,7 +250,6 @@ pub(crate) mod tests {
     use ringest_engine::batch::arena::{Batch, Frame};
     use ringest_engine::batch::pool::Pool;
     use ringest_engine::send::reply::Replies;
-    use ringest_engine::wire::headers::Headers;
     use ringest_engine::work::handler::{Handler, Outcome};
 
     /// Takes `room` bytes, then its reader is gone.
@@ -280,15 +279,7 @@ pub(crate) mod tests {
         let mut batch = Batch::new(1 << 20, 64, 0);
         batch.open(0, 1_700_000_000_000_000_000);
         for payload in payloads {
-            let frame = Frame {
-                payload,
-                peer: "127.0.0.1:514".parse().unwrap(),
-                headers: Headers::default(),
-                listener: 0,
-                segment_bytes: 0,
-                truncated: false,
-                kernel_unix_ns: 0,
-            };
+            let frame = Frame::datagram("127.0.0.1:514".parse().unwrap(), payload);
             assert!(batch.push(&frame, 1));
         }
         batch

@@ -276,15 +276,15 @@ impl Ring {
             return Outcome::Failed(libc::EBADMSG);
         };
         let control = cmsg::parse(out.control);
-        Outcome::Frame(Frame {
-            payload: out.payload,
-            peer: sockaddr::decode(out.name).unwrap_or_else(sockaddr::unspecified),
-            headers: control.headers,
-            kernel_unix_ns: control.kernel_unix_ns,
-            listener: u16::try_from(received.listener).unwrap_or(u16::MAX),
-            segment_bytes: control.segment_bytes,
-            truncated: out.truncated,
-        })
+        let peer = sockaddr::decode(out.name).unwrap_or_else(sockaddr::unspecified);
+        Outcome::Frame(
+            Frame::datagram(peer, out.payload)
+                .at_listener(received.listener)
+                .in_segments(control.segment_bytes)
+                .with_headers(control.headers)
+                .with_kernel_unix_ns(control.kernel_unix_ns)
+                .with_truncated(out.truncated),
+        )
     }
 }
 

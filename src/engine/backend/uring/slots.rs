@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use crate::batch::arena::FRAME_BYTES_MAX;
+use crate::wire::limits::FRAME_BYTES_MAX;
 
 const PAGE_BYTES: usize = 4096;
 

@@ -12,7 +12,8 @@ use std::path::Path;
 
 use crate::journal::format::{
     FOOTER_BYTES, Footer, Found, HEADER_BYTES, Header, INDEX_ENTRY_BYTES, INDEX_EVERY_BYTES,
-    IndexEntry, OTHER_VERSION, PAYLOAD_BYTES_MAX, Record, known_record, record_at, record_bytes,
+    IndexEntry, OTHER_VERSION, RECORD_PAYLOAD_BYTES_MAX, Record, known_record, record_at,
+    record_bytes,
 };
 use crate::journal::read::bytes::{Bytes, is_eio};
 use crate::journal::segment;
@@ -467,4 +468,4 @@ impl Reader {
 }
 
 /// The most a record takes.
-const RECORD_ROOM: usize = record_bytes(PAYLOAD_BYTES_MAX);
+const RECORD_ROOM: usize = record_bytes(RECORD_PAYLOAD_BYTES_MAX);
