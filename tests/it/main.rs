@@ -21,6 +21,9 @@ mod client;
 // The load generator and replay.
 #[cfg(test)]
 mod load;
+// The tree itself, and its README.
+#[cfg(test)]
+mod house;
 // `ringest bench`, its search, and its reports.
 #[cfg(test)]
 mod bench;
