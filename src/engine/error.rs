@@ -158,6 +158,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the error for a setting that cannot be. `name` is the setting's name as the builder and the
+    /// command line spell it; `reason` says why the value is refused, and which values are accepted.
+    pub fn setting(
+        name: &'static str,
+        value: impl std::fmt::Display,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Setting { setting: name, value: value.to_string(), reason: reason.into() }
+    }
+
     /// Whether the caller asked for something that cannot be (exit code 2), rather than the host
     /// refusing something that could (exit code 1).
     #[must_use]

@@ -228,15 +228,15 @@ impl Receiver {
         gone: &dyn Fn() -> bool,
     ) -> Result<Outcome> {
         let Some(mark) = self.mark.take() else {
-            return Err(setting("finish", "", "there was no mark before it"));
+            return Err(Error::setting("finish", "", "there was no mark before it"));
         };
         let total = issued_by_flow.iter().try_fold(sent, |sum, more| sum.checked_add(*more));
         if total.is_none_or(|total| total.checked_add(mark.warm_sent).is_none()) {
-            return Err(setting("finish", "", "nobody can have sent so many"));
+            return Err(Error::setting("finish", "", "nobody can have sent so many"));
         }
         let settled = self.settle(mark.warm_sent + sent, quiet, gone);
         if gone() {
-            return Err(setting("finish", "", "the client has gone"));
+            return Err(Error::setting("finish", "", "the client has gone"));
         }
         let layers = Layers::read(self.interface.as_deref());
         let kernel_buffers = Sockets::at(self.address()).drops;
@@ -305,13 +305,13 @@ fn check(spec: &ReceiverSpec) -> Result<()> {
     let cores = allowed_cores();
     if let Some(core) = spec.cores.iter().find(|core| !cores.contains(core)) {
         let reason = format!("the host under test may use these cores: {cores:?}");
-        return Err(setting("server-cores", &core.to_string(), &reason));
+        return Err(Error::setting("server-cores", core, reason));
     }
     if !(1..=FLOWS_MAX).contains(&spec.flows) {
-        return Err(setting("flows", &spec.flows.to_string(), "1 to 65536"));
+        return Err(Error::setting("flows", spec.flows, "1 to 65536"));
     }
     if !(1..=RCVBUF_MAX_BYTES).contains(&spec.rcvbuf_bytes) {
-        return Err(setting("rcvbuf", &spec.rcvbuf_bytes.to_string(), "1 byte to 1 GiB"));
+        return Err(Error::setting("rcvbuf", spec.rcvbuf_bytes, "1 byte to 1 GiB"));
     }
     let Kind::Engine(engine) = &spec.kind else { return Ok(()) };
     for (name, threads, least) in
@@ -320,7 +320,7 @@ fn check(spec: &ReceiverSpec) -> Result<()> {
         let most = THREADS_PER_CORE * cores.len();
         if !(least..=most).contains(&threads) {
             let reason = format!("{least} to {most} on a host with {} cores", cores.len());
-            return Err(setting(name, &threads.to_string(), &reason));
+            return Err(Error::setting(name, threads, reason));
         }
     }
     Ok(())
@@ -347,7 +347,7 @@ fn start_bare(
         "recvmmsg_naps" => Call::RecvmmsgNap,
         other => {
             let reason = "there is recvmsg, recvmmsg, recvmmsg_epoll and recvmmsg_naps";
-            return Err(setting("call", other, reason));
+            return Err(Error::setting("call", other, reason));
         }
     };
     let copies = call != Call::RecvmmsgNap;
@@ -380,7 +380,7 @@ fn start_engine(
         .overload(match engine.overload.as_str() {
             "wait" => Overload::Wait,
             "drop" => Overload::Drop,
-            other => return Err(setting("overload", other, "wait or drop")),
+            other => return Err(Error::setting("overload", other, "wait or drop")),
         })
         .arrivals(if engine.arrivals { ArrivalsChoice::Auto } else { ArrivalsChoice::Off });
     if !spec.cores.is_empty() {
@@ -493,10 +493,6 @@ fn backend_choice(word: &str) -> Result<BackendChoice> {
         "auto" => Ok(BackendChoice::Auto),
         "io_uring" => Ok(BackendChoice::IoUring),
         "recvmmsg" => Ok(BackendChoice::Recvmmsg),
-        other => Err(setting("backend", other, "auto, io_uring or recvmmsg")),
+        other => Err(Error::setting("backend", other, "auto, io_uring or recvmmsg")),
     }
-}
-
-fn setting(setting: &'static str, value: &str, reason: &str) -> Error {
-    Error::Setting { setting, value: value.to_owned(), reason: reason.to_owned() }
 }

@@ -2,7 +2,7 @@
 
 use ringest::{Summary, Unit};
 
-use crate::cli::demo::Phase;
+use crate::cli::demo::phase::Phase;
 use crate::cli::failure::Failure;
 use crate::cli::show::paint;
 use crate::cli::show::paint::{Paint, count};
@@ -266,7 +266,7 @@ pub(crate) fn judge(outcomes: &Outcomes<'_>) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::demo::PHASES;
+    use crate::cli::demo::phase::PHASES;
     use crate::cli::show::table::tests::summary;
 
     /// 110 arrived: 100 received, 3 dropped, 7 unread.

@@ -1,9 +1,8 @@
 //! What to bind, and which multicast groups to join there: part of the plan, and as pure.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::control::config::{Config, ListenAddr};
-use crate::control::plan::setting;
 use crate::error::{Error, Result};
 use crate::socket::interface::Interface;
 use crate::socket::multicast::Group;
@@ -39,10 +38,10 @@ pub(crate) fn binds(config: &Config, host: &Host) -> Result<Vec<Bind>> {
     let any = config.listen.iter().find(|listen| matches!(listen, ListenAddr::Any { .. }));
     if let Some(any) = any.filter(|_| config.only_v6) {
         let reason = "takes both families; for IPv6 only give [::] with the port";
-        return Err(setting("listen", any, reason));
+        return Err(Error::setting("listen", any, reason));
     }
     if let Some(v4) = resolved.iter().find(|address| config.only_v6 && address.is_ipv4()) {
-        return Err(setting("listen", v4, "is IPv4, and IPv6 only was asked for"));
+        return Err(Error::setting("listen", v4, "is IPv4, and IPv6 only was asked for"));
     }
     let mut binds: Vec<Bind> = resolved
         .iter()
@@ -60,7 +59,7 @@ pub(crate) fn binds(config: &Config, host: &Host) -> Result<Vec<Bind>> {
             } else if one.is_ipv6() || other.is_ipv4() {
                 let reason =
                     format!("{} covers it already; give one of the two", config.listen[index]);
-                return Err(setting("listen", &config.listen[other_index], reason));
+                return Err(Error::setting("listen", &config.listen[other_index], reason));
             }
         }
     }
@@ -98,12 +97,20 @@ pub(crate) fn assign_groups(groups: &[Group], binds: &mut [Bind], receivers: usi
             let wild = if group.address.is_ipv4() { "0.0.0.0" } else { "[::]" };
             let reason = format!(
                 "no listen address takes it; listen on {wild} or on {} with the group's port",
-                SocketAddr::new(group.address, 0).to_string().trim_end_matches(":0")
+                bracketed(group.address)
             );
-            return Err(setting("join", group, reason));
+            return Err(Error::setting("join", group, reason));
         }
     }
     Ok(())
+}
+
+/// Formats an address as it stands before a port: IPv6 in brackets.
+fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
 }
 
 /// Who joins `group`: the receiver that has a membership of it already, else the next in turn.
@@ -121,7 +128,7 @@ fn owner(group: &Group, binds: &[Bind], receivers: usize) -> Result<usize> {
         let any = earlier.sources.is_empty() || group.sources.is_empty();
         if earlier.interface == group.interface && (earlier == group || any) {
             let reason = format!("{earlier} joins it already; give one of the two");
-            return Err(setting("join", group, reason));
+            return Err(Error::setting("join", group, reason));
         }
     }
     Ok(same.unwrap_or(addresses.len() % receivers))

@@ -1,35 +1,23 @@
-//! How an engine is asked for, and how it is put together.
+//! The builder: collects an engine's settings, checks them, and starts the engine.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-
-use crossbeam_channel::{Receiver as Inbox, Sender, bounded};
 
 use crate::backend::mmsg::MESSAGES_MAX;
 use crate::backend::uring::probe;
 use crate::backend::uring::setup::RingSize;
-use crate::batch::arena::Batch;
-use crate::batch::pool::Pool;
+use crate::control::assembly::Assembly;
 use crate::control::config::{ArrivalsChoice, BackendChoice, Config, ListenAddr};
-use crate::control::engine::{Engine, Parts, ReceiverSeat, WorkerSeat};
+use crate::control::engine::Engine;
 use crate::control::plan::{Plan, plan};
-use crate::control::sockets::{Groups, Sockets, open_sockets};
-use crate::control::threads::{BackendKind, ReceiverLife, Shared, WorkerLife};
-use crate::count::counters::PublishedReceiver;
+use crate::control::sockets::open_sockets;
+use crate::control::threads::BackendKind;
 use crate::count::summary::RunFacts;
 use crate::error::{Error, Result};
-use crate::receive::coalesce::Coalescer;
-use crate::receive::dispatch::{Dispatch, DispatchSpec, Dispatcher, Overload, Route};
-use crate::receive::receiver::ReceiverLinks;
-use crate::send::reply::{Replies, ReplyLane, Transmitter};
-use crate::socket::listener::Listener;
+use crate::receive::dispatch::{Dispatch, Overload};
 use crate::socket::multicast::Group;
 use crate::socket::options::SocketOptions;
 use crate::socket::steer::Steer;
-use crate::sync::waker::Waker;
 use crate::work::handler::Handler;
-use crate::work::worker::{Worker, WorkerShared};
 use ringest_base::host::resources::Host;
 use ringest_base::sys::threads::run_on_own_thread;
 
@@ -38,6 +26,14 @@ use ringest_base::sys::threads::run_on_own_thread;
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     config: Config,
+}
+
+impl Engine {
+    /// Returns a builder with every setting at its default.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
 }
 
 /// A setter that only stores its argument.
@@ -176,7 +172,7 @@ impl Builder {
             gro: config.gro,
             coalesce_bound: if gathers { config.coalesce } else { Duration::ZERO },
         };
-        let assembly = Assembly { config: &config, plan: &plan, kind, rcvbuf };
+        let assembly = Assembly { config: &config, plan: &plan, kind, rcvbuf_bytes: rcvbuf };
         assembly.start(sockets, make_handler, facts, warnings)
     }
 }
@@ -234,243 +230,4 @@ fn rcvbuf_warning(asked: usize, granted: usize, host: &Host) -> Option<String> {
             host.rmem_max_bytes.map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string()),
         )
     })
-}
-
-struct Assembly<'a> {
-    config: &'a Config,
-    plan: &'a Plan,
-    kind: BackendKind,
-    rcvbuf: usize,
-}
-
-/// What the two sides of every channel are dealt from.
-struct Wiring {
-    shared: Arc<Shared>,
-    /// One per worker.
-    queues: Vec<(Sender<Batch>, Inbox<Batch>)>,
-    /// Replies, one per receiver.
-    inboxes: Vec<Inbox<Batch>>,
-    lanes: Vec<ReplyLane>,
-    /// The way home of each receiver's batches, and of each replier's.
-    homes: Vec<Sender<Batch>>,
-    reply_homes: Vec<Sender<Batch>>,
-}
-
-impl Assembly<'_> {
-    fn pools(&self, count: usize, batches: usize) -> (Vec<Pool>, Vec<Sender<Batch>>) {
-        let (arena, entries) = (self.config.batch_bytes, self.plan.batch_entries);
-        let owners = (0..count).map(|owner| u16::try_from(owner).unwrap_or(u16::MAX));
-        owners.map(|owner| Pool::new(batches, || Batch::new(arena, entries, owner))).unzip()
-    }
-
-    fn wire(
-        &self,
-        shared: &Arc<Shared>,
-        homes: Vec<Sender<Batch>>,
-        reply_homes: Vec<Sender<Batch>>,
-    ) -> Wiring {
-        let queue = |_| bounded(self.config.queue_batches);
-        // Every reply batch there is fits every inbox, so a worker never waits there.
-        let inbox_places = (reply_homes.len() * self.plan.reply_batches).max(1);
-        let (lanes, inboxes) = shared
-            .wakers
-            .iter()
-            .map(|waker| {
-                let (sender, inbox) = bounded(inbox_places);
-                (ReplyLane { inbox: sender, waker: Arc::clone(waker) }, inbox)
-            })
-            .unzip();
-        Wiring {
-            shared: Arc::clone(shared),
-            queues: (0..self.plan.worker_cores.len()).map(queue).collect(),
-            inboxes,
-            lanes,
-            homes,
-            reply_homes,
-        }
-    }
-
-    fn start<H: Handler + 'static>(
-        &self,
-        sockets: Sockets,
-        make_handler: impl FnMut(usize) -> H,
-        facts: RunFacts,
-        warnings: Vec<String>,
-    ) -> Result<Engine> {
-        let receivers = self.plan.receiver_cores.len();
-        let workers = self.plan.worker_cores.len();
-        let repliers = if workers == 0 { receivers } else { workers };
-        let fail = |error: nix::Error| Error::Receiver {
-            receiver: 0,
-            step: "eventfd(2)",
-            source: error.into(),
-        };
-        let wakers = (0..receivers).map(|_| Waker::new().map(Arc::new));
-        let wakers = wakers.collect::<nix::Result<_>>().map_err(fail)?;
-        let (reports, report_inbox) = bounded(receivers + workers);
-        let shared = Arc::new(Shared::new(wakers, reports).map_err(fail)?);
-        let (pools, homes) = self.pools(receivers, self.plan.batches);
-        let (reply_pools, reply_homes) = self.pools(repliers, self.plan.reply_batches);
-        let wiring = self.wire(&shared, homes, reply_homes);
-        let seats = self.seats(&sockets);
-        let groups = Groups::new(self.plan, &sockets)?;
-        let mut engine = Engine::new(Parts {
-            shared,
-            facts,
-            warnings,
-            options: sockets.options(),
-            groups,
-            seats,
-            queues: wiring.queues.iter().map(|(_, queue)| queue.clone()).collect(),
-            reports: report_inbox,
-        });
-        let repliers = self.repliers(reply_pools, &wiring, &engine, make_handler);
-        let (ready, ready_inbox) = bounded(receivers);
-        let routes = match self.start_workers(&mut engine, repliers, &wiring) {
-            Ok(routes) => routes,
-            Err(error) => {
-                // Before the engine: workers end when nobody can send to them any more.
-                drop(wiring);
-                return Err(error);
-            }
-        };
-        self.start_receivers(&mut engine, (pools, sockets.by_receiver, routes), wiring, &ready)?;
-        drop(ready);
-        for _ in 0..receivers {
-            if ready_inbox.recv() != Ok(true) {
-                // A receiver could not be set up; stopping tells which and why.
-                engine.abort();
-                return Err(engine.stop().err().unwrap_or(Error::BatchesMissing { missing: 0 }));
-            }
-        }
-        engine.begin();
-        Ok(engine)
-    }
-
-    fn seats(&self, sockets: &Sockets) -> (Vec<ReceiverSeat>, Vec<WorkerSeat>) {
-        let receivers = self.plan.receiver_cores.iter().enumerate().map(|(index, &core)| {
-            let listeners = &sockets.by_receiver[index];
-            ReceiverSeat {
-                core,
-                rcvbuf_bytes: listeners.iter().map(Listener::rcvbuf_bytes).sum(),
-                published: Arc::new(PublishedReceiver::default()),
-                arrivals: sockets.arrivals[index].clone(),
-            }
-        });
-        let handler_cores = match self.plan.worker_cores.as_slice() {
-            [] => &self.plan.receiver_cores,
-            cores => cores,
-        };
-        let workers = handler_cores
-            .iter()
-            .map(|&core| WorkerSeat { core, shared: Arc::new(WorkerShared::default()) });
-        (receivers.collect(), workers.collect())
-    }
-
-    /// One handler with its accounts per worker, or per receiver if there are no workers.
-    fn repliers<H: Handler>(
-        &self,
-        reply_pools: Vec<Pool>,
-        wiring: &Wiring,
-        engine: &Engine,
-        mut make_handler: impl FnMut(usize) -> H,
-    ) -> Vec<Worker<H>> {
-        // An inline handler must not wait for the receiver: it is the receiver.
-        let waits = !self.plan.worker_cores.is_empty();
-        let make = |(index, pool)| {
-            let replies = Replies::new(pool, wiring.lanes.clone(), waits);
-            Worker::new(make_handler(index), replies, engine.worker_shared(index))
-                .with_idle_tick(self.config.idle_tick)
-        };
-        reply_pools.into_iter().enumerate().map(make).collect()
-    }
-
-    /// Starts the workers and returns the receivers' routes to them; without workers, the routes
-    /// hold the handlers themselves.
-    fn start_workers<H: Handler + 'static>(
-        &self,
-        engine: &mut Engine,
-        repliers: Vec<Worker<H>>,
-        wiring: &Wiring,
-    ) -> Result<Vec<Route<H>>> {
-        if self.plan.worker_cores.is_empty() {
-            return Ok(repliers.into_iter().map(|w| Route::Inline(Box::new(w))).collect());
-        }
-        for (index, worker) in repliers.into_iter().enumerate() {
-            let life = WorkerLife {
-                index,
-                core: self.plan.worker_cores[index],
-                worker,
-                queue: wiring.queues[index].1.clone(),
-                homes: wiring.homes.clone(),
-            };
-            engine.spawn(format!("ringest-work-{index}"), move |shared| life.run(shared))?;
-        }
-        let senders = || wiring.queues.iter().map(|(sender, _)| sender.clone()).collect();
-        Ok(self.plan.receiver_cores.iter().map(|_| Route::Queues(senders())).collect())
-    }
-
-    /// Starts the receivers. Takes the wiring, so that no end of a channel stays here and keeps it
-    /// open.
-    fn start_receivers<H: Handler + 'static>(
-        &self,
-        engine: &mut Engine,
-        (pools, sockets, routes): (Vec<Pool>, Vec<Vec<Listener>>, Vec<Route<H>>),
-        wiring: Wiring,
-        ready: &Sender<bool>,
-    ) -> Result<()> {
-        let config = self.config;
-        let seed = seed();
-        let limit = config.limit.map(|limit| Arc::new(AtomicU64::new(limit)));
-        let dealt = pools.into_iter().zip(sockets).zip(routes).zip(wiring.inboxes).enumerate();
-        for (index, (((pool, listeners), route), inbox)) in dealt {
-            let spec = DispatchSpec {
-                dispatch: config.dispatch,
-                overload: config.overload,
-                receiver: u16::try_from(index).unwrap_or(u16::MAX),
-                seed,
-                limit: limit.clone(),
-            };
-            let published = engine.receiver_published(index);
-            let links = ReceiverLinks {
-                published: Arc::clone(&published),
-                waker: Arc::clone(&wiring.shared.wakers[index]),
-                stop: Arc::clone(&wiring.shared.stop),
-                all_wakers: wiring.shared.wakers.clone(),
-            };
-            let life = ReceiverLife {
-                index,
-                core: self.plan.receiver_cores[index],
-                listeners,
-                kind: self.kind,
-                dispatcher: Dispatcher::new(pool, route, spec, published),
-                transmitter: Transmitter::new(
-                    inbox,
-                    wiring.reply_homes.clone(),
-                    nanos(config.send_timeout),
-                ),
-                coalescer: Coalescer::new(micros(config.coalesce), self.rcvbuf),
-                links,
-                drain_bound_ns: nanos(config.drain),
-                twins: engine.group_sockets(),
-                ready: ready.clone(),
-            };
-            engine.spawn(format!("ringest-recv-{index}"), move |shared| life.run(shared))?;
-        }
-        Ok(())
-    }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4)
-}
-
-fn micros(duration: Duration) -> u32 {
-    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
-}
-
-/// A seed nobody outside can know: std's hasher keys come from the kernel's random source.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
 }

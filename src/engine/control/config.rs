@@ -33,6 +33,17 @@ impl ListenAddr {
     }
 }
 
+impl ListenAddr {
+    /// Returns the port; 0 lets the kernel choose one.
+    #[must_use]
+    pub fn port(self) -> u16 {
+        match self {
+            Self::At(address) => address.port(),
+            Self::Any { port } => port,
+        }
+    }
+}
+
 impl From<SocketAddr> for ListenAddr {
     fn from(address: SocketAddr) -> Self {
         Self::At(address)

@@ -11,9 +11,8 @@ use crossbeam_channel::Receiver as Inbox;
 
 use crate::batch::arena::Batch;
 use crate::bpf::arrivals::Arrivals;
-use crate::control::builder::Builder;
+use crate::control::shared::{Report, Shared};
 use crate::control::sockets::{GroupSockets, Groups};
-use crate::control::threads::{Report, Shared};
 use crate::count::counters::PublishedReceiver;
 use crate::count::latency::Percentiles;
 use crate::count::ledger::Ended;
@@ -45,7 +44,7 @@ pub(crate) struct Parts {
     pub(crate) warnings: Vec<String>,
     pub(crate) options: Vec<ReadBack>,
     pub(crate) groups: Groups,
-    pub(crate) seats: (Vec<ReceiverSeat>, Vec<WorkerSeat>),
+    pub(crate) handles: (Vec<ReceiverHandle>, Vec<WorkerHandle>),
     /// The workers' queues, to count what an abort leaves in them.
     pub(crate) queues: Vec<Inbox<Batch>>,
     pub(crate) reports: Inbox<Report>,
@@ -53,7 +52,7 @@ pub(crate) struct Parts {
 
 /// What the engine keeps of a receiver.
 #[derive(Debug)]
-pub(crate) struct ReceiverSeat {
+pub(crate) struct ReceiverHandle {
     pub(crate) core: usize,
     pub(crate) rcvbuf_bytes: usize,
     pub(crate) published: Arc<PublishedReceiver>,
@@ -62,7 +61,7 @@ pub(crate) struct ReceiverSeat {
 
 /// What the engine keeps of a worker.
 #[derive(Debug)]
-pub(crate) struct WorkerSeat {
+pub(crate) struct WorkerHandle {
     pub(crate) core: usize,
     pub(crate) shared: Arc<WorkerShared>,
 }
@@ -77,12 +76,6 @@ struct Remains {
 }
 
 impl Engine {
-    /// Collects settings for an engine.
-    #[must_use]
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
     pub(crate) fn new(parts: Parts) -> Self {
         Self { parts, threads: Vec::new(), started: Instant::now() }
     }
@@ -96,14 +89,14 @@ impl Engine {
     pub(crate) fn spawn(
         &mut self,
         name: String,
-        life: impl FnOnce(&Shared) + Send + 'static,
+        body: impl FnOnce(&Shared) + Send + 'static,
     ) -> Result<()> {
         let shared = Arc::clone(&self.parts.shared);
         shared.alive.fetch_add(1, Ordering::SeqCst);
-        let seat = name.clone();
+        let own_name = name.clone();
         let begin = move || {
-            shared.seat(seat);
-            life(&shared);
+            shared.register_thread(own_name);
+            body(&shared);
         };
         match ringest_base::sys::threads::spawn(name, begin) {
             Ok(thread) => self.threads.push(thread),
@@ -116,7 +109,7 @@ impl Engine {
     }
 
     pub(crate) fn worker_shared(&self, index: usize) -> Arc<WorkerShared> {
-        Arc::clone(&self.parts.seats.1[index].shared)
+        Arc::clone(&self.parts.handles.1[index].shared)
     }
 
     pub(crate) fn group_sockets(&self) -> Arc<GroupSockets> {
@@ -124,17 +117,17 @@ impl Engine {
     }
 
     pub(crate) fn receiver_published(&self, index: usize) -> Arc<PublishedReceiver> {
-        Arc::clone(&self.parts.seats.0[index].published)
+        Arc::clone(&self.parts.handles.0[index].published)
     }
 
     /// Names and kernel ids (gettid(2)) of the threads, once all have started.
     pub fn thread_ids(&self) -> Vec<(String, i32)> {
         loop {
-            let seated = self.parts.shared.seated();
-            if seated.len() >= self.threads.len() {
-                return seated.clone();
+            let started = self.parts.shared.thread_ids();
+            if started.len() >= self.threads.len() {
+                return started.clone();
             }
-            drop(seated);
+            drop(started);
             std::thread::yield_now();
         }
     }
@@ -183,7 +176,8 @@ impl Engine {
     /// How long nothing has come: since the last datagram was taken, or since the start.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
-        let last = self.parts.seats.0.iter().map(|seat| seat.published.read().last_received_ns);
+        let last =
+            self.parts.handles.0.iter().map(|handle| handle.published.read().last_received_ns);
         let since_last = clock::monotonic_ns().saturating_sub(last.max().unwrap_or(0));
         self.started.elapsed().min(Duration::from_nanos(since_last))
     }
@@ -299,22 +293,22 @@ impl Engine {
     }
 
     fn summary(&self, ended: Option<Ended>) -> Summary {
-        let (receivers, workers) = &self.parts.seats;
+        let (receivers, workers) = &self.parts.handles;
         // Workers first: what they handled was queued before.
         let worker_rows: Vec<_> = workers
             .iter()
-            .map(|seat| WorkerRow { core: seat.core, counts: seat.shared.counts.read() })
+            .map(|handle| WorkerRow { core: handle.core, counts: handle.shared.counts.read() })
             .collect();
         let receiver_rows: Vec<_> = receivers
             .iter()
-            .map(|seat| ReceiverRow {
-                core: seat.core,
-                rcvbuf_bytes: seat.rcvbuf_bytes,
-                counts: seat.published.read(),
-                arrived: arrived(&seat.arrivals),
+            .map(|handle| ReceiverRow {
+                core: handle.core,
+                rcvbuf_bytes: handle.rcvbuf_bytes,
+                counts: handle.published.read(),
+                arrived: arrived(&handle.arrivals),
             })
             .collect();
-        let latency = Percentiles::merge(workers.iter().map(|seat| &seat.shared.queue_latency));
+        let latency = Percentiles::merge(workers.iter().map(|handle| &handle.shared.queue_latency));
         let when = (self.started.elapsed(), ended);
         let mut summary = summarize(&self.parts.facts, &receiver_rows, &worker_rows, latency, when);
         summary.rss_bytes = match ended {

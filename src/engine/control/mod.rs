@@ -1,18 +1,26 @@
-//! Decides once, then watches: config, plan, engine. Never sees a payload.
+//! Sets an engine up, watches it and ends it. Nothing here sees a payload.
+//!
+//! ```text
+//!  builder: Config ─► plan (cores, memory) ─► sockets ─► assembly ─► engine ─► threads
+//! ```
 
-/// What to bind, and which multicast groups to join there.
+/// Chooses the addresses to bind, and the receiver that joins each multicast group.
 pub mod bind;
-/// How an engine is asked for, and how it is put together.
+/// The builder: collects settings and starts the engine.
 pub mod builder;
-/// What is wanted.
+/// Puts an engine together: pools, queues and threads.
+mod assembly;
+/// The settings of an engine, with their defaults.
 pub mod config;
-/// The engine.
+/// The running engine: statistics, stop, abort, joining of groups.
 pub mod engine;
-/// From a host's name to its addresses, once, at start.
+/// Resolves a host's name to its addresses, once, at start.
 pub mod names;
-/// From config and host to a plan.
+/// Makes a plan from the settings and the host: cores, sizes, memory.
 pub mod plan;
-/// Every socket of an engine.
+/// State that all threads of an engine and its owner share.
+mod shared;
+/// Opens all sockets of an engine and joins their groups.
 pub mod sockets;
-/// What the engine's threads do between being started and being joined.
-pub mod threads;
+/// The bodies of an engine's threads.
+mod threads;

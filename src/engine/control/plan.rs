@@ -5,7 +5,7 @@ use crate::backend::mmsg;
 use crate::backend::uring::{recv_header, slots};
 use crate::batch::arena::Batch;
 use crate::control::bind::{Bind, assign_groups, binds, groups};
-use crate::control::config::{BackendChoice, Config};
+use crate::control::config::{BackendChoice, Config, ListenAddr};
 use crate::error::{Error, Result};
 use crate::socket::steer::Steer;
 use crate::wire::cmsg::Asked;
@@ -105,7 +105,7 @@ pub fn plan(config: &Config, host: &Host) -> Result<Plan> {
         ));
     }
     if !host.ipv6 {
-        for address in config.listen.iter().filter(|a| a.to_string().starts_with('*')) {
+        for address in config.listen.iter().filter(|a| matches!(a, ListenAddr::Any { .. })) {
             warnings.push(format!("{address}: IPv6 is not available here, listening on IPv4 only"));
         }
     }
@@ -123,7 +123,7 @@ pub fn plan(config: &Config, host: &Host) -> Result<Plan> {
     plan.bill = bill(config, &plan);
     let wanted = plan.memory_bytes() as u64;
     if let Some(memory) = host.memory_bytes.filter(|&memory| wanted > memory) {
-        return Err(setting(
+        return Err(Error::setting(
             "pool-bytes",
             &config.pool_bytes,
             format!("with the slots it makes {wanted} bytes, and this host has {memory}"),
@@ -132,33 +132,25 @@ pub fn plan(config: &Config, host: &Host) -> Result<Plan> {
     Ok(plan)
 }
 
-pub(crate) fn setting(
-    name: &'static str,
-    value: &dyn ToString,
-    reason: impl Into<String>,
-) -> Error {
-    Error::Setting { setting: name, value: value.to_string(), reason: reason.into() }
-}
-
 fn check_range(name: &'static str, value: usize, min: usize, max: usize) -> Result<()> {
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(setting(name, &value, format!("must be from {min} to {max}")))
+    Err(Error::setting(name, &value, format!("must be from {min} to {max}")))
 }
 
 fn check_sizes(config: &Config) -> Result<()> {
     if config.listen.is_empty() {
-        return Err(setting(
+        return Err(Error::setting(
             "listen",
             &"nothing",
             "give at least one address, such as 127.0.0.1:9000",
         ));
     }
     for (index, address) in config.listen.iter().enumerate() {
-        let fixed = !address.to_string().ends_with(":0");
+        let fixed = address.port() != 0;
         if fixed && config.listen[..index].contains(address) {
-            return Err(setting("listen", address, "the address is given twice"));
+            return Err(Error::setting("listen", address, "the address is given twice"));
         }
     }
     check_range("slots", config.slots, 2, SLOTS_MAX)?;
@@ -169,13 +161,17 @@ fn check_sizes(config: &Config) -> Result<()> {
     check_range("reply-bytes", config.reply_bytes, 0, 1 << 40)?;
     if config.coalesce.as_millis() > 1000 {
         let value = format!("{:?}", config.coalesce);
-        return Err(setting("coalesce", &value, "is latency added to datagrams: 1s at most"));
+        return Err(Error::setting(
+            "coalesce",
+            &value,
+            "is latency added to datagrams: 1s at most",
+        ));
     }
     if config.idle_tick.is_some_and(|tick| tick.is_zero()) {
-        return Err(setting("idle-tick", &"0", "must be longer than nothing"));
+        return Err(Error::setting("idle-tick", &"0", "must be longer than nothing"));
     }
     if config.limit == Some(0) {
-        return Err(setting("count", &0, "must be at least 1"));
+        return Err(Error::setting("count", &0, "must be at least 1"));
     }
     Ok(())
 }
@@ -209,10 +205,10 @@ fn pin(config: &Config, host: &Host, receivers: usize, workers: usize) -> Result
             "this process may not run there (taskset, cpuset); it may use {}",
             allowed.join(",")
         );
-        return Err(setting("cores", core, reason));
+        return Err(Error::setting("cores", core, reason));
     }
     if cores.is_empty() {
-        return Err(setting("cores", &"nothing", "give at least one core"));
+        return Err(Error::setting("cores", &"nothing", "give at least one core"));
     }
     let mut warnings = Vec::new();
     if receivers + workers > cores.len() {
@@ -238,7 +234,7 @@ fn batches(config: &Config, receivers: usize, workers: usize) -> Result<usize> {
              at least {least}",
             config.batch_bytes
         );
-        return Err(setting("pool-bytes", &config.pool_bytes, reason));
+        return Err(Error::setting("pool-bytes", &config.pool_bytes, reason));
     }
     Ok(batches)
 }

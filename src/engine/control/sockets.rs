@@ -184,8 +184,8 @@ pub(crate) struct Groups {
 /// as one is open its port stays taken.
 pub(crate) type GroupSockets = Vec<Mutex<Vec<Option<OwnedFd>>>>;
 
-/// A receiver has ended: lets its sockets go.
-pub(crate) fn let_go(sockets: &GroupSockets, receiver: usize) {
+/// Closes the descriptors of a receiver that has ended.
+pub(crate) fn close_group_sockets(sockets: &GroupSockets, receiver: usize) {
     if let Some(own) = sockets.get(receiver) {
         own.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -259,9 +259,8 @@ impl Groups {
             bind.groups.remove(place);
             left = true;
         }
-        let reason = "it was not joined, or not as written here".to_owned();
-        let not_joined = || Error::Setting { setting: "leave", value: group.to_string(), reason };
-        if left { Ok(()) } else { Err(not_joined()) }
+        let reason = "it was not joined, or not as written here";
+        if left { Ok(()) } else { Err(Error::setting("leave", group, reason)) }
     }
 
     fn ask(

@@ -1,14 +1,11 @@
-//! What the engine's threads do between being started and being joined. [`crate::control::engine`] starts
-//! them; this file is what runs on them.
+//! The bodies of an engine's threads: a receiver or a worker, pinned to its core, from start to end.
+//! [`crate::control::engine`] spawns them and joins them.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver as Inbox, Sender};
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::unistd::gettid;
 use ringest_base::sys::threads::pin;
 
 use crate::backend::interface::Backend;
@@ -16,126 +13,39 @@ use crate::backend::mmsg::Mmsg;
 use crate::backend::uring::ring::Ring;
 use crate::backend::uring::setup::RingSize;
 use crate::batch::arena::Batch;
-use crate::batch::pool::Pool;
-use crate::control::sockets::{GroupSockets, let_go};
+use crate::control::shared::{Report, Shared, panic_message};
+use crate::control::sockets::{GroupSockets, close_group_sockets};
 use crate::error::Error;
 use crate::receive::coalesce::Coalescer;
 use crate::receive::dispatch::Dispatcher;
-use crate::receive::receiver::{LeftBehind, Receiver, ReceiverLinks};
+use crate::receive::receiver::{Receiver, ReceiverLinks};
 use crate::send::reply::Transmitter;
 use crate::socket::listener::Listener;
-use crate::sync::waker::{Stop, Waker};
 use crate::work::handler::Handler;
 use crate::work::worker::Worker;
 use ringest_base::host::resources::resident_bytes;
 
-/// What every thread of an engine shares.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) stop: Arc<Stop>,
-    pub(crate) wakers: Vec<Arc<Waker>>,
-    /// Readable when something happened that the engine's owner should look at.
-    event: EventFd,
-    /// Resident memory when the first receiver ended: later it is given back.
-    pub(crate) rss_bytes: AtomicU64,
-    /// Kernel thread ids by name, as threads start.
-    seated: Mutex<Vec<(String, i32)>>,
-    /// Threads that have not ended.
-    pub(crate) alive: AtomicUsize,
-    /// How threads ended.
-    reports: Sender<Report>,
-}
-
-/// How one thread ended.
-#[derive(Debug)]
-pub(crate) enum Report {
-    Receiver(LeftBehind),
-    /// With the worker's reply batches, which may still be on their way home.
-    Worker(Pool),
-    Failed(Error),
-}
-
-impl Shared {
-    pub(crate) fn new(wakers: Vec<Arc<Waker>>, reports: Sender<Report>) -> nix::Result<Self> {
-        let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        let stop = Arc::new(Stop::default());
-        let (rss_bytes, alive) = (AtomicU64::new(0), AtomicUsize::new(0));
-        let seated = Mutex::new(Vec::new());
-        Ok(Self { stop, wakers, event, rss_bytes, seated, alive, reports })
-    }
-
-    pub(crate) fn event(&self) -> &EventFd {
-        &self.event
-    }
-
-    /// Forgets the event, so that the next one shows.
-    pub(crate) fn clear_event(&self) {
-        // EAGAIN: there was none.
-        let _ = self.event.read();
-    }
-
-    pub(crate) fn notify(&self) {
-        // EAGAIN: the counter is full, so the event shows already.
-        let _ = self.event.write(1);
-    }
-
-    pub(crate) fn wake_all(&self) {
-        self.wakers.iter().for_each(|waker| waker.wake());
-    }
-
-    /// The calling thread has started.
-    pub(crate) fn seat(&self, name: String) {
-        self.seated().push((name, gettid().as_raw()));
-    }
-
-    pub(crate) fn seated(&self) -> MutexGuard<'_, Vec<(String, i32)>> {
-        self.seated.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs a thread's life and reports how it ended. A failure takes the whole engine down: half
-    /// an engine would lose datagrams in silence.
-    fn report(&self, life: impl FnOnce() -> Result<Report, Error>) {
-        let lived = catch_unwind(AssertUnwindSafe(life))
-            .unwrap_or_else(|panic| Err(Error::Panicked { message: panic_message(&*panic) }));
-        let report = lived.unwrap_or_else(|error| {
-            self.stop.abort();
-            Report::Failed(error)
-        });
-        // The engine keeps the other end until every thread has ended.
-        let _ = self.reports.send(report);
-        self.alive.fetch_sub(1, Ordering::SeqCst);
-        self.wake_all();
-        self.notify();
-    }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
-}
-
-/// A worker thread's parts.
-pub(crate) struct WorkerLife<H> {
+/// Everything a worker thread needs.
+pub(crate) struct WorkerThread<H> {
     pub(crate) index: usize,
     pub(crate) core: usize,
     pub(crate) worker: Worker<H>,
     pub(crate) queue: Inbox<Batch>,
+    /// Ways back to the receivers' pools, by receiver.
     pub(crate) homes: Vec<Sender<Batch>>,
 }
 
-impl<H: Handler> WorkerLife<H> {
+impl<H: Handler> WorkerThread<H> {
+    /// Pins the thread and works until the queue is closed and empty, or until an abort.
     pub(crate) fn run(mut self, shared: &Shared) {
         pin(self.core);
         let index = self.index;
         shared.report(move || {
             let worker = &mut self.worker;
-            let lived = catch_unwind(AssertUnwindSafe(|| {
+            let ended = catch_unwind(AssertUnwindSafe(|| {
                 worker.run(&self.queue, &self.homes, &shared.wakers, &shared.stop);
             }));
-            match lived {
+            match ended {
                 Ok(()) => Ok(Report::Worker(self.worker.into_reply_pool())),
                 Err(panic) => {
                     let counts = self.worker.counts();
@@ -150,8 +60,8 @@ impl<H: Handler> WorkerLife<H> {
     }
 }
 
-/// A receiver thread's parts.
-pub(crate) struct ReceiverLife<H> {
+/// Everything a receiver thread needs.
+pub(crate) struct ReceiverThread<H> {
     pub(crate) index: usize,
     pub(crate) core: usize,
     pub(crate) listeners: Vec<Listener>,
@@ -161,52 +71,58 @@ pub(crate) struct ReceiverLife<H> {
     pub(crate) coalescer: Coalescer,
     pub(crate) links: ReceiverLinks,
     pub(crate) drain_bound_ns: u64,
-    /// Descriptors of its sockets that others hold, to be let go when it ends.
-    pub(crate) twins: Arc<GroupSockets>,
-    /// Told once whether the backend stands and receiving begins.
+    /// Duplicated descriptors of this receiver's sockets, which the engine uses to join groups. The
+    /// thread closes its own when it ends; otherwise the ports would stay taken.
+    pub(crate) group_sockets: Arc<GroupSockets>,
+    /// Told once: `true` when the backend is set up and receiving begins, `false` when setup failed.
     pub(crate) ready: Sender<bool>,
 }
 
-/// Which backend to build, and how big.
+/// The backend to build, with its size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum BackendKind {
     IoUring(RingSize),
     Recvmmsg { messages: usize },
 }
 
-impl<H: Handler> ReceiverLife<H> {
+impl<H: Handler> ReceiverThread<H> {
+    /// Pins the thread, builds the backend, and receives until a stop.
     pub(crate) fn run(mut self, shared: &Shared) {
         pin(self.core);
         let listeners = std::mem::take(&mut self.listeners);
         let (index, waker) = (self.index, Arc::clone(&self.links.waker));
-        let twins = Arc::clone(&self.twins);
+        let group_sockets = Arc::clone(&self.group_sockets);
         let fail = move |(step, source)| Error::Receiver { receiver: index, step, source };
-        // Built here, not by the engine: a SINGLE_ISSUER ring belongs to the thread that made it.
+        // Built on this thread: only the thread that made a SINGLE_ISSUER ring may use it.
         shared.report(move || {
-            let lived = match self.kind {
+            let ended = match self.kind {
                 BackendKind::IoUring(size) => {
-                    self.live(Ring::new(listeners, waker, size).map_err(fail), shared)
+                    self.receive(Ring::new(listeners, waker, size).map_err(fail), shared)
                 }
                 BackendKind::Recvmmsg { messages } => {
-                    self.live(Mmsg::new(listeners, waker, messages).map_err(fail), shared)
+                    self.receive(Mmsg::new(listeners, waker, messages).map_err(fail), shared)
                 }
             };
-            let_go(&twins, index);
-            lived
+            close_group_sockets(&group_sockets, index);
+            ended
         });
     }
 
-    fn live<B: Backend>(self, backend: Result<B, Error>, shared: &Shared) -> Result<Report, Error> {
+    fn receive<B: Backend>(
+        self,
+        backend: Result<B, Error>,
+        shared: &Shared,
+    ) -> Result<Report, Error> {
         let index = self.index;
-        // Nobody waits any more if another receiver has failed.
+        // Fails if another receiver's setup has failed: the engine then waits no longer.
         let _ = self.ready.send(backend.is_ok());
         let backend = backend?;
         let mut receiver =
             Receiver::new(backend, self.dispatcher, self.transmitter, self.coalescer, self.links)
                 .with_drain_bound_ns(self.drain_bound_ns);
-        let lived = catch_unwind(AssertUnwindSafe(|| receiver.run()));
+        let ended = catch_unwind(AssertUnwindSafe(|| receiver.run()));
         shared.rss_bytes.fetch_max(resident_bytes(), Ordering::SeqCst);
-        match lived {
+        match ended {
             Ok(Ok(left)) => Ok(Report::Receiver(left)),
             Ok(Err(source)) => Err(Error::Receiver { receiver: index, step: "receiving", source }),
             Err(panic) if !receiver.is_in_handler() => {
