@@ -59,7 +59,7 @@ pub(crate) fn binds(config: &Config, host: &Host) -> Result<Vec<Bind>> {
             } else if one.is_ipv6() || other.is_ipv4() {
                 let reason =
                     format!("{} covers it already; give one of the two", config.listen[index]);
-                return Err(Error::setting("listen", &config.listen[other_index], reason));
+                return Err(Error::setting("listen", config.listen[other_index], reason));
             }
         }
     }

@@ -125,7 +125,7 @@ pub fn plan(config: &Config, host: &Host) -> Result<Plan> {
     if let Some(memory) = host.memory_bytes.filter(|&memory| wanted > memory) {
         return Err(Error::setting(
             "pool-bytes",
-            &config.pool_bytes,
+            config.pool_bytes,
             format!("with the slots it makes {wanted} bytes, and this host has {memory}"),
         ));
     }
@@ -136,14 +136,14 @@ fn check_range(name: &'static str, value: usize, min: usize, max: usize) -> Resu
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(Error::setting(name, &value, format!("must be from {min} to {max}")))
+    Err(Error::setting(name, value, format!("must be from {min} to {max}")))
 }
 
 fn check_sizes(config: &Config) -> Result<()> {
     if config.listen.is_empty() {
         return Err(Error::setting(
             "listen",
-            &"nothing",
+            "nothing",
             "give at least one address, such as 127.0.0.1:9000",
         ));
     }
@@ -168,10 +168,10 @@ fn check_sizes(config: &Config) -> Result<()> {
         ));
     }
     if config.idle_tick.is_some_and(|tick| tick.is_zero()) {
-        return Err(Error::setting("idle-tick", &"0", "must be longer than nothing"));
+        return Err(Error::setting("idle-tick", "0", "must be longer than nothing"));
     }
     if config.limit == Some(0) {
-        return Err(Error::setting("count", &0, "must be at least 1"));
+        return Err(Error::setting("count", 0, "must be at least 1"));
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ fn pin(config: &Config, host: &Host, receivers: usize, workers: usize) -> Result
         return Err(Error::setting("cores", core, reason));
     }
     if cores.is_empty() {
-        return Err(Error::setting("cores", &"nothing", "give at least one core"));
+        return Err(Error::setting("cores", "nothing", "give at least one core"));
     }
     let mut warnings = Vec::new();
     if receivers + workers > cores.len() {
@@ -234,7 +234,7 @@ fn batches(config: &Config, receivers: usize, workers: usize) -> Result<usize> {
              at least {least}",
             config.batch_bytes
         );
-        return Err(Error::setting("pool-bytes", &config.pool_bytes, reason));
+        return Err(Error::setting("pool-bytes", config.pool_bytes, reason));
     }
     Ok(batches)
 }
