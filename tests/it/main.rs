@@ -36,3 +36,6 @@ mod journal;
 // Kafka and NATS, against real brokers.
 #[cfg(test)]
 mod ship;
+// The tree itself: walls between members, rooms and files; limits on files and folders.
+#[cfg(test)]
+mod house;
