@@ -21,9 +21,6 @@ mod client;
 // The load generator and replay.
 #[cfg(test)]
 mod load;
-// The tree itself, and its README.
-#[cfg(test)]
-mod house;
 // `ringest bench`, its search, and its reports.
 #[cfg(test)]
 mod bench;
@@ -36,6 +33,6 @@ mod journal;
 // Kafka and NATS, against real brokers.
 #[cfg(test)]
 mod ship;
-// The tree itself: walls between members, rooms and files; limits on files and folders.
+// The tree itself: walls between members, rooms and files; limits on files and folders; documented commands.
 #[cfg(test)]
 mod house;

@@ -8,7 +8,7 @@ use crate::house::tokens::{starts, tokens, without_tests};
 /// More files than this in a folder, and a newcomer searches instead of reading names.
 const FILES_MAX: usize = 16;
 /// Longer than this, and a file is about two things.
-const LINES_MAX: usize = 520;
+const LINES_MAX: usize = 550;
 /// Modules that have no line yet. Lower it with each that gets one.
 const BARE_MAX: usize = 73;
 

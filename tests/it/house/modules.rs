@@ -49,11 +49,11 @@ impl Crate {
     /// Reads the crate whose root is the file `root`.
     pub(crate) fn read(root: &Path) -> Self {
         let mut found = Self { modules: BTreeMap::new() };
-        found.read_module(root.to_owned(), Vec::new());
+        found.read_module(root.to_owned(), &[]);
         found
     }
 
-    fn read_module(&mut self, file: PathBuf, path: Segments) {
+    fn read_module(&mut self, file: PathBuf, path: &[String]) {
         let source = std::fs::read_to_string(&file)
             .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let mut module = Module { file, ..Module::default() };
@@ -68,12 +68,13 @@ impl Crate {
         let is_root = module.file.ends_with("mod.rs") || path.is_empty();
         let folder =
             if is_root { module.file.with_file_name("") } else { module.file.with_extension("") };
-        self.modules.insert(path.clone(), module);
+        self.modules.insert(path.to_vec(), module);
         for child in reader.children {
             let flat = folder.join(format!("{child}.rs"));
             let nested = folder.join(&child).join("mod.rs");
             let file = if flat.exists() { flat } else { nested };
-            self.read_module(file, path.iter().cloned().chain([child]).collect());
+            let child: Segments = path.iter().cloned().chain([child]).collect();
+            self.read_module(file, &child);
         }
     }
 
