@@ -9,8 +9,8 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter_all_thr
 
 use crate::rigs::child::Child;
 use crate::rigs::support::{
-    Rig, all_handled, gso, intact_and_distinct, load_spec, payloads, same_payloads, send_each,
-    send_load, small,
+    Rig, all_handled, boxed, gso, intact_and_distinct, load_spec, payloads, same_payloads,
+    send_each, send_load, small,
 };
 
 #[test]
@@ -52,7 +52,7 @@ fn child_without_io_uring() {
     for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
         let address = SocketAddr::new(ip, 0);
         let by_name = small(BackendChoice::IoUring).listen(address);
-        let refused = by_name.start(|_| |_: &Batch, _: &mut Replies| {}).unwrap_err();
+        let refused = by_name.start(boxed(|_| |_: &Batch, _: &mut Replies| {})).unwrap_err();
         assert!(matches!(refused, Error::IoUringRefused { .. }), "{refused:?}");
         assert!(!refused.is_usage());
         let text = refused.to_string();

@@ -6,7 +6,7 @@ use ringest::{Batch, Overload, Replies};
 use ringest_load::spec::Payload;
 
 use crate::rigs::child::Child;
-use crate::rigs::support::{BACKENDS, Load, consistent, gso, load_spec, small, stop, until};
+use crate::rigs::support::{BACKENDS, Load, boxed, consistent, gso, load_spec, small, stop, until};
 
 /// Slack for what is not the engine's: the C library's and the test harness's own.
 const SLACK_BYTES: u64 = 1 << 20;
@@ -38,7 +38,7 @@ fn child_at_overload() {
             .overload(overload)
             .queue_batches(2)
             .rcvbuf_bytes(256 << 10)
-            .start(|_| echo)
+            .start(boxed(|_| echo))
             .unwrap();
         let mut spec = load_spec(engine.addresses()[0]);
         (spec.gso, spec.flows, spec.payload) = (gso(32), 4, Payload::Zero);

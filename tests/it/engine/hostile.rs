@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use ringest::{ArrivalsChoice, Batch, Error, Group, Replies, SocketOptions};
 
-use crate::rigs::support::{BACKENDS, consistent, payload, send_train, small, stop, until};
+use crate::rigs::support::{BACKENDS, boxed, consistent, payload, send_train, small, stop, until};
 use crate::sockets::lab::{
     CLIENT_V4, CLIENT_V6, ENGINE_V4, ENGINE_V6, Lab, Peer, Program, SECOND_V4, Watched, tally,
 };
@@ -278,7 +278,7 @@ fn a_reply_from_an_address_that_went_meanwhile_is_counted_as_failed() {
                 }
             };
             let engine =
-                Cable::inside(lab.engine(), || small(backend).listen(listen).start(handler));
+                Cable::inside(lab.engine(), || small(backend).listen(listen).start(boxed(handler)));
             let engine = engine.unwrap();
             let (peer, port) = (lab.peer(from), engine.addresses()[0].port());
             let bits = if ip.is_ipv4() { 24 } else { 64 };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ringest::{BackendChoice, Batch, Engine, Error, Handler, Outcome, Replies};
 use serde_json::Value;
 
-use crate::rigs::support::{BACKENDS, consistent, small, stop, until};
+use crate::rigs::support::{BACKENDS, boxed, consistent, small, stop, until};
 use crate::sockets::lab::{Peer, Program};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -258,7 +258,8 @@ fn a_panic_in_a_tick_or_at_the_end_is_the_handlers() {
 #[test]
 fn a_tick_of_nothing_is_refused() {
     let builder = small(BACKENDS[0]).listen(SocketAddr::new(LOOPBACK, 0));
-    let refused = builder.idle_tick(Duration::ZERO).start(|_| |_: &Batch, _: &mut Replies| {});
+    let refused =
+        builder.idle_tick(Duration::ZERO).start(boxed(|_| |_: &Batch, _: &mut Replies| {}));
     let refused = refused.unwrap_err();
     assert!(refused.is_usage() && refused.to_string().contains("idle-tick"), "{refused}");
 }

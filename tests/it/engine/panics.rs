@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use ringest::{BackendChoice, Batch, Engine, Error, Replies};
 
 use crate::rigs::child::Child;
-use crate::rigs::support::{BACKENDS, DEADLINE, Ground, grounds, load_spec, send_load, small};
+use crate::rigs::support::{
+    BACKENDS, DEADLINE, Ground, boxed, grounds, load_spec, send_load, small,
+};
 
 /// An engine whose handlers panic at their second batch.
 fn fragile(backend: BackendChoice, address: SocketAddr, workers: usize) -> Engine {
@@ -16,7 +18,7 @@ fn fragile(backend: BackendChoice, address: SocketAddr, workers: usize) -> Engin
             assert!(batches < 2, "deliberate, of {} datagrams", batch.len());
         }
     };
-    small(backend).listen(address).workers(workers).start(handler).unwrap()
+    small(backend).listen(address).workers(workers).start(boxed(handler)).unwrap()
 }
 
 /// Sends until the engine has ended.

@@ -9,11 +9,11 @@ use ringest::{Batch, Builder, Error, Replies};
 
 use crate::rigs::child::Child;
 use crate::rigs::support::{
-    BACKENDS, Ground, Rig, all_handled, client, grounds, load_spec, send_load, small, until,
+    BACKENDS, Ground, Rig, all_handled, boxed, client, grounds, load_spec, send_load, small, until,
 };
 
 fn refused(builder: Builder) -> Error {
-    builder.start(|_| |_: &Batch, _: &mut Replies| {}).unwrap_err()
+    builder.start(boxed(|_| |_: &Batch, _: &mut Replies| {})).unwrap_err()
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn out_of_descriptors(builder: &dyn Fn() -> Builder, fds: usize, tasks: usize) {
     for spare in 0..100 {
         // One of those counted was the directory itself.
         setrlimit(Resource::RLIMIT_NOFILE, (fds - 1 + spare) as u64, hard).unwrap();
-        let started = builder().start(|_| |_: &Batch, _: &mut Replies| {});
+        let started = builder().start(boxed(|_| |_: &Batch, _: &mut Replies| {}));
         setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
         let up = match started {
             Ok(engine) => {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ringest::{Batch, Builder, Engine, Replies, Summary};
 
 use crate::rigs::support::{
-    BACKENDS, Ground, SMALL_BATCH_BYTES, all_handled, client, consistent, grounds, payload,
+    BACKENDS, Ground, SMALL_BATCH_BYTES, all_handled, boxed, client, consistent, grounds, payload,
     payloads, send_train, small, stop, until,
 };
 
@@ -20,7 +20,7 @@ fn echo(batch: &Batch, replies: &mut Replies) {
 }
 
 fn start_echo(builder: Builder) -> Engine {
-    builder.start(|_| echo).unwrap()
+    builder.start(boxed(|_| echo)).unwrap()
 }
 
 /// Every answer a handler gave was counted once.
@@ -186,7 +186,7 @@ fn a_reply_too_long_for_a_datagram_counts_as_failed() {
                 }
             }
         };
-        let engine = ground.builder().workers(workers).start(handler).unwrap();
+        let engine = ground.builder().workers(workers).start(boxed(handler)).unwrap();
         let target = engine.addresses()[0];
         let socket = client(target);
         for _ in 0..3 {
@@ -218,7 +218,7 @@ fn a_worker_waits_for_room_for_its_replies() {
     for ground in grounds() {
         let builder =
             ground.builder().batch_bytes(SMALL_BATCH_BYTES).reply_bytes(2 * SMALL_BATCH_BYTES);
-        let engine = builder.start(|_| flood).unwrap();
+        let engine = builder.start(boxed(|_| flood)).unwrap();
         let target = engine.addresses()[0];
         let socket = client(target);
         for _ in 0..3 {
@@ -243,7 +243,7 @@ fn an_inline_handler_without_room_for_replies_counts_them_as_failed() {
             .workers(0)
             .batch_bytes(SMALL_BATCH_BYTES)
             .reply_bytes(2 * SMALL_BATCH_BYTES);
-        let engine = builder.start(|_| flood).unwrap();
+        let engine = builder.start(boxed(|_| flood)).unwrap();
         let target = engine.addresses()[0];
         let socket = client(target);
         for _ in 0..3 {

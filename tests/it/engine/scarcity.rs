@@ -8,8 +8,8 @@ use ringest::{ArrivalsChoice, BackendChoice, Overload, Summary, Unit};
 use crate::rigs::child::Child;
 use crate::rigs::support::{
     BACKENDS, Ground, ROOMY_RCVBUF_BYTES, Record, Rig, SMALL_BATCH_BYTES, SMALL_BATCH_FRAMES,
-    all_handled, balance, consistent, grounds, gso, intact_and_distinct, load_spec, send_load,
-    small,
+    all_handled, balance, boxed, consistent, grounds, gso, intact_and_distinct, load_spec,
+    send_load, small,
 };
 
 /// Socket room for two or three small datagrams, or as many trains.
@@ -199,7 +199,7 @@ fn overrun(ground: Ground, arrivals: ArrivalsChoice, gro: bool, train: usize) ->
 fn arrivals_counted() -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let builder = small(BackendChoice::Recvmmsg).listen(address).arrivals(ArrivalsChoice::Bpf);
-    let started = builder.start(|_| |_: &ringest::Batch, _: &mut ringest::Replies| {});
+    let started = builder.start(boxed(|_| |_: &ringest::Batch, _: &mut ringest::Replies| {}));
     if let Err(error) = &started {
         println!("skipped: {error}");
     }
@@ -268,7 +268,7 @@ fn child_without_the_capability() {
     for backend in BACKENDS {
         let address = SocketAddr::from((IpAddr::from(Ipv4Addr::LOCALHOST), 0));
         let builder = small(backend).listen(address).arrivals(ArrivalsChoice::Bpf);
-        let error = builder.start(|_| |_: &ringest::Batch, _: &mut ringest::Replies| {});
+        let error = builder.start(boxed(|_| |_: &ringest::Batch, _: &mut ringest::Replies| {}));
         let text = error.unwrap_err().to_string();
         assert!(text.contains("CAP_BPF") && text.contains("--arrivals auto"), "{text}");
     }

@@ -11,8 +11,8 @@ use ringest_load::spec::Rate;
 
 use crate::rigs::child::Child;
 use crate::rigs::support::{
-    BACKENDS, DEADLINE, Ground, Load, Rig, SMALL_BATCH_BYTES, all_handled, balance, consistent,
-    grounds, gso, intact_and_distinct, load_spec, send_load, small, stop, until,
+    BACKENDS, DEADLINE, Ground, Load, Rig, SMALL_BATCH_BYTES, all_handled, balance, boxed,
+    consistent, grounds, gso, intact_and_distinct, load_spec, send_load, small, stop, until,
 };
 use crate::sockets::lab::Program;
 
@@ -281,7 +281,7 @@ fn a_quiet_engine_stops_with_an_empty_ledger() {
         for workers in [0, 1, 3] {
             let nothing = |_: &Batch, _: &mut Replies| {};
             let builder = small(backend).listen(loopback()).workers(workers).receivers(2);
-            let engine = builder.start(|_| nothing).unwrap();
+            let engine = builder.start(boxed(|_| nothing)).unwrap();
             assert!(!engine.wait(Duration::ZERO));
             let summary = stop(engine);
             all_handled(&summary, 0);

@@ -10,7 +10,8 @@ use ringest::{BackendChoice, Batch, Replies};
 
 use crate::load::rig::{Report, TempFile, load, loopback, start_echo, start_load};
 use crate::rigs::support::{
-    Ground, Rig, all_handled, balance, client, grounds, intact_and_distinct, small, stop, until,
+    Ground, Rig, all_handled, balance, boxed, client, grounds, intact_and_distinct, small, stop,
+    until,
 };
 
 fn rig() -> Rig {
@@ -107,7 +108,7 @@ fn what_an_echo_server_does_wrong_is_told() {
             }
         }
     };
-    let engine = small(BackendChoice::Auto).listen(loopback(0)).start(|_| echo).unwrap();
+    let engine = small(BackendChoice::Auto).listen(loopback(0)).start(boxed(|_| echo)).unwrap();
     // Numbers 0 to 199: the first byte is the whole number.
     let args = "--rate 20k --count 200 --rtt --json --gso off";
     let report = load(engine.addresses()[0], args).report();
@@ -131,7 +132,7 @@ struct Stalled {
 /// Of 3000 datagrams, one a millisecond, 500 fall due during the stall.
 fn stalled(hold_sender: bool) -> Stalled {
     let gate = Arc::new(Mutex::new(()));
-    let engine = small(BackendChoice::Auto).listen(loopback(0)).start(|_| {
+    let engine = small(BackendChoice::Auto).listen(loopback(0)).start(boxed(|_| {
         let gate = Arc::clone(&gate);
         move |batch: &Batch, replies: &mut Replies| {
             let _pass = gate.lock().unwrap();
@@ -139,7 +140,7 @@ fn stalled(hold_sender: bool) -> Stalled {
                 assert!(replies.send(&datagram, datagram.payload()));
             }
         }
-    });
+    }));
     let engine = engine.unwrap();
     let load = start_load(engine.addresses()[0], "--rate 1k --count 3000 --rtt --json");
     until("the load to be under way", || engine.stats().ledger.handled >= 300);

@@ -81,6 +81,16 @@ pub(crate) fn small(backend: BackendChoice) -> Builder {
         .reply_bytes(1 << 20)
 }
 
+/// A closure as a handler. All closures of the tests are of this type, so that the engine is compiled once for them.
+pub(crate) type Closure = Box<dyn FnMut(&Batch, &mut Replies) + Send>;
+
+/// Boxes each handler that `make` makes, to be passed to [`Builder::start`].
+pub(crate) fn boxed<'a, H: FnMut(&Batch, &mut Replies) + Send + 'static>(
+    mut make: impl FnMut(usize) -> H + 'a,
+) -> Box<dyn FnMut(usize) -> Closure + 'a> {
+    Box::new(move |worker| Box::new(make(worker)))
+}
+
 /// One datagram as a handler saw it.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
@@ -200,14 +210,14 @@ impl Rig {
     fn with_gate(builder: Builder, gate: Arc<Gate>) -> Self {
         let book = Arc::new(Mutex::new(Vec::new()));
         let engine = builder
-            .start(|worker| {
+            .start(boxed(|worker| {
                 let (book, gate) = (Arc::clone(&book), Arc::clone(&gate));
                 move |batch: &Batch, _: &mut Replies| {
                     gate.pass();
                     let mut book = book.lock().unwrap();
                     book.extend(batch.iter().map(|datagram| Record::of(worker, &datagram)));
                 }
-            })
+            }))
             .unwrap();
         Self { gate: OpenAtEnd(gate), engine, book }
     }

@@ -16,7 +16,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, 
 use nix::unistd::Pid;
 use ringest::{Batch, Builder, Engine, Error, Replies, Summary};
 
-use crate::rigs::support::{DEADLINE, consistent, until};
+use crate::rigs::support::{DEADLINE, boxed, consistent, until};
 use crate::sockets::network::{Cable, run};
 
 /// Addresses of the engine's host; the first of each family is the one routing would choose.
@@ -212,7 +212,7 @@ impl Watched {
                 }
             }
         };
-        let engine = builder.start(handler)?;
+        let engine = builder.start(boxed(handler))?;
         Ok(Self { engine, book })
     }
 

@@ -14,8 +14,8 @@ use ringest::{BackendChoice, Batch, Builder, Engine, Replies, Summary};
 use ringest_load::spec::Sizes;
 
 use crate::rigs::support::{
-    BACKENDS, DEADLINE, consistent, gso, load_spec, payload, send_load, send_train, small, stop,
-    until,
+    BACKENDS, DEADLINE, boxed, consistent, gso, load_spec, payload, send_load, send_train, small,
+    stop, until,
 };
 
 pub(crate) const ENGINE_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
@@ -97,7 +97,7 @@ impl Cable {
                     }
                 }
             };
-            builder.listen(SocketAddr::from((ENGINE_IP, 0))).start(|_| echo).unwrap()
+            builder.listen(SocketAddr::from((ENGINE_IP, 0))).start(boxed(|_| echo)).unwrap()
         })
     }
 
