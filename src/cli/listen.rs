@@ -58,7 +58,7 @@ pub(crate) fn run(args: &ListenArgs) -> Result<(), Failure> {
     }
     let engine = match formats.are_raw() {
         true => builder.start(|_| Discard)?,
-        false => builder.start(|_| DiscardRecords::new(formats.intake()))?,
+        false => builder.start(|_| DiscardRecords::new(formats.stage()))?,
     };
     let beside = Beside::with(Status::on_stderr(args.engine.quiet));
     until_stop::run_until_stop("listen", &args.engine, engine, &signals, beside)

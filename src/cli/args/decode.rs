@@ -1,10 +1,10 @@
-//! The flags that say what is in a datagram.
+//! The flags `--decode` and `--rejects`: the format of datagrams.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use ringest_records::decode::Decode;
+use ringest_records::decode::formats::{Decode, UnknownFormat};
 use ringest_records::decode::rejects::Rejects;
 use ringest_records::decode::stage::Formats;
 
@@ -12,17 +12,15 @@ use crate::cli::args::values;
 use crate::cli::args::values::ListenArg;
 use crate::cli::failure::Failure;
 
-/// Bytes of the file of `--rejects`.
+/// Most bytes of the file of `--rejects`.
 const REJECTS_BYTES_MAX: u64 = 1 << 20;
 
-/// How datagrams are taken apart.
+/// `--decode` and `--rejects`.
 #[derive(Args, Debug)]
 pub(crate) struct DecodeArgs {
-    /// What a datagram holds: raw (one record), lines, length-prefixed (4 bytes big endian), or json
-    /// (objects); for one ADDR alone write it before, as in '*:514=lines'
     #[arg(
         long = "decode", value_name = "[ADDR=]FORMAT", value_parser = decode,
-        help_heading = "Records"
+        help_heading = "Records", help = decode_help()
     )]
     formats: Vec<DecodeArg>,
     /// Write a sample of what was no record to this file, as JSON lines, 1 MiB at most
@@ -37,23 +35,25 @@ struct DecodeArg {
     format: Decode,
 }
 
+fn decode_help() -> String {
+    let formats = Decode::help();
+    format!(
+        "What a datagram holds: {formats}; for one ADDR alone write it before, as in '*:514=lines'"
+    )
+}
+
 fn decode(text: &str) -> Result<DecodeArg, String> {
     let (address, format) = match text.rsplit_once('=') {
         Some((address, format)) => (Some(values::listen_arg(address)?), format),
         None => (None, text),
     };
-    let format = match format {
-        "raw" => Decode::Raw,
-        "lines" => Decode::Lines,
-        "length-prefixed" => Decode::LengthPrefixed,
-        "json" => Decode::Json,
-        _ => return Err("expected raw, lines, length-prefixed or json".to_owned()),
-    };
+    let format = format.parse().map_err(|unknown: UnknownFormat| unknown.to_string())?;
     Ok(DecodeArg { address, format })
 }
 
 impl DecodeArgs {
-    /// How the datagrams of each listen address are taken apart, which was typed as `typed[place]`.
+    /// Returns the format of each listen address, which was typed as `typed[place]`, and opens the file of
+    /// `--rejects`.
     pub(crate) fn formats(
         &self,
         typed: &[ListenArg],
@@ -73,7 +73,7 @@ impl DecodeArgs {
         Ok(Formats::new(formats, rejects.map(Arc::new)))
     }
 
-    /// The format of each listen address; no file is touched.
+    /// Returns the format of each listen address. Touches no file.
     pub(crate) fn check(
         &self,
         typed: &[ListenArg],
@@ -98,16 +98,16 @@ impl DecodeArgs {
             ));
         }
         let format = |place: &usize| {
-            // One for the address alone counts before one for all.
+            // A format for this address counts before a format for all.
             let of = |address: Option<&ListenArg>| {
                 self.formats.iter().find(|arg| arg.address.as_ref() == address)
             };
             let found =
                 typed.get(*place).and_then(|address| of(Some(address))).or_else(|| of(None));
-            found.map_or(Decode::Raw, |arg| arg.format)
+            found.map_or_else(Decode::default, |arg| arg.format)
         };
         let formats: Vec<_> = places.iter().map(format).collect();
-        if self.rejects.is_some() && formats.iter().all(|format| *format == Decode::Raw) {
+        if self.rejects.is_some() && formats.iter().all(|format| format.is_raw()) {
             return Err(Failure::Usage(
                 "--rejects: a raw datagram is never refused; add --decode".to_owned(),
             ));
@@ -123,8 +123,11 @@ mod tests {
     #[test]
     fn formats_are_for_one_address_or_for_all() {
         let one = decode("*:514=lines").unwrap();
-        assert_eq!((one.format, one.address.is_some()), (Decode::Lines, true));
-        assert_eq!(decode("json").unwrap(), DecodeArg { address: None, format: Decode::Json });
+        assert_eq!((one.format, one.address.is_some()), ("lines".parse().unwrap(), true));
+        assert_eq!(
+            decode("json").unwrap(),
+            DecodeArg { address: None, format: "json".parse().unwrap() }
+        );
         for text in ["", "=lines", "xml", "*:514=", "x=lines"] {
             assert!(decode(text).is_err(), "{text}");
         }

@@ -13,7 +13,7 @@ use ringest_engine::control::plan::BillLine;
 use ringest_records::decode::stage::Formats;
 use ringest_records::journal::keep::janitor::Retention;
 use ringest_records::journal::open::Journal;
-use ringest_records::sink::handler::{Sink, SinkHandler};
+use ringest_records::sink::handler::{Sink, SinkEnd, SinkHandler};
 use ringest_records::sink::stdout::{Format, Stdout};
 use ringest_records::sink::stdout_thread::StdoutThread;
 use ringest_ship::carrier::Carrier;
@@ -266,20 +266,14 @@ pub(crate) fn receive(
     let out = Out::open(args, journal.as_ref())?;
     let mut tallies = Vec::new();
     let engine = builder.start(|worker| {
-        let mut sinks: Vec<Box<dyn Sink>> = out.printer().into_iter().collect();
-        let pen = journal.as_ref().map(|journal| Box::new(journal.pen(worker, workers)));
-        let landing = match pen {
-            Some(pen) if carriers > 0 => SinkHandler::new(formats.intake(), sinks).carried(
-                pen,
-                carriers,
-                args.ship.flush_timeout(),
-            ),
-            pen => {
-                sinks.extend(pen.map(|pen| pen as Box<dyn Sink>));
-                SinkHandler::new(formats.intake(), sinks)
-            }
-        };
-        tallies.push(Arc::clone(landing.tally()));
+        let printer = out.printer().map(SinkEnd::from);
+        let pen = journal
+            .as_ref()
+            .map(|journal| SinkEnd { sink: Box::new(journal.pen(worker, workers)), carriers });
+        let ends = printer.into_iter().chain(pen).collect();
+        let flush = args.ship.flush_timeout();
+        let landing = SinkHandler::with_sets(formats.stage(), vec![ends], Vec::new(), flush);
+        tallies.extend(landing.tallies().map(Arc::clone));
         landing
     })?;
     let first_lane = usize::from(args.prints());

@@ -368,6 +368,25 @@ impl<'a> Datagram<'a> {
         self.entry.peer
     }
 
+    /// Copies the datagram, with everything that is known of it, into a batch of its own.
+    #[must_use]
+    pub fn to_batch(&self) -> Batch {
+        let mut batch = Batch::new(self.payload.len(), 1, 0);
+        batch.open(0, self.unix_offset_ns);
+        let frame = Frame {
+            payload: self.payload,
+            peer: self.entry.peer,
+            headers: self.entry.headers,
+            listener: self.entry.listener,
+            segment_bytes: 0,
+            truncated: false,
+            kernel_unix_ns: self.entry.kernel_unix_ns,
+        };
+        let fits = batch.push(&frame, self.entry.received_at_ns);
+        debug_assert!(fits);
+        batch
+    }
+
     /// Index of the listen address it arrived at, in the order they were given.
     #[must_use]
     pub fn listener(&self) -> usize {

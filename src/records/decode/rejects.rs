@@ -1,7 +1,8 @@
-//! A sample of what was refused, for whoever has to find out why: one JSON object a line, a bounded
-//! number of them, each escaped and cut.
+//! The file with a sample of rejected parts, to find out why they were rejected: one JSON object a line, of
+//! bounded size, each part escaped and cut.
 //!
-//! A thread of its own writes them: a worker hands over what it can without waiting, and goes on.
+//! A thread of its own writes the file. A worker hands samples over without waiting, and leaves out those that
+//! do not fit.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -17,33 +18,34 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use serde::Serialize;
 
-use crate::decode::Reject;
+use crate::decode::decoder::Reject;
 use ringest_base::sys::threads::spawn_named;
 use ringest_base::text::escape;
 use ringest_base::text::rfc3339::Rfc3339;
 use ringest_engine::batch::arena::Datagram;
 
-/// Bytes of a refused part that are shown.
+/// Bytes of a rejected part that are shown.
 const SAMPLE_BYTES_MAX: usize = 256;
 
-/// Samples that may wait for the file: enough for a burst, and 100 KiB at most.
+/// Samples that may wait for the file: enough for a burst, at most 100 KiB.
 const WAITING_MAX: usize = 256;
 
-/// How long the file is waited for at the end.
+/// How long to wait at the end until the samples are written.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The way to the file. When it is dropped, what was handed over is written, unless the file stands still.
+/// Hands samples to the thread that writes the file. Dropping it waits until they are written, at most a
+/// second.
 #[derive(Debug)]
 pub struct Rejects {
-    /// `None` once it is dropped.
+    /// `None` while it is being dropped: the thread then ends.
     samples: Option<Sender<Sample>>,
-    /// No more is written.
+    /// The thread has ended: the file is full, or cannot be written.
     is_full: Arc<AtomicBool>,
-    /// Closed when all is written.
+    /// Closed when the thread has ended.
     written: Receiver<Infallible>,
 }
 
-/// What is shown of a refused part.
+/// The data of one line.
 #[derive(Debug)]
 struct Sample {
     received_unix_ns: u64,
@@ -61,22 +63,23 @@ struct Line<'a> {
     peer: SocketAddr,
     listener: usize,
     reason: &'a str,
-    /// Of the refused part, in the datagram.
+    /// Where the rejected part begins in the datagram, bytes; `length` is its whole length.
     offset: usize,
     length: usize,
-    /// Its first bytes, escaped.
+    /// The first bytes of the part, escaped.
     sample: &'a str,
 }
 
 impl Rejects {
-    /// Opens `path` for at most `bytes_max`. What an earlier run left there goes with the first sample.
+    /// Opens or creates the file `path` for at most `bytes_max` bytes. Its old content stays until the first
+    /// sample is written.
     ///
     /// # Errors
-    /// The file cannot be opened, or there can be no thread.
+    /// The file cannot be opened, or the thread cannot be started.
     pub fn create(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        // What peers sent is no more public here than in a segment.
+        // Payloads are no more public here than in a journal: others cannot read the file.
         let mut options = File::options();
-        // Of a pipe that nobody reads, it would wait for ever.
+        // Without O_NONBLOCK, opening a pipe that nobody reads waits for ever.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = options.append(true).create(true).mode(0o640).custom_flags(flags).open(path)?;
         fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
@@ -93,8 +96,7 @@ impl Rejects {
         Ok(Self { samples: Some(samples), is_full, written })
     }
 
-    /// Hands over what was refused, while there is room. What the file does not keep up with is left out:
-    /// counting goes on, and nothing waits.
+    /// Hands a rejected part of `datagram` over, if there is room. Never waits.
     pub(crate) fn sample(&self, datagram: &Datagram<'_>, reject: &Reject<'_>) {
         let Some(samples) = &self.samples else { return };
         if samples.is_full() || self.is_full.load(Ordering::Relaxed) {
@@ -106,29 +108,35 @@ impl Rejects {
             peer: datagram.peer(),
             listener: datagram.listener(),
             reason: reject.reason,
-            offset: reject.bytes.as_ptr().addr() - datagram.payload().as_ptr().addr(),
+            offset: offset_in(datagram.payload(), reject.bytes),
             length: reject.bytes.len(),
             bytes: shown.to_vec(),
         };
-        // Full: another worker was faster.
+        // The queue is full when another worker was faster.
         let _ = samples.try_send(sample);
     }
+}
+
+/// Returns where `part` begins in `payload`, or 0 if it lies elsewhere.
+fn offset_in(payload: &[u8], part: &[u8]) -> usize {
+    let offset = part.as_ptr().addr().wrapping_sub(payload.as_ptr().addr());
+    if offset <= payload.len() { offset } else { 0 }
 }
 
 impl Drop for Rejects {
     fn drop(&mut self) {
         self.samples = None;
-        // It never says anything but that it has ended.
+        // Nothing is ever sent: the channel closes when the thread has ended.
         let _ = self.written.recv_timeout(PATIENCE);
     }
 }
 
-/// Writes what comes while there is room. A file that takes no more ends the sample.
+/// Writes samples until the file has `bytes_max` bytes, or cannot be written.
 fn write_all(mut file: File, bytes_max: u64, queue: &Receiver<Sample>) {
     let mut room_bytes = bytes_max;
     for sample in queue {
         let line = sample.line();
-        // What is there is of an earlier run. A pipe or a device has no length.
+        // The old content is of an earlier run. A pipe or a device has no length to set.
         if room_bytes == bytes_max {
             let _ = file.set_len(0);
         }
@@ -152,7 +160,7 @@ impl Sample {
             length: self.length,
             sample: &String::from_utf8_lossy(&escaped),
         };
-        // Nothing in a line can fail to be serialised.
+        // No field of a line can fail to be serialised.
         let mut text = serde_json::to_vec(&line).unwrap_or_default();
         text.push(b'\n');
         text

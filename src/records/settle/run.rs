@@ -1,35 +1,35 @@
-//! What a writer tells of its progress.
+//! Runs of datagrams with one fate, and the events of a journal's writer.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 
-/// What became of the datagrams so far.
+/// The datagrams of a journal's writer by their fate, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriterCounts {
     /// On disk: fdatasync(2) has returned.
     pub committed: u64,
-    /// Given up.
+    /// Given up: the disk failed.
     pub undelivered: u64,
-    /// On the way.
+    /// In memory, or written and not committed.
     pub pending: u64,
 }
 
-/// What became of datagrams that came one after the other.
+/// Datagrams in a row with the same fate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// How many.
+    /// The number of datagrams.
     pub datagrams: u64,
-    /// Whether they were given up.
+    /// Whether they were given up; else they arrived.
     pub lost: bool,
 }
 
-/// How many runs are told apart where they gather: more would be memory without a bound. Beyond it, what
-/// has a lost neighbour counts as lost too.
+/// Most runs in a queue. Without a bound a disk that fails and recovers takes all memory. When the queue is
+/// full, the next run joins the last one, and counts as lost if either is.
 const RUNS_MAX: usize = 1 << 16;
 
 impl Run {
-    /// Adds a run behind others; neighbours with the same fate are one.
+    /// Adds a run behind others. Neighbours with the same fate become one.
     pub fn note(runs: &mut VecDeque<Self>, run: Self) {
         let full = runs.len() >= RUNS_MAX;
         match runs.back_mut() {
@@ -43,12 +43,12 @@ impl Run {
     }
 }
 
-/// What of a segment is committed.
+/// The committed part of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// Number of the segment among its worker's.
     pub sequence: u64,
-    /// Up to where, bytes.
+    /// Where the committed part ends, bytes.
     pub offset: u64,
     /// Records up to there.
     pub records: u64,
@@ -56,17 +56,17 @@ pub struct Committed {
     pub datagrams: u64,
 }
 
-/// What the writer has to tell others.
+/// An event of a journal's writer.
 #[derive(Debug)]
 pub enum Event {
     /// More of a segment is on disk.
     Committed(Committed),
     /// A segment is complete and all of it is committed: it can be sealed.
     Complete(u64, PathBuf),
-    /// A segment was given up after so many bytes, which are committed. What is behind them was counted
-    /// as undelivered and should go; if nothing is committed, all of it.
+    /// A segment was given up. The third field is the committed length, bytes: the rest was counted as
+    /// undelivered and must be cut off; with nothing committed the file must be removed.
     GivenUp(u64, PathBuf, u64),
-    /// The disk failed; so many datagrams were given up.
+    /// The disk failed; the second field is the number of datagrams given up.
     Failed(io::Error, u64),
     /// The disk takes records again.
     Resumed,

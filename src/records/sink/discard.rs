@@ -1,11 +1,13 @@
-//! Nowhere: datagrams are counted and forgotten. What is left is the cost of receiving itself.
+//! Sinks that count datagrams and keep nothing. They show the cost of receiving itself.
 
-use crate::decode::stage::DecodeStage;
-use ringest_engine::batch::arena::Batch;
+use std::time::{Duration, Instant};
+
+use crate::decode::stage::{Consumer, DecodeStage};
+use ringest_engine::batch::arena::{Batch, Datagram};
 use ringest_engine::send::reply::Replies;
 use ringest_engine::work::handler::{Handler, Outcome};
 
-/// Accepts everything; in the ledger it is delivered.
+/// Accepts every datagram. In the ledger all are delivered.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Discard;
 
@@ -13,29 +15,50 @@ impl Handler for Discard {
     fn handle(&mut self, _: &Batch, _: &mut Replies) {}
 }
 
-/// Accepts every datagram that holds a record, and forgets it.
+/// Decodes every datagram and drops its records. In the ledger all are delivered but the rejected ones.
 #[derive(Debug)]
 pub struct DiscardRecords {
-    intake: DecodeStage,
+    stage: DecodeStage,
 }
 
 impl DiscardRecords {
-    /// With one worker's decoders.
+    /// Makes a handler of one worker's decoders.
     #[must_use]
-    pub fn new(intake: DecodeStage) -> Self {
-        Self { intake }
+    pub fn new(stage: DecodeStage) -> Self {
+        Self { stage }
     }
+}
+
+/// Drops records.
+struct Dropped;
+
+impl Consumer for Dropped {
+    fn record(&mut self, _: &Datagram<'_>, _: &[u8]) {}
+    fn end(&mut self, _: &Datagram<'_>, _: u64, _: u64) {}
 }
 
 impl Handler for DiscardRecords {
     fn handle(&mut self, batch: &Batch, _: &mut Replies) {
         for datagram in batch {
-            self.intake.take(&datagram, |_| {});
+            self.stage.take(&datagram, &mut Dropped);
         }
+        self.stage.tick(Instant::now(), &mut Dropped);
     }
 
     fn outcome(&self, handled: u64) -> Outcome {
-        let found = self.intake.outcome();
-        Outcome { delivered: handled - found.rejected, ..found }
+        let found = self.stage.outcome();
+        Outcome { delivered: handled - found.rejected - found.pending, ..found }
+    }
+
+    fn on_idle(&mut self) {
+        self.stage.tick(Instant::now(), &mut Dropped);
+    }
+
+    fn idle_within(&self) -> Option<Duration> {
+        self.stage.due_within(Instant::now())
+    }
+
+    fn finish(&mut self) {
+        self.stage.finish(&mut Dropped);
     }
 }

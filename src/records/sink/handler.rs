@@ -1,40 +1,41 @@
-//! One worker's datagrams to their places: decoded once, given to each sink, counted when all have them.
+//! Gives one worker's datagrams to its sinks: decoded once, handed to each sink, counted when all have them.
 //!
 //! ```text
-//!  batch ─► intake ─► record ─┬─► stdout ──────────────────► tally
-//!                             └─► journal ─► (shippers) ───► tally ─► delivered, undelivered
+//!  batch ─► decode stage ─► record ─┬─► stdout ──────────────────► tally
+//!                                   └─► journal ─► (shippers) ───► tally ─► delivered, undelivered
 //! ```
+//! Listen addresses may have sets of sinks of their own. Each set has a tally.
 
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::decode::stage::DecodeStage;
+use crate::decode::stage::{Consumer, DecodeStage};
 use crate::settle::run::Run;
 use crate::settle::tally::Tally;
 use ringest_engine::batch::arena::{Batch, Datagram};
 use ringest_engine::send::reply::Replies;
 use ringest_engine::work::handler::{Handler, Outcome};
 
-/// One worker's end of a place that records go to.
+/// One worker's end of a sink.
 pub trait Sink: Send + Debug {
-    /// Takes a record of the datagram at hand.
+    /// Takes the next record of the datagram at hand.
     fn record(&mut self, datagram: &Datagram<'_>, record: &[u8], now: Instant);
 
-    /// The datagram at hand has no more records, and had at least one.
+    /// Ends the datagram at hand, which had at least one record.
     fn end_datagram(&mut self, now: Instant);
 
-    /// Moves on. Called after each batch and when none comes; tells what became of datagrams since, in
-    /// their order.
+    /// Moves on, without waiting. Calls `tell` with the fate of datagrams that were settled since the last
+    /// call, in their order. Called after each batch, and now and then while no datagrams come.
     fn pump(&mut self, now: Instant, tell: &mut dyn FnMut(Run));
 
-    /// The same, at the end, when nothing may be left.
+    /// Settles all datagrams, and may wait for that. No datagrams follow.
     fn finish(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
         self.pump(now, tell);
     }
 
-    /// How soon it wants to move on though nothing comes, if it does.
+    /// Returns how soon [`pump`](Self::pump) is due while no datagrams come, or `None` if it is not.
     fn due_within(&self, _: Instant) -> Option<Duration> {
         None
     }
@@ -43,15 +44,33 @@ pub trait Sink: Send + Debug {
 /// Gives one worker's records to its sinks. See the module's description.
 #[derive(Debug)]
 pub struct SinkHandler {
-    intake: DecodeStage,
+    stage: DecodeStage,
+    sets: Sets,
+    /// How long to wait at the end for those who carry datagrams on from a sink.
+    flush: Duration,
+}
+
+/// The sets of sinks, and which datagrams each gets.
+#[derive(Debug)]
+struct Sets {
+    /// The first set gets the datagrams of all listen addresses that have none of their own.
+    sets: Vec<Set>,
+    /// The set of each listen address; an address behind the end has the first.
+    by_listener: Vec<usize>,
+    /// Datagrams that hold no record, and nothing that is wrong either. They are delivered: no sink gets
+    /// them.
+    empty: u64,
+}
+
+/// The sinks that get the same datagrams.
+#[derive(Debug)]
+struct Set {
     places: Vec<Place>,
     tally: Arc<Tally>,
-    /// Datagrams that hold a record.
+    /// Datagrams given to the sinks, without those that joined them.
     landed: u64,
-    /// Those that hold none, and nothing that is wrong either.
-    empty: u64,
-    /// How long to wait at the end for those who carry on what the journal has.
-    flush: Duration,
+    /// Datagrams that joined others.
+    joined: u64,
 }
 
 #[derive(Debug)]
@@ -60,44 +79,49 @@ struct Place {
     settles: Settles,
 }
 
-/// Who settles the datagrams of a sink.
+/// Settles the datagrams of a sink.
 #[derive(Debug)]
 enum Settles {
     /// The sink itself, in this lane of the tally.
     Itself(usize),
-    /// Those who carry them on from there, in these lanes.
+    /// Those who carry datagrams on from there, in these lanes.
     Carriers(Range<usize>),
 }
 
-impl SinkHandler {
-    /// With one worker's decoders, and its end of each sink.
-    #[must_use]
-    pub fn new(intake: DecodeStage, sinks: Vec<Box<dyn Sink>>) -> Self {
-        let tally = Arc::new(Tally::new(sinks.len()));
-        let settled = |(lane, sink)| Place { sink, settles: Settles::Itself(lane) };
-        let places = sinks.into_iter().enumerate().map(settled).collect();
-        Self { intake, places, tally, landed: 0, empty: 0, flush: Duration::ZERO }
-    }
+/// A sink of a set, as [`SinkHandler::with_sets`] takes it.
+#[derive(Debug)]
+pub struct SinkEnd {
+    /// One worker's end of the sink.
+    pub sink: Box<dyn Sink>,
+    /// The number of others that carry its datagrams on, and settle them; 0 for a sink that settles them
+    /// itself.
+    pub carriers: usize,
+}
 
-    /// With one more sink, whose datagrams so many others carry on; these settle them in the tally, from
-    /// the lane after the other sinks on. At the end they are waited for.
-    #[must_use]
-    pub fn carried(mut self, sink: Box<dyn Sink>, carriers: usize, flush: Duration) -> Self {
-        let first = self.places.len();
-        self.places.push(Place { sink, settles: Settles::Carriers(first..first + carriers) });
-        self.tally = Arc::new(Tally::new(first + carriers));
-        self.flush = flush;
-        self
+impl From<Box<dyn Sink>> for SinkEnd {
+    fn from(sink: Box<dyn Sink>) -> Self {
+        Self { sink, carriers: 0 }
     }
+}
 
-    /// Where datagrams are settled.
-    #[must_use]
-    pub fn tally(&self) -> &Arc<Tally> {
-        &self.tally
+impl Set {
+    fn new(ends: impl IntoIterator<Item = SinkEnd>) -> Self {
+        let mut lanes = 0;
+        let place = |end: SinkEnd| {
+            let first = lanes;
+            lanes += end.carriers.max(1);
+            let settles = match end.carriers {
+                0 => Settles::Itself(first),
+                _ => Settles::Carriers(first..lanes),
+            };
+            Place { sink: end.sink, settles }
+        };
+        let places = ends.into_iter().map(place).collect();
+        Self { places, tally: Arc::new(Tally::new(lanes)), landed: 0, joined: 0 }
     }
 
     fn pump(&mut self, finish: bool) {
-        // The journal stands behind stdout: at the end it is done before a reader is waited for.
+        // Sinks that wait for a reader come before the journal: at the end it is committed first.
         for place in self.places.iter_mut().rev() {
             let (tally, settles) = (&self.tally, &place.settles);
             let mut tell = |run| match settles {
@@ -106,7 +130,7 @@ impl SinkHandler {
                     lanes.clone().for_each(|lane| tally.hand_over(lane, run));
                 }
             };
-            // The one before it may have waited for a disk.
+            // Read again for each sink: the one before may have waited for a disk.
             let now = Instant::now();
             match finish {
                 true => place.sink.finish(now, &mut tell),
@@ -116,48 +140,124 @@ impl SinkHandler {
     }
 }
 
+impl SinkHandler {
+    /// Makes a handler of one worker's decoders, and its ends of the sinks that get all datagrams.
+    #[must_use]
+    pub fn new(stage: DecodeStage, sinks: Vec<Box<dyn Sink>>) -> Self {
+        let ends = sinks.into_iter().map(SinkEnd::from).collect();
+        Self::with_sets(stage, vec![ends], Vec::new(), Duration::ZERO)
+    }
+
+    /// Makes a handler of one worker's decoders, and its ends of several sets of sinks. `by_listener` is the
+    /// set of each listen address; addresses behind its end have the first. At the end, those who carry
+    /// datagrams on from a sink are waited for, at most for `flush`.
+    #[must_use]
+    pub fn with_sets(
+        stage: DecodeStage,
+        sets: Vec<Vec<SinkEnd>>,
+        by_listener: Vec<usize>,
+        flush: Duration,
+    ) -> Self {
+        let mut sets: Vec<_> = sets.into_iter().map(Set::new).collect();
+        if sets.is_empty() {
+            sets.push(Set::new([]));
+        }
+        Self { stage, sets: Sets { sets, by_listener, empty: 0 }, flush }
+    }
+
+    /// Returns the tally of each set.
+    pub fn tallies(&self) -> impl Iterator<Item = &Arc<Tally>> {
+        self.sets.sets.iter().map(|set| &set.tally)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stage(&self) -> &DecodeStage {
+        &self.stage
+    }
+
+    fn pump(&mut self, finish: bool) {
+        self.sets.sets.iter_mut().for_each(|set| set.pump(finish));
+    }
+}
+
+/// The sets of sinks, while records come at one time.
+struct Now<'a>(&'a mut Sets, Instant);
+
+impl Sets {
+    fn of(&mut self, datagram: &Datagram<'_>) -> Option<&mut Set> {
+        let place = self.by_listener.get(datagram.listener()).copied().unwrap_or(0);
+        self.sets.get_mut(place)
+    }
+}
+
+impl Consumer for Now<'_> {
+    #[inline]
+    fn record(&mut self, datagram: &Datagram<'_>, record: &[u8]) {
+        let Self(sets, now) = self;
+        if let Some(set) = sets.of(datagram) {
+            set.places.iter_mut().for_each(|place| place.sink.record(datagram, record, *now));
+        }
+    }
+
+    #[inline]
+    fn end(&mut self, datagram: &Datagram<'_>, records: u64, datagrams: u64) {
+        let Self(sets, now) = self;
+        match sets.of(datagram) {
+            Some(set) if records > 0 && !set.places.is_empty() => {
+                if datagrams > 1 {
+                    set.tally.join(set.landed, datagrams - 1);
+                    set.joined += datagrams - 1;
+                }
+                set.landed += 1;
+                set.places.iter_mut().for_each(|place| place.sink.end_datagram(*now));
+            }
+            _ => sets.empty += datagrams,
+        }
+    }
+}
+
 impl Handler for SinkHandler {
     fn handle(&mut self, batch: &Batch, _: &mut Replies) {
-        let now = Instant::now();
+        let mut to = Now(&mut self.sets, Instant::now());
         for datagram in batch {
-            let (places, mut records) = (&mut self.places, 0);
-            let stands = self.intake.take(&datagram, |record| {
-                records += 1;
-                places.iter_mut().for_each(|place| place.sink.record(&datagram, record, now));
-            });
-            if records > 0 {
-                self.landed += 1;
-                places.iter_mut().for_each(|place| place.sink.end_datagram(now));
-            } else if stands {
-                self.empty += 1;
-            }
+            self.stage.take(&datagram, &mut to);
         }
+        self.stage.tick(to.1, &mut to);
         self.pump(false);
     }
 
     fn outcome(&self, _: u64) -> Outcome {
-        // What is in hand is not among them: it is queued.
-        self.tally.landed(self.landed);
-        let (delivered, undelivered) = self.tally.totals();
-        Outcome {
-            delivered: delivered + self.empty,
-            undelivered,
-            pending: self.landed - delivered - undelivered,
-            ..self.intake.outcome()
+        let found = self.stage.outcome();
+        let mut outcome = Outcome { delivered: self.sets.empty, ..found };
+        let mut held = found.pending;
+        for set in &self.sets.sets {
+            // Datagrams at hand are not among them: those are queued.
+            set.tally.landed(set.landed, std::mem::take(&mut held));
+            let (delivered, undelivered) = set.tally.totals();
+            outcome.delivered += delivered;
+            outcome.undelivered += undelivered;
+            outcome.pending += set.landed + set.joined - delivered - undelivered;
         }
+        outcome
     }
 
     fn on_idle(&mut self) {
+        let now = Instant::now();
+        self.stage.tick(now, &mut Now(&mut self.sets, now));
         self.pump(false);
     }
 
     fn idle_within(&self) -> Option<Duration> {
         let now = Instant::now();
-        self.places.iter().filter_map(|place| place.sink.due_within(now)).min()
+        let places = self.sets.sets.iter().flat_map(|set| &set.places);
+        let sinks = places.filter_map(|place| place.sink.due_within(now));
+        sinks.chain(self.stage.due_within(now)).min()
     }
 
     fn finish(&mut self) {
+        self.stage.finish(&mut Now(&mut self.sets, Instant::now()));
         self.pump(true);
-        self.tally.wait_for(self.landed, Instant::now() + self.flush);
+        let deadline = Instant::now() + self.flush;
+        self.sets.sets.iter().for_each(|set| set.tally.wait_for(set.landed, deadline));
     }
 }

@@ -291,7 +291,7 @@ pub(crate) mod tests {
     }
 
     fn handler(sink: &Stdout<Pipe>) -> SinkHandler {
-        SinkHandler::new(Formats::raw().intake(), vec![Box::new(sink.printer())])
+        SinkHandler::new(Formats::raw().stage(), vec![Box::new(sink.printer())])
     }
 
     fn written(format: Format, room: usize, payloads: &[&[u8]]) -> (String, Outcome, bool) {

@@ -235,7 +235,6 @@ impl AsidePrinter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::Decode;
     use crate::decode::stage::Formats;
     use crate::sink::handler::SinkHandler;
     use crate::sink::stdout::tests::{batch, no_replies};
@@ -275,7 +274,7 @@ mod tests {
         let stdout = Stdout::new(Gate { permits: asked, taken: give }, Format::Text).unwrap();
         let notices = Arc::new(Notices::default());
         let aside = StdoutThread::start(stdout, &notices).unwrap();
-        let landing = SinkHandler::new(Formats::raw().intake(), vec![Box::new(aside.printer())]);
+        let landing = SinkHandler::new(Formats::raw().stage(), vec![Box::new(aside.printer())]);
         Rig { permits, taken, notices, landing }
     }
 
@@ -319,8 +318,8 @@ mod tests {
         let stdout = Stdout::new(Gate { permits: asked, taken: give }, Format::Json).unwrap();
         let notices = Arc::new(Notices::default());
         let aside = StdoutThread::start(stdout, &notices).unwrap();
-        let formats = Formats::new(vec![Decode::Lines], None);
-        let mut landing = SinkHandler::new(formats.intake(), vec![Box::new(aside.printer())]);
+        let formats = Formats::new(vec!["lines".parse().unwrap()], None);
+        let mut landing = SinkHandler::new(formats.stage(), vec![Box::new(aside.printer())]);
         (0..2).for_each(|_| permits.send(()).unwrap());
         landing.handle(&batch(&[b"one", &[b'\n'; 65_507]]), &mut no_replies());
         landing.finish();

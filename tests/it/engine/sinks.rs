@@ -9,7 +9,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use ringest_engine::control::config::BackendChoice;
-use ringest_records::decode::Decode;
 use ringest_records::decode::rejects::Rejects;
 use ringest_records::decode::stage::Formats;
 use ringest_records::sink::discard::DiscardRecords;
@@ -114,9 +113,9 @@ fn a_sample_that_cannot_be_written_stops_nobody() {
     // Open for reading, and never read.
     let reader = fs::File::options().read(true).write(true).open(&path).unwrap();
     let rejects = Arc::new(Rejects::create(&path, 1 << 20).unwrap());
-    let formats = Formats::new(vec![Decode::Json], Some(rejects));
+    let formats = Formats::new(vec!["json".parse().unwrap()], Some(rejects));
     let builder = small(BackendChoice::Auto).listen("127.0.0.1:0".parse::<SocketAddr>().unwrap());
-    let engine = builder.start(|_| DiscardRecords::new(formats.intake())).unwrap();
+    let engine = builder.start(|_| DiscardRecords::new(formats.stage())).unwrap();
     let mut sender = Sender::new();
     while_moving("datagrams to be refused", || {
         let ledger = engine.stats().ledger;

@@ -1,32 +1,28 @@
-//! JSON: one object, or several with white space between them (NDJSON). Each is validated (RFC 8259,
-//! and UTF-8) and kept as it was given. After something that is no object, records are looked for again
-//! from the next line on, which must then hold whole objects.
+//! JSON objects: one, or several with white space between them (NDJSON). Each is checked (RFC 8259 and
+//! UTF-8) and kept as it was sent. Behind a part that is no object, the next record begins at the next line
+//! that holds whole objects and nothing else.
 
 use serde::de::IgnoredAny;
 
-use crate::decode::{Decoder, Reject};
+use crate::decode::decoder::{Decoded, Format, Records, Reject};
+use ringest_engine::batch::arena::Datagram;
 
-/// See the module's description.
+/// Takes each JSON object of a frame as one record.
 #[derive(Clone, Copy, Debug)]
 pub struct Json;
 
 const NO_OBJECT: &str = "not a JSON object";
 
-impl Decoder for Json {
-    fn decode<'a>(
-        &mut self,
-        payload: &'a [u8],
-        record: &mut dyn FnMut(&'a [u8]),
-        reject: &mut dyn FnMut(Reject<'a>),
-    ) {
-        let mut rest = payload.trim_ascii_start();
+impl Format for Json {
+    fn decode(&mut self, frame: &[u8], _: &Datagram<'_>, out: &mut dyn Records) -> Decoded {
+        let mut rest = frame.trim_ascii_start();
         while !rest.is_empty() {
             if let Some(len) = object(rest) {
-                record(&rest[..len]);
+                out.record(&rest[..len]);
                 rest = rest[len..].trim_ascii_start();
                 continue;
             }
-            // What is broken may go on over several lines: it ends before the first that is whole.
+            // A broken object may span several lines: the reject ends before the first line that is whole.
             let mut good = rest;
             loop {
                 good = match good.iter().position(|byte| *byte == b'\n') {
@@ -39,13 +35,14 @@ impl Decoder for Json {
                 }
             }
             let bytes = rest[..rest.len() - good.len()].trim_ascii_end();
-            reject(Reject { bytes, reason: NO_OBJECT });
+            out.reject(Reject { bytes, reason: NO_OBJECT });
             rest = good.trim_ascii_start();
         }
+        Decoded::Whole
     }
 }
 
-/// Bytes of the object that `text` begins with.
+/// Returns the length of the object that `text` begins with, bytes, or `None` if it begins with none.
 fn object(text: &[u8]) -> Option<usize> {
     if text.first() != Some(&b'{') {
         return None;
@@ -53,12 +50,12 @@ fn object(text: &[u8]) -> Option<usize> {
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
     values.next()?.ok()?;
     let len = values.byte_offset();
-    // Two objects must not touch anything but white space, nor each other's tail.
+    // Behind an object there is white space, another object, or the end.
     let ends = text.get(len).is_none_or(|next| next.is_ascii_whitespace() || *next == b'{');
     (ends && str::from_utf8(&text[..len]).is_ok()).then_some(len)
 }
 
-/// Whether a line holds objects and nothing else.
+/// Returns whether a line holds objects and nothing else.
 fn is_whole(line: &[u8]) -> bool {
     let mut rest = line.trim_ascii();
     if rest.is_empty() {
@@ -72,12 +69,11 @@ fn is_whole(line: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::decode::Decode;
-    use crate::decode::tests::decode;
+    use crate::decode::formats::tests::decode;
 
-    fn json(text: &str) -> (Vec<&str>, Vec<&str>) {
-        let (records, rejects) = decode(Decode::Json, text.as_bytes());
-        let text = |bytes| str::from_utf8(bytes).unwrap();
+    fn json(text: &str) -> (Vec<String>, Vec<String>) {
+        let (records, rejects) = decode("json", text.as_bytes());
+        let text = |bytes| String::from_utf8(bytes).unwrap();
         (
             records.into_iter().map(text).collect(),
             rejects.into_iter().map(|(bytes, _)| text(bytes)).collect(),
@@ -86,23 +82,30 @@ mod tests {
 
     #[test]
     fn objects_are_kept_as_given() {
-        assert_eq!(json(r#"{"a": 1}"#), (vec![r#"{"a": 1}"#], vec![]));
+        let json = |text: &str| {
+            let (records, rejects) = json(text);
+            assert_eq!(rejects, [""; 0], "{text}");
+            records
+        };
+        assert_eq!(json(r#"{"a": 1}"#), [r#"{"a": 1}"#]);
         let pretty = "{\n  \"a\": [1, {\"b\": null}]\n}";
-        assert_eq!(json(pretty), (vec![pretty], vec![]));
+        assert_eq!(json(pretty), [pretty]);
         let lines = "{\"a\":1}\n{\"a\":2,\"a\":3}\r\n\n{}\n";
-        assert_eq!(json(lines), (vec!["{\"a\":1}", "{\"a\":2,\"a\":3}", "{}"], vec![]));
-        assert_eq!(json(""), (vec![], vec![]));
-        assert_eq!(json(" \n"), (vec![], vec![]));
+        assert_eq!(json(lines), ["{\"a\":1}", "{\"a\":2,\"a\":3}", "{}"]);
+        assert_eq!(json(""), [""; 0]);
+        assert_eq!(json(" \n"), [""; 0]);
     }
 
     #[test]
     fn what_is_no_object_is_rejected_by_itself() {
         for text in ["1", "[{}]", "\"{}\"", "{", "{\"a\":}", "nul", "{}x", "{'a':1}", "{\"a\":1,}"]
         {
-            assert_eq!(json(text), (vec![], vec![text]), "{text}");
+            assert_eq!(json(text), (vec![], vec![text.to_owned()]), "{text}");
         }
         let mixed = "{\"a\":1}\noops\n{\"a\":2}\n{\"cut\":\n";
-        assert_eq!(json(mixed), (vec!["{\"a\":1}", "{\"a\":2}"], vec!["oops", "{\"cut\":"]));
+        let (records, rejects) = json(mixed);
+        assert_eq!(records, ["{\"a\":1}", "{\"a\":2}"]);
+        assert_eq!(rejects, ["oops", "{\"cut\":"]);
         // A broken object over several lines is one reject, and what is in it is no record.
         let broken = "{\n \"list\": [\n  {\"x\": 1},\n }\n{\"whole\":1}";
         let (records, rejects) = json(broken);
@@ -112,10 +115,10 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_and_endless_nesting_are_refused() {
-        let (records, rejects) = decode(Decode::Json, b"{\"a\":\"\xff\"}");
+        let (records, rejects) = decode("json", b"{\"a\":\"\xff\"}");
         assert_eq!((records.len(), rejects.len()), (0, 1));
         let deep = "{\"a\":".repeat(20_000);
-        let (records, rejects) = decode(Decode::Json, deep.as_bytes());
+        let (records, rejects) = decode("json", deep.as_bytes());
         assert_eq!((records.len(), rejects.len()), (0, 1));
     }
 }
