@@ -4,6 +4,8 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
+
 use crate::check::{Check, Status};
 use crate::examine::examine;
 use crate::files::Files;
@@ -168,14 +170,14 @@ fn a_host_that_shows_nothing_is_unknown_and_no_crash() {
     assert!(Interface::all(&nowhere, &wanted(1, 0)).is_empty());
 }
 
-/// A tree of a test's own; gone when dropped.
-struct Tree(PathBuf);
+/// A tree of files that is removed when dropped.
+struct Tree(TempDir);
 
 impl Tree {
-    fn new(name: &str, files: &[(&str, &str)]) -> Self {
-        let root = std::env::temp_dir().join(format!("ringest-{name}-{}", std::process::id()));
+    fn new(files: &[(&str, &str)]) -> Self {
+        let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
-            let path = root.join(path);
+            let path = root.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
@@ -183,20 +185,14 @@ impl Tree {
     }
 
     fn files(&self) -> Files {
-        Files::at(self.0.clone())
-    }
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        Files::at(self.0.path().to_owned())
     }
 }
 
 #[test]
 fn the_tightest_cgroup_quota_counts() {
-    let quota = |name: &str, files: &[(&str, &str)], cores: usize| {
-        let tree = Tree::new(name, files);
+    let quota = |files: &[(&str, &str)], cores: usize| {
+        let tree = Tree::new(files);
         let checks = cpu::checks(&tree.files(), &[], &wanted(cores, 0));
         let check = of(&checks, "cgroup_quota");
         (check.status, check.found.clone(), check.fix.clone())
@@ -207,8 +203,8 @@ fn the_tightest_cgroup_quota_counts() {
         ("sys/fs/cgroup/system.slice/r.service/cpu.max", "max 100000\n"),
     ];
     let fix = "echo max > /sys/fs/cgroup/system.slice/cpu.max".to_owned();
-    assert_eq!(quota("two", &second, 2), (Status::Warning, "1.50 cores".to_owned(), fix));
-    assert_eq!(quota("one", &second, 1).0, Status::Ok);
+    assert_eq!(quota(&second, 2), (Status::Warning, "1.50 cores".to_owned(), fix));
+    assert_eq!(quota(&second, 1).0, Status::Ok);
     let first = [
         ("proc/self/cgroup", "3:cpu,cpuacct:/box\n0::/\n"),
         ("sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_quota_us", "50000\n"),
@@ -216,9 +212,9 @@ fn the_tightest_cgroup_quota_counts() {
         ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n"),
     ];
     let fix = "echo -1 > /sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_quota_us".to_owned();
-    assert_eq!(quota("old", &first, 1), (Status::Warning, "0.50 cores".to_owned(), fix));
-    assert_eq!(quota("none", &[("proc/self/cgroup", "0::/\n")], 1).1, "none");
-    assert_eq!(quota("odd", &[("proc/self/cgroup", "x\n:::::\n0::///\n")], 1).0, Status::Ok);
+    assert_eq!(quota(&first, 1), (Status::Warning, "0.50 cores".to_owned(), fix));
+    assert_eq!(quota(&[("proc/self/cgroup", "0::/\n")], 1).1, "none");
+    assert_eq!(quota(&[("proc/self/cgroup", "x\n:::::\n0::///\n")], 1).0, Status::Ok);
 }
 
 #[test]
@@ -244,7 +240,7 @@ fn at_addresses(files: &Files, addresses: &[&str]) -> Vec<Check> {
 #[test]
 fn ipv6_that_is_off_is_the_one_thing_said() {
     let conf = "proc/sys/net/ipv6/conf";
-    let off = Tree::new("off", &[(&format!("{conf}/all/disable_ipv6"), "1\n")]);
+    let off = Tree::new(&[(&format!("{conf}/all/disable_ipv6"), "1\n")]);
     for address in ["[::1]:47", "[::]:47", "[::]:0"] {
         let checks = at_addresses(&off.files(), &[address]);
         let ipv6 = of(&checks, "ipv6");
@@ -266,14 +262,14 @@ fn ipv6_that_is_off_is_the_one_thing_said() {
         (&*format!("{conf}/all/disable_ipv6"), "0\n"),
         (&*format!("{conf}/lo/disable_ipv6"), "1\n"),
     ];
-    let checks = at_addresses(&Tree::new("off-lo", &lo).files(), &["[::1]:0"]);
+    let checks = at_addresses(&Tree::new(&lo).files(), &["[::1]:0"]);
     assert_eq!(of(&checks, "ipv6").fix, "sysctl -w net.ipv6.conf.lo.disable_ipv6=0");
     assert_eq!(of(&checks, "address_local").fix, "");
     let one = [
         (&*format!("{conf}/all/disable_ipv6"), "1\n"),
         ("proc/net/if_inet6", "20010db8000000000000000000000001 02 40 00 80 eth0\n"),
     ];
-    let checks = at_addresses(&Tree::new("off-but", &one).files(), &["[::]:0"]);
+    let checks = at_addresses(&Tree::new(&one).files(), &["[::]:0"]);
     assert_eq!(of(&checks, "ipv6").status, Status::Info);
 }
 
@@ -283,7 +279,7 @@ fn a_buffer_that_was_full_is_made_larger_where_it_is_small() {
     let fix = |rmem_max: Option<&str>, mib: usize| {
         let mut files = vec![("proc/net/snmp", snmp)];
         files.extend(rmem_max.map(|most| ("proc/sys/net/core/rmem_max", most)));
-        let tree = Tree::new("rcvbuf", &files);
+        let tree = Tree::new(&files);
         let mut wanted = wanted(1, 0);
         wanted.rcvbuf_bytes = mib << 20;
         wanted.addresses = vec!["192.0.2.1:514".parse().unwrap()];
@@ -308,15 +304,12 @@ fn a_buffer_that_was_full_is_made_larger_where_it_is_small() {
 
 #[test]
 fn a_socket_is_traced_to_its_process_and_unit() {
-    let tree = Tree::new(
-        "owner",
-        &[
-            ("proc/1101/comm", "rsyslogd\n"),
-            ("proc/1101/cgroup", "0::/system.slice/rsyslog.service\n"),
-            ("proc/1101/fd/0", ""),
-        ],
-    );
-    symlink("socket:[18211]", tree.0.join("proc/1101/fd/5")).unwrap();
+    let tree = Tree::new(&[
+        ("proc/1101/comm", "rsyslogd\n"),
+        ("proc/1101/cgroup", "0::/system.slice/rsyslog.service\n"),
+        ("proc/1101/fd/0", ""),
+    ]);
+    symlink("socket:[18211]", tree.0.path().join("proc/1101/fd/5")).unwrap();
     let files = tree.files();
     let owner = owners::owner(&files, 18_211).unwrap();
     let unit = Some("rsyslog.service".to_owned());

@@ -138,17 +138,17 @@ mod tests {
 
     #[test]
     fn positions_come_back_and_others_files_are_refused() {
-        let dir = std::env::temp_dir().join(format!("ringest-cursor-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let cursor = Cursor::new(&dir, "nats:127.0.0.1/../S/s");
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let cursor = Cursor::new(dir, "nats:127.0.0.1/../S/s");
         assert_eq!(cursor.read().unwrap(), BTreeMap::new());
         let at = |sequence| Position { sequence, offset: 64, records: 9, datagrams: 0 };
         let positions = BTreeMap::from([(0, at(1)), (7, at(u64::MAX))]);
         cursor.write(&positions).unwrap();
         assert_eq!(cursor.read().unwrap(), positions);
-        assert_eq!(Cursor::new(&dir, "nats:127.0.0.1/../S/t").read().unwrap(), BTreeMap::new());
+        assert_eq!(Cursor::new(dir, "nats:127.0.0.1/../S/t").read().unwrap(), BTreeMap::new());
         let path = cursor.path.clone();
-        assert_eq!(path.parent(), Some(dir.as_path()), "nothing leads out of the journal");
+        assert_eq!(path.parent(), Some(dir), "nothing leads out of the journal");
         let bytes = fs::read(&path).unwrap();
         for cut in [0, 1, bytes.len() - 1] {
             fs::write(&path, &bytes[..cut]).unwrap();
@@ -169,6 +169,5 @@ mod tests {
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::InvalidData, "bit {place}"),
             }
         }
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

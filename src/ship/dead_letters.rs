@@ -145,13 +145,15 @@ impl DeadLetters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::Place;
+    use tempfile::TempDir;
+
+    use crate::tests::temp_dir;
 
     /// A journal of so many records of a kilobyte, numbered by their times, in one segment; and where each is.
-    fn records(count: u64) -> (Place, Vec<MessageId>) {
-        let place = Place::new();
+    fn records(count: u64) -> (TempDir, Vec<MessageId>) {
+        let place = temp_dir();
         let spec = JournalSpec {
-            dir: place.0.clone(),
+            dir: place.path().to_owned(),
             writer: SPEC,
             buffer_bytes: 1 << 20,
             retention: Retention::default(),
@@ -169,7 +171,7 @@ mod tests {
         pen.finish(Instant::now(), &mut |_| {});
         drop(pen);
         journal.close();
-        let mut reader = segment::open(&place.0, 0, 1).unwrap();
+        let mut reader = segment::open(place.path(), 0, 1).unwrap();
         let mut ids = Vec::new();
         while let Next::Record { offset, .. } = reader.read_next().unwrap() {
             ids.push(MessageId { segment: 0, worker: 0, sequence: 1, offset });
@@ -196,9 +198,9 @@ mod tests {
     fn the_oldest_go_where_they_are_bounded() {
         let (place, ids) = records(400);
         let bytes_max = 64 << 10;
-        let mut letters = DeadLetters::new(&place.0, "nats:a", Some(bytes_max));
+        let mut letters = DeadLetters::new(place.path(), "nats:a", Some(bytes_max));
         for id in ids {
-            assert!(letters.put(&JournalDir::at(&place.0).unwrap(), id).unwrap().is_some());
+            assert!(letters.put(&JournalDir::at(place.path()).unwrap(), id).unwrap().is_some());
             assert_eq!(letters.commit(), (1, None));
         }
         let dir = letters.dir().to_owned();
@@ -213,14 +215,11 @@ mod tests {
     #[test]
     fn those_of_one_turn_are_committed_together() {
         let (place, ids) = records(300);
-        let mut letters = DeadLetters::new(&place.0, "nats:a", None);
+        let mut letters = DeadLetters::new(place.path(), "nats:a", None);
         for turn in ids.chunks(100) {
-            assert!(
-                turn.iter().all(|id| letters
-                    .put(&JournalDir::at(&place.0).unwrap(), *id)
-                    .unwrap()
-                    .is_some())
-            );
+            assert!(turn.iter().all(|id| {
+                letters.put(&JournalDir::at(place.path()).unwrap(), *id).unwrap().is_some()
+            }));
             assert_eq!(letters.commit(), (100, None));
         }
         assert_eq!(letters.commit(), (0, None));
@@ -230,15 +229,15 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_none() {
         let (place, ids) = records(3);
-        let mut letters = DeadLetters::new(&place.0, "nats:a", None);
+        let mut letters = DeadLetters::new(place.path(), "nats:a", None);
         let elsewhere = [
             MessageId { offset: ids[0].offset + 8, ..ids[0] },
             MessageId { sequence: 2, ..ids[0] },
         ];
         for id in elsewhere {
-            assert_eq!(letters.put(&JournalDir::at(&place.0).unwrap(), id).unwrap(), None);
+            assert_eq!(letters.put(&JournalDir::at(place.path()).unwrap(), id).unwrap(), None);
         }
-        letters.put(&JournalDir::at(&place.0).unwrap(), ids[1]).unwrap();
+        letters.put(&JournalDir::at(place.path()).unwrap(), ids[1]).unwrap();
         assert_eq!(letters.commit(), (1, None));
         assert_eq!(kept(letters), [1]);
     }
@@ -247,15 +246,15 @@ mod tests {
     #[test]
     fn where_they_are_removed_none_is_kept_until_it_heals() {
         let (place, ids) = records(3);
-        let mut letters = DeadLetters::new(&place.0, "nats:a", None);
-        letters.put(&JournalDir::at(&place.0).unwrap(), ids[0]).unwrap();
+        let mut letters = DeadLetters::new(place.path(), "nats:a", None);
+        letters.put(&JournalDir::at(place.path()).unwrap(), ids[0]).unwrap();
         assert_eq!(letters.commit(), (1, None));
         std::fs::remove_dir_all(letters.dir()).unwrap();
         let mut reasons = Vec::new();
         loop {
-            let put = ids[1..]
-                .iter()
-                .try_for_each(|id| letters.put(&JournalDir::at(&place.0).unwrap(), *id).map(drop));
+            let put = ids[1..].iter().try_for_each(|id| {
+                letters.put(&JournalDir::at(place.path()).unwrap(), *id).map(drop)
+            });
             match (put, letters.commit()) {
                 (Ok(()), (2, None)) => break,
                 (put, (0, trouble)) => {

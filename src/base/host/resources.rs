@@ -138,19 +138,19 @@ mod tests {
 
     #[test]
     fn the_tightest_quota_on_the_way_up_counts() {
-        let root = std::env::temp_dir().join(format!("ringest-cgroup-{}", std::process::id()));
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
         let leaf = root.join("slice/unit");
         fs::create_dir_all(&leaf).unwrap();
         fs::write(root.join("slice/cpu.max"), "150000 100000\n").unwrap();
         fs::write(leaf.join("cpu.max"), "max 100000\n").unwrap();
-        assert_eq!(quota_cores(&root, "0::/slice/unit\n"), Some(1.5));
-        assert_eq!(quota_cores(&root, "0::/\n"), None);
+        assert_eq!(quota_cores(root, "0::/slice/unit\n"), Some(1.5));
+        assert_eq!(quota_cores(root, "0::/\n"), None);
         let v1 = root.join("cpu,cpuacct/box");
         fs::create_dir_all(&v1).unwrap();
         fs::write(v1.join("cpu.cfs_quota_us"), "50000\n").unwrap();
         fs::write(v1.join("cpu.cfs_period_us"), "100000\n").unwrap();
-        assert_eq!(quota_cores(&root, "3:cpu,cpuacct:/box\n"), Some(0.5));
-        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(quota_cores(root, "3:cpu,cpuacct:/box\n"), Some(0.5));
     }
 
     #[test]

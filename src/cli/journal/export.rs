@@ -324,9 +324,8 @@ mod tests {
 
     #[test]
     fn what_a_killed_one_left_is_in_nobodys_way() {
-        let dir = std::env::temp_dir().join(format!("ringest-unfinished-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let target = dir.join("day.csv");
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("day.csv");
         let mode = |file: &File| file.metadata().unwrap().permissions().mode() & 0o777;
         let (first, left) = unfinished(&target).unwrap();
         let first_mode = mode(&first);
@@ -334,7 +333,6 @@ mod tests {
         fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
         let (second, path) = unfinished(&target).unwrap();
         let second_mode = mode(&second);
-        fs::remove_dir_all(&dir).unwrap();
         assert_ne!(left, path);
         assert_eq!((first_mode & 0o007, second_mode), (0, 0o600));
     }

@@ -193,35 +193,17 @@ fn login(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<(String, Strin
 mod tests {
     use super::*;
 
-    fn args(text: &str) -> (tempfile::Path, KafkaArgs) {
-        let file = tempfile::Path::holding(text);
-        let args = KafkaArgs { kafka_config: Some(file.0.clone()) };
+    fn args(text: &str) -> (tempfile::NamedTempFile, KafkaArgs) {
+        let file = holding(text);
+        let args = KafkaArgs { kafka_config: Some(file.path().to_owned()) };
         (file, args)
     }
 
-    /// Files of a test, removed at its end.
-    mod tempfile {
-        use std::path::PathBuf;
-        use std::sync::atomic::{AtomicU32, Ordering};
-
-        pub(crate) struct Path(pub(crate) PathBuf);
-
-        impl Path {
-            pub(crate) fn holding(text: &str) -> Self {
-                static NUMBER: AtomicU32 = AtomicU32::new(0);
-                let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-                let name = format!("ringest-kafka-args-{}-{number}", std::process::id());
-                let path = std::env::temp_dir().join(name);
-                std::fs::write(&path, text).unwrap();
-                Self(path)
-            }
-        }
-
-        impl Drop for Path {
-            fn drop(&mut self) {
-                let _ = std::fs::remove_file(&self.0);
-            }
-        }
+    /// A file that holds `text`, removed when dropped.
+    fn holding(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, text).unwrap();
+        file
     }
 
     #[test]
@@ -275,7 +257,7 @@ mod tests {
         assert!(reason.starts_with("--kafka-config /no/such/file: cannot read it"), "{reason}");
         let (file, large) = args(&"#".repeat(300 << 10));
         let reason = large.carrier(&target).unwrap_err();
-        assert!(reason.contains(&file.0.display().to_string()) && reason.contains("larger"));
+        assert!(reason.contains(&file.path().display().to_string()) && reason.contains("larger"));
     }
 
     #[test]
@@ -288,8 +270,8 @@ mod tests {
         let both = |user: &str, password: &str| Ok(Some((user.to_owned(), password.to_owned())));
         assert_eq!(env(&[]), Ok(None));
         assert_eq!(env(&[(USER, "u"), (PASSWORD, "hunter2 ")]), both("u", "hunter2 "));
-        let file = tempfile::Path::holding("hunter2\r\n");
-        let path = file.0.to_str().unwrap();
+        let file = holding("hunter2\r\n");
+        let path = file.path().to_str().unwrap();
         let with_file = [(USER, "u"), ("RINGEST_KAFKA_PASSWORD_FILE", path)];
         assert_eq!(env(&with_file), both("u", "hunter2"));
         for (pairs, part) in [

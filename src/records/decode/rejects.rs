@@ -175,12 +175,12 @@ mod tests {
 
     #[test]
     fn a_pipe_that_nobody_reads_is_not_waited_for() {
-        let path = std::env::temp_dir().join(format!("ringest-pipe-{}", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
         mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
         let refused = Rejects::create(&path, 1000).unwrap_err();
         let reader = File::options().read(true).write(true).open(&path).unwrap();
         let opened = Rejects::create(&path, 1000);
-        std::fs::remove_file(&path).unwrap();
         assert_eq!(refused.raw_os_error(), Some(libc::ENXIO));
         assert!(opened.is_ok(), "{opened:?}");
         drop(reader);

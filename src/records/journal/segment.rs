@@ -162,15 +162,13 @@ mod tests {
 
     #[test]
     fn one_that_is_compressed_while_it_is_looked_for_is_found() {
-        let dir = std::env::temp_dir().join(format!("ringest-measured-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let plain = path_of(&dir, 0, 1);
+        let dir = tempfile::tempdir().unwrap();
+        let plain = path_of(dir.path(), 0, 1);
         let packed = packed_path(&plain).unwrap();
         fs::write(&packed, b"12345").unwrap();
         let found = measured(plain.clone()).unwrap();
         fs::remove_file(&packed).unwrap();
         let gone = measured(plain).unwrap();
-        fs::remove_dir(&dir).unwrap();
         assert_eq!((found, gone), (Some((packed, 5)), None));
     }
 

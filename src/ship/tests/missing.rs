@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::carrier::{Carrier, Message, Submitted, Verdict};
 use crate::cursor::Cursor;
-use crate::tests::{Broker, Log, NAMES, Place, Run, is_refused, numbers_in, until};
+use crate::tests::{Broker, Log, NAMES, Run, is_refused, numbers_in, temp_dir, until};
 use ringest_records::journal::keep::janitor::Retention;
 use ringest_records::journal::read::reader::{Next, Reader};
 use ringest_records::journal::segment;
@@ -77,7 +79,7 @@ fn numbers(log: &Arc<Mutex<Log>>) -> Vec<u64> {
 }
 
 /// Lands datagrams of two records each, until the spool has let go of most of them.
-fn fill_spool(place: &Place, run: &mut Run, settled: u64) -> u64 {
+fn fill_spool(place: &TempDir, run: &mut Run, settled: u64) -> u64 {
     const RECORDS: u64 = 1000;
     for first in (0..RECORDS).step_by(2) {
         run.land(0, first, 2);
@@ -87,7 +89,7 @@ fn fill_spool(place: &Place, run: &mut Run, settled: u64) -> u64 {
         }
     }
     until("segments to be let go", || {
-        let kept: u64 = segment::list(&place.0).unwrap().iter().map(|one| one.bytes).sum();
+        let kept: u64 = segment::list(place.path()).unwrap().iter().map(|one| one.bytes).sum();
         kept < 16_000
     });
     RECORDS
@@ -95,7 +97,7 @@ fn fill_spool(place: &Place, run: &mut Run, settled: u64) -> u64 {
 
 #[test]
 fn records_that_are_damaged_are_the_only_ones_that_are_missing() {
-    let place = Place::new();
+    let place = temp_dir();
     let mut run = Run::start(&place, Vec::<Broker>::new(), Retention::default(), 100);
     for number in 0..300 {
         run.land(0, number, 1);
@@ -104,7 +106,7 @@ fn records_that_are_damaged_are_the_only_ones_that_are_missing() {
     }
     run.end();
     let mut damaged = Vec::new();
-    for one in segment::list(&place.0).unwrap() {
+    for one in segment::list(place.path()).unwrap() {
         let mut reader = Reader::open(&one.path).unwrap();
         // Of what a crash left only the next start says how many there are.
         if reader.footer().is_none() {
@@ -136,7 +138,7 @@ fn records_that_are_damaged_are_the_only_ones_that_are_missing() {
 fn what_a_full_spool_lets_go_is_counted_while_the_broker_is_away() {
     // The third record is the first of two.
     for (settled, holds) in [(0, false), (0, true), (3, false), (3, true)] {
-        let place = Place::new();
+        let place = temp_dir();
         let mut run = Run::start(&place, vec![Gone::after(settled, holds)], SPOOL, 5);
         let records = fill_spool(&place, &mut run, settled);
         until("what is gone to be counted", || {
@@ -151,7 +153,7 @@ fn what_a_full_spool_lets_go_is_counted_while_the_broker_is_away() {
         assert_eq!(delivered, settled / 2);
         assert_eq!(undelivered * 2, stats.counts.undelivered + settled % 2, "{holds}");
         // Nothing else is let go, and all of it is sent at the next start.
-        let waiting = numbers_in(&place.0);
+        let waiting = numbers_in(place.path());
         assert_eq!(waiting.len() as u64, stats.backlog.records);
         assert_eq!((delivered + undelivered) * 2 + stats.backlog.records, records);
         let log = Arc::default();
@@ -169,21 +171,21 @@ fn what_a_full_spool_lets_go_is_counted_while_the_broker_is_away() {
 #[test]
 fn what_a_full_spool_lets_go_is_counted_at_a_stop() {
     for holds in [false, true] {
-        let place = Place::new();
+        let place = temp_dir();
         let mut run = Run::start(&place, vec![Gone::after(0, holds)], SPOOL, 5);
         let records = fill_spool(&place, &mut run, 0);
         let (stats, (delivered, undelivered)) = run.leave();
         assert_eq!(stats.counts.undelivered + stats.backlog.records, records);
         assert_eq!((delivered, undelivered * 2), (0, stats.counts.undelivered));
-        assert_eq!(numbers_in(&place.0).len() as u64, stats.backlog.records);
+        assert_eq!(numbers_in(place.path()).len() as u64, stats.backlog.records);
     }
 }
 
 /// A disk may be so full that there is no room for a cursor: it is full of what was sent.
 #[test]
 fn what_was_sent_is_let_go_although_the_cursor_cannot_be_kept() {
-    let place = Place::new();
-    let blocked = Cursor::new(&place.0, NAMES[0]).new_path();
+    let place = temp_dir();
+    let blocked = Cursor::new(place.path(), NAMES[0]).new_path();
     fs::create_dir(&blocked).unwrap();
     let log = Arc::<Mutex<Log>>::default();
     let retention = Retention { spool_bytes: None, ..SPOOL };
@@ -194,7 +196,7 @@ fn what_was_sent_is_let_go_although_the_cursor_cannot_be_kept() {
         run.commit();
     }
     away.store(false, Ordering::Release);
-    until("what was sent to be let go", || segment::list(&place.0).unwrap().len() == 1);
+    until("what was sent to be let go", || segment::list(place.path()).unwrap().len() == 1);
     let counts = run.counts();
     assert_eq!((counts.acknowledged + counts.dead_lettered, counts.undelivered), (500, 0));
     run.end();
@@ -205,6 +207,6 @@ fn what_was_sent_is_let_go_although_the_cursor_cannot_be_kept() {
     fs::remove_dir(&blocked).unwrap();
     let (stats, _) = run.leave();
     assert_eq!(stats.backlog.records, 0);
-    assert_ne!(Cursor::new(&place.0, NAMES[0]).read().unwrap().len(), 0, "it is kept again");
+    assert_ne!(Cursor::new(place.path(), NAMES[0]).read().unwrap().len(), 0, "it is kept again");
     assert_eq!(numbers(&log), (0..500).filter(|one| !is_refused(*one)).collect::<Vec<_>>());
 }

@@ -11,12 +11,14 @@ pub(crate) mod unreadable;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+
+use tempfile::TempDir;
 
 use crate::account::ShipCounts;
 use crate::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
@@ -147,26 +149,9 @@ impl Carrier for Broker {
     }
 }
 
-/// A directory that goes with the test; in memory where there is such a place.
-#[derive(Debug)]
-pub(crate) struct Place(pub(crate) PathBuf);
-
-impl Place {
-    pub(crate) fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let path = base.join(format!("ringest-ship-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Makes a directory that is removed when dropped; in memory where there is such a file system.
+pub(crate) fn temp_dir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 const WORKERS: usize = 2;
@@ -192,7 +177,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn start(
-        place: &Place,
+        place: &TempDir,
         brokers: Vec<impl Carrier + 'static>,
         retention: Retention,
         window: usize,
@@ -200,11 +185,11 @@ impl Run {
         let named =
             |(broker, name)| Destination { name: str::to_owned(name), carrier: Box::new(broker) };
         let destinations: Vec<_> = brokers.into_iter().zip(NAMES).map(named).collect();
-        let bearings = CursorPositions::take(&place.0, &destinations).unwrap();
+        let bearings = CursorPositions::take(place.path(), &destinations).unwrap();
         assert_eq!(bearings.damaged, Vec::<String>::new());
         let readers = bearings.positions;
         let journal = Journal::open(JournalSpec {
-            dir: place.0.clone(),
+            dir: place.path().to_owned(),
             writer: WriterSpec {
                 commit_interval: Duration::ZERO,
                 commit_bytes: 1,
@@ -310,8 +295,8 @@ pub(crate) fn numbers_in(dir: &Path) -> Vec<u64> {
     segment::list(dir).unwrap().iter().flat_map(|one| numbers_at(&one.path)).collect()
 }
 
-pub(crate) fn dead_letters(place: &Place) -> Vec<Vec<u64>> {
-    let dirs = fs::read_dir(&place.0).unwrap().map(|entry| entry.unwrap().path());
+pub(crate) fn dead_letters(place: &TempDir) -> Vec<Vec<u64>> {
+    let dirs = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
     let dead = dirs.filter(|path| path.is_dir());
     dead.map(|path| numbers_in(&path)).collect()
 }
@@ -343,7 +328,7 @@ proptest! {
     fn every_record_arrives_in_order_or_is_a_dead_letter(
         steps in proptest::collection::vec(step(), 1..150), seed: u64, window in 1..60usize,
     ) {
-        let place = Place::new();
+        let place = temp_dir();
         let logs: [Arc<Mutex<Log>>; 2] = Default::default();
         let away = Arc::new(AtomicBool::new(false));
         let brokers = |turn: u64| -> Vec<Broker> {
@@ -408,7 +393,7 @@ proptest! {
 /// A datagram is delivered when both have it, and undelivered once if either refuses a record of it.
 #[test]
 fn datagrams_are_settled_when_all_destinations_have_them() {
-    let place = Place::new();
+    let place = temp_dir();
     let away = Arc::new(AtomicBool::new(true));
     let broker = |away: &Arc<AtomicBool>| Broker::with(&Arc::default(), away);
     let here = Arc::new(AtomicBool::new(false));
@@ -431,7 +416,7 @@ fn datagrams_are_settled_when_all_destinations_have_them() {
 /// A spool that is full lets the oldest go, and says how many: every datagram is settled all the same.
 #[test]
 fn what_a_full_spool_lets_go_is_counted() {
-    let place = Place::new();
+    let place = temp_dir();
     let away = Arc::new(AtomicBool::new(true));
     let log = Arc::<Mutex<Log>>::default();
     let broker = Broker::with(&log, &away);
@@ -445,7 +430,7 @@ fn what_a_full_spool_lets_go_is_counted() {
             run.commit();
             next += 1;
         }
-        let kept: u64 = segment::list(&place.0).unwrap().iter().map(|one| one.bytes).sum();
+        let kept: u64 = segment::list(place.path()).unwrap().iter().map(|one| one.bytes).sum();
         next == 3000 && kept < 16_000
     });
     let notices = run.journal.notices().take();
@@ -460,7 +445,7 @@ fn what_a_full_spool_lets_go_is_counted() {
     assert!((counts.acknowledged..=counts.acknowledged + 5).contains(&has), "{counts:?}, {has}");
     let (delivered, undelivered) = run.totals();
     assert_eq!((delivered, delivered + undelivered), (counts.acknowledged, next));
-    until("what was sent to be let go", || segment::list(&place.0).unwrap().len() <= 1);
+    until("what was sent to be let go", || segment::list(place.path()).unwrap().len() <= 1);
     run.end();
     let left: Vec<u64> = log.lock().unwrap().messages.iter().map(|(_, number)| *number).collect();
     assert!(left.is_sorted() && left.last().is_some_and(|last| *last >= next - 2), "{left:?}");

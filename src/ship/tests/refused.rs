@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::carrier::{Carrier, Message, Submitted, Verdict};
 use crate::cursor::slug;
-use crate::tests::{NAMES, Place, Run, dead_letters, is_refused, number, until};
+use crate::tests::{NAMES, Run, dead_letters, is_refused, number, temp_dir, until};
 use ringest_records::journal::keep::janitor::Retention;
 use ringest_records::journal::segment;
 
@@ -53,7 +53,7 @@ fn full() -> (Vec<Full>, Arc<AtomicBool>) {
 /// A record behind others that are sent again and again is refused each time, and is one dead letter.
 #[test]
 fn what_is_refused_is_buried_once_however_often_others_are_sent_again() {
-    let place = Place::new();
+    let place = temp_dir();
     let (brokers, is_full) = full();
     let mut run = Run::start(&place, brokers, Retention::default(), 100);
     (0..26).for_each(|number| run.land(1, number, 1));
@@ -73,10 +73,10 @@ fn what_is_refused_is_buried_once_however_often_others_are_sent_again() {
 /// It stays where it is until there is a place for it, and so does all behind it.
 #[test]
 fn what_cannot_be_buried_is_not_lost() {
-    let place = Place::new();
+    let place = temp_dir();
     let (brokers, is_full) = full();
     is_full.store(false, Ordering::Release);
-    let taken = place.0.join(format!("dead-{}", slug(NAMES[0])));
+    let taken = place.path().join(format!("dead-{}", slug(NAMES[0])));
     fs::write(&taken, "not a directory").unwrap();
     let mut run = Run::start(&place, brokers, Retention::default(), 100);
     (0..26).for_each(|number| run.land(1, number, 1));
@@ -101,7 +101,7 @@ fn what_cannot_be_buried_is_not_lost() {
 /// The bound is on what waits, not on the files that it is in.
 #[test]
 fn a_spool_is_full_when_what_waits_is_larger() {
-    let place = Place::new();
+    let place = temp_dir();
     let (brokers, is_full) = full();
     is_full.store(false, Ordering::Release);
     let retention =
@@ -118,8 +118,9 @@ fn a_spool_is_full_when_what_waits_is_larger() {
     until("all to be shipped", || run.drained());
     is_full.store(true, Ordering::Release);
     land(&mut run, 30..50);
-    let is_sealed =
-        |worker| segment::open(&place.0, worker, 1).is_ok_and(|reader| reader.footer().is_some());
+    let is_sealed = |worker| {
+        segment::open(place.path(), worker, 1).is_ok_and(|reader| reader.footer().is_some())
+    };
     until("what is complete to be sealed", || is_sealed(0) && is_sealed(1));
     assert!(run.stats().backlog.bytes < 4_000, "{:?}", run.stats());
     is_full.store(false, Ordering::Release);
@@ -132,7 +133,7 @@ fn a_spool_is_full_when_what_waits_is_larger() {
 /// At the end all there is is waited for, but not for ever.
 #[test]
 fn all_that_waits_is_waited_for_within_reason() {
-    let place = Place::new();
+    let place = temp_dir();
     let (brokers, is_full) = full();
     let mut run = Run::start(&place, brokers, Retention::default(), 100);
     (0..5).for_each(|number| run.land(1, number, 1));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::carrier::{Carrier, Message, Submitted, Verdict};
-use crate::tests::{Broker, Log, Place, Run, dead_letters, number, numbers_at, until};
+use crate::tests::{Broker, Log, Run, dead_letters, number, numbers_at, temp_dir, until};
 use ringest_records::journal::keep::janitor::Retention;
 use ringest_records::journal::segment;
 
@@ -69,21 +69,21 @@ impl Carrier for Stumble {
 /// A verdict is never taken for one on another record: the one refused is the dead letter.
 #[test]
 fn a_record_handed_over_before_the_journal_broke_keeps_its_verdict() {
-    let place = Place::new();
+    let place = temp_dir();
     let mut run = Run::start(&place, Vec::<Broker>::new(), Retention::default(), 100);
     for number in 0..100 {
         run.land(0, number, 1);
         run.commit();
     }
     run.end();
-    let segments = segment::list(&place.0).unwrap();
+    let segments = segment::list(place.path()).unwrap();
     let [first, behind] = &segments[..2] else { panic!("{segments:?}") };
     let refused = *numbers_at(&first.path).last().unwrap();
     let has = Arc::<Mutex<Vec<u64>>>::default();
     let broker = Stumble {
         refused,
         behind: behind.path.clone(),
-        aside: place.0.join("aside"),
+        aside: place.path().join("aside"),
         broken: false,
         stumbled: false,
         under_way: VecDeque::new(),
@@ -102,7 +102,7 @@ fn a_record_handed_over_before_the_journal_broke_keeps_its_verdict() {
 /// A disk that is taken away takes nothing for good: what is on it is there when it is back.
 #[test]
 fn while_its_disk_is_away_nothing_is_missing() {
-    let place = Place::new();
+    let place = temp_dir();
     let (log, away) = (Arc::new(Mutex::new(Log::default())), Arc::new(AtomicBool::new(true)));
     let brokers = vec![Broker::with(&log, &away)];
     let mut run = Run::start(&place, brokers, Retention::default(), 10);
@@ -110,8 +110,8 @@ fn while_its_disk_is_away_nothing_is_missing() {
         run.land(0, number * 13, 1);
         run.commit();
     }
-    let elsewhere = place.0.with_extension("away");
-    fs::rename(&place.0, &elsewhere).unwrap();
+    let elsewhere = place.path().with_extension("away");
+    fs::rename(place.path(), &elsewhere).unwrap();
     away.store(false, Ordering::Release);
     let mut told = Vec::new();
     until("it to be noticed", || {
@@ -121,7 +121,7 @@ fn while_its_disk_is_away_nothing_is_missing() {
             .all(|what| told.iter().any(|text| text.contains(what)))
     });
     assert!(!run.drained(), "{:?}", run.stats());
-    fs::rename(&elsewhere, &place.0).unwrap();
+    fs::rename(&elsewhere, place.path()).unwrap();
     until("all to be shipped", || run.drained());
     let counts = run.counts();
     assert_eq!((counts.acknowledged, counts.undelivered), (200, 0), "{counts:?}");

@@ -6,7 +6,6 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use nix::sched::{CloneFlags, unshare};
@@ -184,10 +183,7 @@ pub(crate) struct StandIns(PathBuf);
 impl StandIns {
     /// Runs `work` among them. `false`, with a printed reason, where that cannot be made.
     pub(crate) fn with(work: impl FnOnce(&Self) + Send) -> bool {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let id = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir =
-            std::env::temp_dir().join(format!("ringest-stand-ins-{}-{id}", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
         let done = std::thread::scope(|scope| {
             let alone = scope.spawn(|| {
                 if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
@@ -196,13 +192,11 @@ impl StandIns {
                 }
                 // Nothing mounted from here on is seen by anybody else.
                 Place::here().run("mount --make-rprivate /");
-                fs::create_dir_all(&dir).unwrap();
-                work(&Self(dir.clone()));
+                work(&Self(dir.path().to_owned()));
                 true
             });
             alone.join()
         });
-        let _ = fs::remove_dir_all(&dir);
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 

@@ -15,7 +15,7 @@ use ringest_records::sink::discard::DiscardRecords;
 use serde_json::Value;
 
 use crate::client::rig::RINGEST;
-use crate::journal::rig::{Place, Sender, contents, while_moving};
+use crate::journal::rig::{Sender, contents, temp_dir, while_moving};
 use crate::rigs::support::{small, stop, until};
 
 /// A `ringest listen` at work; killed if it is dropped before its end.
@@ -75,10 +75,10 @@ fn refused(args: &[&str]) -> String {
 
 #[test]
 fn what_is_printed_is_on_disk_too() {
-    let place = Place::new("sinks");
-    let dir = place.0.join("journal");
+    let place = temp_dir();
+    let dir = place.path().join("journal");
     let sink = format!("journal:{}", dir.display());
-    let rejects = place.0.join("rejects.json");
+    let rejects = place.path().join("rejects.json");
     let rejects = rejects.to_str().unwrap();
     let args = ["--sink", "stdout", "--sink", &sink, "--decode", "lines", "--count", "3"];
     let listen = Listen::start(&[&args[..], &["--rejects", rejects]].concat());
@@ -107,8 +107,8 @@ fn what_is_printed_is_on_disk_too() {
 /// A file of samples that takes nothing: all are counted, and nobody waits.
 #[test]
 fn a_sample_that_cannot_be_written_stops_nobody() {
-    let place = Place::new("stalled-sample");
-    let path = place.0.join("fifo");
+    let place = temp_dir();
+    let path = place.path().join("fifo");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     // Open for reading, and never read.
     let reader = fs::File::options().read(true).write(true).open(&path).unwrap();
@@ -130,8 +130,8 @@ fn a_sample_that_cannot_be_written_stops_nobody() {
 /// What an earlier run left in the file stays until there is something of this one.
 #[test]
 fn samples_of_an_earlier_run_stay_until_the_first_new_one() {
-    let place = Place::new("old-sample");
-    let path = place.0.join("rejects.json");
+    let place = temp_dir();
+    let path = place.path().join("rejects.json");
     fs::write(&path, "old\n").unwrap();
     let text = path.to_str().unwrap();
     let more = ["--decode", "json", "--rejects", text];
@@ -149,9 +149,9 @@ fn samples_of_an_earlier_run_stay_until_the_first_new_one() {
 
 #[test]
 fn sinks_that_cannot_go_together_are_refused_with_the_next_move() {
-    let place = Place::new("refused-sinks");
-    let journal = format!("journal:{}", place.0.join("j").display());
-    let spool = place.0.join("s");
+    let place = temp_dir();
+    let journal = format!("journal:{}", place.path().join("j").display());
+    let spool = place.path().join("s");
     let spool = spool.to_str().unwrap();
     let nats = "nats:127.0.0.1:1/S/s";
     for (args, said) in [
@@ -173,7 +173,7 @@ fn sinks_that_cannot_go_together_are_refused_with_the_next_move() {
         let text = refused(args);
         assert!(text.contains(said), "{args:?}: {text}");
     }
-    assert!(fs::read_dir(&place.0).unwrap().next().is_none(), "nothing was made");
+    assert!(fs::read_dir(place.path()).unwrap().next().is_none(), "nothing was made");
 }
 
 /// Whatever else is wrong, and wherever it was typed.
@@ -243,8 +243,8 @@ fn feed(listen: &mut Listen) {
 fn a_reader_that_stands_still_or_goes_holds_up_no_other_sink() {
     for (goes, said) in [(false, "the reader of stdout is behind"), (true, "closed by its reader")]
     {
-        let place = Place::new("still");
-        let dir = place.0.join("journal");
+        let place = temp_dir();
+        let dir = place.path().join("journal");
         let sink = format!("journal:{}", dir.display());
         let mut listen = Listen::start(&[
             "--sink",

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use ringest_records::journal::keep::seal::is_intact;
 use ringest_records::journal::segment;
 
+use tempfile::TempDir;
+
 use crate::journal::rig::{
-    Life, Place, Sender, contents, numbers, open, rounds, spec, while_moving,
+    Life, Sender, contents, numbers, open, rounds, spec, temp_dir, while_moving,
 };
 
 /// Steps of a writer that runs, and how often it comes to each before some have become routine.
@@ -111,38 +113,38 @@ fn a_writer_that_dies_at_any_step_leaves_all_it_committed() {
             let mut moments = vec![1, 2, often];
             moments.dedup();
             for nth in moments {
-                let place = Place::new(&format!("step-{step}-{nth}-{io_uring}"));
+                let place = temp_dir();
                 let mut sender = Sender::new();
-                let run = Run::until_step(&place.0, io_uring, step, nth);
+                let run = Run::until_step(place.path(), io_uring, step, nth);
                 let told = run.feed(&mut sender);
                 run.check(&[], told, &sender);
-                recovers(&place.0, &run);
+                recovers(place.path(), &run);
             }
         }
     }
 }
 
 /// Four segments that nobody has sealed: complete, torn, just begun, and without so much as a header.
-fn unrepaired() -> (Place, Vec<u64>) {
-    let place = Place::new("unrepaired");
+fn unrepaired() -> (TempDir, Vec<u64>) {
+    let place = temp_dir();
     let mut sender = Sender::new();
-    let run = Run::until_step(&place.0, true, "seal-cut", 1);
+    let run = Run::until_step(place.path(), true, "seal-cut", 1);
     run.feed(&mut sender);
-    let found = numbers(&place.0);
-    let segments = segment::list(&place.0).unwrap();
+    let found = numbers(place.path());
+    let segments = segment::list(place.path()).unwrap();
     let last = segments.last().unwrap();
     let torn = segments.iter().rfind(|one| one.bytes > 1000).unwrap();
     fs::File::options().append(true).open(&torn.path).unwrap().write_all(&[0xa5; 1000]).unwrap();
-    fs::write(segment::path_of(&place.0, 0, last.sequence + 1), [0x52; 17]).unwrap();
-    fs::write(segment::path_of(&place.0, 0, last.sequence + 2), []).unwrap();
+    fs::write(segment::path_of(place.path(), 0, last.sequence + 1), [0x52; 17]).unwrap();
+    fs::write(segment::path_of(place.path(), 0, last.sequence + 2), []).unwrap();
     (place, found)
 }
 
-fn copy(from: &Path, name: &str) -> Place {
-    let place = Place::new(name);
+fn copy(from: &Path) -> TempDir {
+    let place = temp_dir();
     for entry in fs::read_dir(from).unwrap() {
         let path: PathBuf = entry.unwrap().path();
-        fs::copy(&path, place.0.join(path.file_name().unwrap())).unwrap();
+        fs::copy(&path, place.path().join(path.file_name().unwrap())).unwrap();
     }
     place
 }
@@ -154,19 +156,19 @@ fn a_start_that_dies_while_it_repairs_is_repaired_by_the_next() {
     let steps = [("repair", 4), ("seal-cut", 2), ("seal-written", 2), ("seal-synced", 2)];
     for (step, often) in steps {
         for nth in 1..=often {
-            let copied = copy(&place.0, &format!("repair-{step}-{nth}"));
+            let copied = copy(place.path());
             // It dies there, and so does the next start, at the same step of what is left to do.
             for _ in 0..2 {
-                let life = Life { step: Some((step, nth)), ..Life::at(&copied.0) };
+                let life = Life { step: Some((step, nth)), ..Life::at(copied.path()) };
                 if let Some(writer) = life.start() {
                     // It had less to do than that.
                     writer.kill();
                 }
-                assert_eq!(contents(&copied.0).numbers(), found, "{step} {nth}");
+                assert_eq!(contents(copied.path()).numbers(), found, "{step} {nth}");
             }
-            open(&copied.0).close();
-            assert_eq!(numbers(&copied.0), found, "{step} {nth}");
-            recovers(&copied.0, &(step, nth));
+            open(copied.path()).close();
+            assert_eq!(numbers(copied.path()), found, "{step} {nth}");
+            recovers(copied.path(), &(step, nth));
         }
     }
 }
@@ -186,13 +188,13 @@ fn a_writer_that_dies_at_random_moments_leaves_all_it_committed() {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let mut random = rounds("RINGEST_KILL_SEED", RandomState::new().build_hasher().finish()) | 1;
     println!("RINGEST_KILL_SEED={random}");
-    let mut place = Place::new("random");
+    let mut place = temp_dir();
     let mut sender = Sender::new();
     let mut before = Vec::new();
     for round in 0..rounds("RINGEST_KILLS", 100) {
         if round % 10 == 0 {
             drop(place);
-            place = Place::new("random");
+            place = temp_dir();
             sender = Sender::new();
             before.clear();
         }
@@ -200,14 +202,14 @@ fn a_writer_that_dies_at_random_moments_leaves_all_it_committed() {
         let (step, often) = STEPS[usize::try_from(draw(&mut random, 14)).unwrap()];
         let run = if by_step {
             let nth = 1 + draw(&mut random, often);
-            Run::until_step(&place.0, io_uring, step, nth)
+            Run::until_step(place.path(), io_uring, step, nth)
         } else {
-            let life = Life { io_uring, ..Life::at(&place.0) };
+            let life = Life { io_uring, ..Life::at(place.path()) };
             Run { life, sent_max: Some(1 + draw(&mut random, 3000)) }
         };
         let told = run.feed(&mut sender);
         run.check(&before, told, &sender);
-        before = numbers(&place.0);
+        before = numbers(place.path());
     }
-    recovers(&place.0, &spec(&place.0));
+    recovers(place.path(), &spec(place.path()));
 }

@@ -20,7 +20,7 @@ use ringest_ship::fleet::{CursorPositions, Destination, Fleet};
 
 use crate::engine::fallback;
 use crate::journal::rig::{
-    Place, Sender, Writer, contents, numbers, open, payload, rounds, spec, start, start_with,
+    Sender, Writer, contents, numbers, open, payload, rounds, spec, start, start_with, temp_dir,
     while_moving,
 };
 use crate::journal::tools::{entries, entries_of, journal, write};
@@ -71,8 +71,8 @@ fn child_on_a_disk_that_stalls() {
     if std::env::var("IO_URING").unwrap() == "false" {
         fallback::refuse(libc::SYS_io_uring_setup, libc::EPERM.unsigned_abs());
     }
-    let Some(lower) = LoopDisk::make("stalls", 128) else { return };
-    let disk = lower.make_upon("upper", 64).expect("what can be done once can be done twice");
+    let Some(lower) = LoopDisk::make(128) else { return };
+    let disk = lower.make_upon(64).expect("what can be done once can be done twice");
     let dir = disk.path().join("journal");
     let journal = open(&dir);
     let engine = start_with(small(BackendChoice::Auto).rcvbuf_bytes(ROOMY_RCVBUF_BYTES), &journal);
@@ -94,7 +94,7 @@ fn child_on_a_disk_that_stalls() {
 /// What comes while the disk stalls is more than the journal's buffer holds, and then more than all the
 /// batches: what does not fit is dropped as was asked for, and counted.
 fn more_than_the_buffer(overload: Overload, rcvbuf_bytes: usize) -> Option<Ledger> {
-    let disk = LoopDisk::make("overload", 64)?;
+    let disk = LoopDisk::make(64)?;
     let dir = disk.path().join("journal");
     let mut spec = spec(&dir);
     spec.buffer_bytes = 1 << 20;
@@ -128,7 +128,7 @@ fn a_stall_longer_than_the_buffer_drops_as_was_asked_for() {
 /// there, in order, and the next start needs no help.
 #[test]
 fn a_power_cut_takes_nothing_that_was_delivered() {
-    let Some(disk) = LoopDisk::make("power", 256) else { return };
+    let Some(disk) = LoopDisk::make(256) else { return };
     let dir = disk.path().join("journal");
     let mut sender = Sender::new();
     let mut before: Vec<u64> = Vec::new();
@@ -255,7 +255,7 @@ impl Stream {
 /// A block that the disk cannot read costs the records in it, and no other.
 #[test]
 fn a_block_that_cannot_be_read_costs_what_is_in_it() {
-    let Some(disk) = LoopDisk::make_checked("block", 128) else { return };
+    let Some(disk) = LoopDisk::make_checked(128) else { return };
     let dir = disk.path().join("journal");
     let all = entries(700);
     write(&dir, &all, false);
@@ -292,7 +292,7 @@ fn a_block_that_cannot_be_read_costs_what_is_in_it() {
 #[test]
 fn an_end_that_cannot_be_read_is_not_taken_for_a_torn_one() {
     for sealed in [true, false] {
-        let Some(disk) = LoopDisk::make_checked(&format!("end-{sealed}"), 128) else { return };
+        let Some(disk) = LoopDisk::make_checked(128) else { return };
         let dir = disk.path().join("journal");
         let all = entries(700);
         write(&dir, &all, false);
@@ -347,7 +347,7 @@ impl Carrier for TakesAll {
 /// there is room again, so is what is written.
 #[test]
 fn a_full_disk_stops_nobody_and_heals() {
-    let Some(disk) = LoopDisk::make("full", 64) else { return };
+    let Some(disk) = LoopDisk::make(64) else { return };
     let dir = disk.path().join("journal");
     let mut stream = Stream::start(&dir);
     stream.flow_until("the first commit", |ledger| ledger.delivered > 0);
@@ -361,7 +361,7 @@ fn a_full_disk_stops_nobody_and_heals() {
 /// Every write fails with EIO from some moment on.
 #[test]
 fn a_disk_that_breaks_stops_nobody() {
-    let Some(disk) = LoopDisk::make("breaks", 64) else { return };
+    let Some(disk) = LoopDisk::make(64) else { return };
     let dir = disk.path().join("journal");
     let mut stream = Stream::flowing(&dir);
     disk.cut_power();
@@ -380,7 +380,7 @@ fn a_disk_that_breaks_stops_nobody() {
 /// docs/journal.md says how often that is seen without any of this code.
 #[test]
 fn a_disk_that_becomes_read_only_stops_nobody() {
-    let Some(disk) = LoopDisk::make("readonly", 64) else { return };
+    let Some(disk) = LoopDisk::make(64) else { return };
     let dir = disk.path().join("journal");
     let mut stream = Stream::flowing(&dir);
     let before = stream.ledger().delivered;
@@ -400,7 +400,7 @@ fn a_disk_that_becomes_read_only_stops_nobody() {
 /// A read-only mount over the journal: what is open goes on, and nothing new can be made until it goes.
 #[test]
 fn a_directory_that_is_read_only_for_a_while_heals() {
-    let Some(disk) = LoopDisk::make("covered", 64) else { return };
+    let Some(disk) = LoopDisk::make(64) else { return };
     let dir = disk.path().join("journal");
     let mut stream = Stream::flowing(&dir);
     // Read only before it covers the journal: a segment begun on it in between would keep it writable.
@@ -420,8 +420,8 @@ fn a_directory_that_is_read_only_for_a_while_heals() {
 /// Somebody removes the directory, with all that is in it: it is made again, and is locked as before.
 #[test]
 fn a_directory_that_is_removed_is_made_again() {
-    let place = Place::new("made-again");
-    let dir = place.0.join("journal");
+    let place = temp_dir();
+    let dir = place.path().join("journal");
     let mut stream = Stream::flowing(&dir);
     until("it to be removed", || fs::remove_dir_all(&dir).is_ok());
     let removed = stream.ledger();
@@ -440,7 +440,7 @@ fn a_directory_that_is_removed_is_made_again() {
 #[test]
 fn a_disk_that_is_taken_away_is_waited_for() {
     for below in ["journal", ""] {
-        let Some(disk) = LoopDisk::make("away", 64) else { return };
+        let Some(disk) = LoopDisk::make(64) else { return };
         taken_away(&disk, &disk.path().join(below));
     }
 }
@@ -460,7 +460,7 @@ fn taken_away(disk: &LoopDisk, dir: &Path) {
 /// The program on a full disk says so once, and says when it writes again; its exit tells the rest.
 #[test]
 fn the_program_says_that_its_disk_is_full_and_when_it_is_not() {
-    let Some(disk) = LoopDisk::make("program", 64) else { return };
+    let Some(disk) = LoopDisk::make(64) else { return };
     let dir = disk.path().join("journal");
     let sink = format!("--sink journal:{} --commit-interval 5ms", dir.display());
     let filler = disk.fill(1 << 20);

@@ -9,8 +9,10 @@ use std::process::Command;
 use ringest_base::text::escape;
 use serde_json::Value;
 
+use tempfile::TempDir;
+
 use crate::client::rig::RINGEST;
-use crate::journal::rig::Place;
+use crate::journal::rig::temp_dir;
 use crate::journal::tools::{Entry, entries, journal, journal_ok, same, write};
 
 /// The Python that scripts/test installs things into; printed why not, if it is not there or lacks one.
@@ -55,23 +57,23 @@ fn entries_of(rows: &Value) -> Vec<Entry> {
 }
 
 /// A journal, and the file it is exported to.
-fn export(name: &str, args: &str) -> (Place, PathBuf, Vec<Entry>) {
-    let place = Place::new(name);
+fn export(args: &str) -> (TempDir, PathBuf, Vec<Entry>) {
+    let place = temp_dir();
     let all = entries(700);
-    let dir = place.0.join("journal");
+    let dir = place.path().join("journal");
     write(&dir, &all, true);
-    let out = place.0.join("out");
+    let out = place.path().join("out");
     let args = format!("export {{}} --quiet --out {} {args}", out.display());
     journal_ok(&dir, &args);
-    let left: Vec<_> = fs::read_dir(&place.0).unwrap().map(|one| one.unwrap().path()).collect();
+    let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|one| one.unwrap().path()).collect();
     assert_eq!(left.len(), 2, "the file under its name, and no other: {left:?}");
     (place, out, all)
 }
 
 #[test]
 fn ndjson_is_what_cat_prints() {
-    let (place, out, all) = export("export-ndjson", "--format ndjson");
-    let dir = place.0.join("journal");
+    let (place, out, all) = export("--format ndjson");
+    let dir = place.path().join("journal");
     let printed = journal_ok(&dir, "cat {} --output json");
     assert!(fs::read(&out).unwrap() == printed);
     assert!(journal_ok(&dir, "export {} --format ndjson") == printed, "on stdout too");
@@ -87,9 +89,9 @@ fn ndjson_is_what_cat_prints() {
 /// Who reads on by `head` has what he wanted: that is no failure.
 #[test]
 fn a_reader_that_has_enough_is_the_quiet_end() {
-    let place = Place::new("enough");
-    write(&place.0, &entries(2000), false);
-    let dir = place.0.to_str().unwrap();
+    let place = temp_dir();
+    write(place.path(), &entries(2000), false);
+    let dir = place.path().to_str().unwrap();
     for (args, code) in [
         ("ls", 0),
         ("cat", 0),
@@ -114,7 +116,7 @@ fn a_reader_that_has_enough_is_the_quiet_end() {
 #[test]
 fn csv_reads_back_in_python() {
     let Some(python) = python("csv") else { return };
-    let (_place, out, all) = export("export-csv", "--format csv");
+    let (_place, out, all) = export("--format csv");
     let rows = run(
         &python,
         "import csv, json, sys\n\
@@ -154,16 +156,16 @@ fn csv_reads_back_in_python() {
 fn parquet_opens_in_duckdb_and_pandas() {
     if !cfg!(feature = "parquet") {
         println!("built without parquet: what is said then is looked at");
-        let place = Place::new("export-no-parquet");
-        write(&place.0, &entries(3), false);
-        let args = format!("export {{}} --format parquet --out {}/x", place.0.display());
-        let output = journal(&place.0, &args);
+        let place = temp_dir();
+        write(place.path(), &entries(3), false);
+        let args = format!("export {{}} --format parquet --out {}/x", place.path().display());
+        let output = journal(place.path(), &args);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert!(said.contains("cargo build --release --features parquet"), "{said}");
         return;
     }
-    let (_place, out, all) = export("export-parquet", "--format parquet");
+    let (_place, out, all) = export("--format parquet");
     if let Some(python) = python("duckdb") {
         let found = run(
             &python,
@@ -222,7 +224,7 @@ fn pcapng_opens_in_tshark() {
     }
     let told = "--listener 203.0.113.5:514 --listener [::]:515";
     for (args, ports) in [("", [60_000, 60_001, 60_002]), (told, [514, 515, 60_002])] {
-        let (_place, out, all) = export("export-pcapng", &format!("--format pcapng {args}"));
+        let (_place, out, all) = export(&format!("--format pcapng {args}"));
         let output = tshark(&out).unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();

@@ -1,7 +1,6 @@
 //! A journal to break: its directory, an engine that writes it, here or in a process that can be killed,
 //! and a reader that takes nothing for granted.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
@@ -22,31 +21,15 @@ use ringest_records::journal::segment::SegmentFile;
 use ringest_records::journal::writer::WriterSpec;
 use ringest_records::sink::handler::SinkHandler;
 
+use tempfile::TempDir;
+
 use crate::engine::fallback;
 use crate::rigs::support::{DEADLINE, small};
 
-/// A directory that goes with the test.
-#[derive(Debug)]
-pub(crate) struct Place(pub(crate) PathBuf);
-
-impl Place {
-    pub(crate) fn new(name: &str) -> Self {
-        // In memory where there is such a place: a disk that all tests share may take half a minute for a
-        // sync, and a process that is killed takes nothing from the page cache with it anywhere.
-        let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = base.join(format!("ringest-{name}-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Makes a directory that is removed when dropped. In memory where there is such a file system: a disk that all
+/// tests share may take half a minute for a sync, and the page cache survives a process that is killed anywhere.
+pub(crate) fn temp_dir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Commits every 5 ms, into small segments.

@@ -15,7 +15,7 @@ use ringest_records::journal::segment;
 
 use crate::client::rig::RINGEST;
 use crate::engine::fallback;
-use crate::journal::rig::{Place, numbers, open, payload};
+use crate::journal::rig::{numbers, open, payload, temp_dir};
 use crate::rigs::child::Child;
 use crate::rigs::loop_disk::LoopDisk;
 use crate::rigs::support::until;
@@ -65,8 +65,8 @@ fn child_on_a_disk_that_stalls() {
         fallback::refuse(libc::SYS_io_uring_setup, libc::EPERM.unsigned_abs());
     }
     let workers = std::env::var("WORKERS").unwrap();
-    let Some(lower) = LoopDisk::make("leaves", 128) else { return };
-    let disk = lower.make_upon("upper", 64).expect("what can be done once can be done twice");
+    let Some(lower) = LoopDisk::make(128) else { return };
+    let disk = lower.make_upon(64).expect("what can be done once can be done twice");
     for below in [false, true] {
         let dir = disk.path().join(format!("journal-{below}"));
         let mut program = listen(&format!("--sink stdout --workers {workers}"), &dir);
@@ -96,7 +96,7 @@ fn child_on_a_disk_that_stalls() {
 /// All is written, and the disk stalls before the last segment is sealed: nothing is lost by leaving.
 #[test]
 fn a_second_signal_does_not_wait_for_a_seal() {
-    let Some(disk) = LoopDisk::make("unsealed", 64) else { return };
+    let Some(disk) = LoopDisk::make(64) else { return };
     let dir = disk.path().join("journal");
     let mut program = listen("--json --workers 1", &dir);
     send(&mut program);
@@ -117,30 +117,30 @@ fn a_second_signal_does_not_wait_for_a_seal() {
 #[cfg(feature = "nats")]
 #[test]
 fn a_second_signal_leaves_the_journal_to_the_next_start() {
-    let place = Place::new("waits");
+    let place = temp_dir();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let broker = format!("nats:{}/LOGS/logs", silent.local_addr().unwrap());
     let args = format!("--json --workers 1 --flush-timeout 1h --sink {broker}");
-    let mut program = listen(&args, &place.0);
+    let mut program = listen(&args, place.path());
     send(&mut program);
-    until("all to be written", || numbers(&place.0).len() as u64 == SENT);
+    until("all to be written", || numbers(place.path()).len() as u64 == SENT);
     program.signal(Signal::SIGINT);
     // Its last segment is sealed before the broker is waited for.
-    let segments = segment::list(&place.0).unwrap();
+    let segments = segment::list(place.path()).unwrap();
     until("it to be sealed", || is_intact(&segments[0].path).unwrap() == Some(true));
     program.signal(Signal::SIGINT);
     let ended = program.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!((count(&ended, "pending"), count(&ended, "delivered")), (SENT, 0));
     assert!(ended.stderr.contains("wait in the journal"), "{}", ended.stderr);
-    assert!(open(&place.0).repaired().is_empty(), "it was sealed");
+    assert!(open(place.path()).repaired().is_empty(), "it was sealed");
 }
 
 /// Who follows a journal may be told to end while nobody reads what it prints.
 #[test]
 fn tail_ends_though_its_reader_stands_still() {
-    let place = Place::new("tail-stalled");
-    let journal = open(&place.0);
+    let place = temp_dir();
+    let journal = open(place.path());
     let mut pen = journal.pen(0, 1);
     let record = Record {
         received_unix_ns: 1,
@@ -157,7 +157,7 @@ fn tail_ends_though_its_reader_stands_still() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut tail = Command::new(RINGEST)
             .args(["journal", "tail", "-f", "-n", "1000"])
-            .arg(&place.0)
+            .arg(place.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

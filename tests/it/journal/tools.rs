@@ -17,7 +17,7 @@ use ringest_records::journal::open::{Journal, JournalSpec};
 use ringest_records::journal::segment;
 use serde_json::Value;
 
-use crate::journal::rig::{Place, spec};
+use crate::journal::rig::{spec, temp_dir};
 use crate::load::rig::Running;
 use crate::rigs::support::{DEADLINE, client, until};
 
@@ -161,16 +161,16 @@ pub(crate) fn same(found: &[Entry], wanted: &[Entry], what: &str) {
 #[test]
 fn cat_prints_all_there_is_in_order_and_what_is_asked_for() {
     for compress in [false, true] {
-        let place = Place::new(&format!("tools-cat-{compress}"));
+        let place = temp_dir();
         let all = entries(700);
-        write(&place.0, &all, compress);
-        let segments = segment::list(&place.0).unwrap();
+        write(place.path(), &all, compress);
+        let segments = segment::list(place.path()).unwrap();
         assert!(segments.len() > 3, "several segments: {}", segments.len());
         assert!(segments.iter().all(|one| segment::is_packed(&one.path) == compress));
-        same(&entries_of(&journal_ok(&place.0, "cat {} --output json")), &all, "all");
+        same(&entries_of(&journal_ok(place.path(), "cat {} --output json")), &all, "all");
         let raw: Vec<u8> = all.iter().flat_map(|entry| entry.payload.clone()).collect();
-        assert!(journal_ok(&place.0, "cat {} --output raw") == raw);
-        let text = String::from_utf8(journal_ok(&place.0, "cat {}")).unwrap();
+        assert!(journal_ok(place.path(), "cat {} --output raw") == raw);
+        let text = String::from_utf8(journal_ok(place.path(), "cat {}")).unwrap();
         assert!(!text.chars().any(|char| char.is_control() && char != '\n'));
         assert_eq!(text.lines().count(), all.len());
         let at = |number: u64| {
@@ -193,22 +193,22 @@ fn cat_prints_all_there_is_in_order_and_what_is_asked_for() {
         for (args, wanted) in some {
             let wanted = (0..).zip(&all).filter(|(n, one)| wanted(*n, one));
             let wanted: Vec<_> = wanted.map(|(_, one)| one.clone()).collect();
-            let found = journal_ok(&place.0, &format!("cat {{}} --output json {args}"));
+            let found = journal_ok(place.path(), &format!("cat {{}} --output json {args}"));
             same(&entries_of(&found), &wanted, &args);
             for count in [0, 1, 10, 5000] {
                 let args = format!("tail {{}} --output json -n {count} {args}");
-                let found = journal_ok(&place.0, &args);
+                let found = journal_ok(place.path(), &args);
                 let last = &wanted[wanted.len().saturating_sub(count)..];
                 same(&entries_of(&found), last, &args);
             }
         }
         for count in [0, 1, 10, 250, 5000] {
-            let found = journal_ok(&place.0, &format!("tail {{}} --output json -n {count}"));
+            let found = journal_ok(place.path(), &format!("tail {{}} --output json -n {count}"));
             same(&entries_of(&found), &all[all.len().saturating_sub(count)..], "the last");
         }
-        let ls = String::from_utf8(journal_ok(&place.0, "ls {}")).unwrap();
+        let ls = String::from_utf8(journal_ok(place.path(), "ls {}")).unwrap();
         assert_eq!(ls.lines().count(), segments.len() + 1, "{ls}");
-        let verified = journal_ok(&place.0, "verify {} --json");
+        let verified = journal_ok(place.path(), "verify {} --json");
         let verified: Value = serde_json::from_slice(&verified).unwrap();
         assert_eq!((&verified["records"], &verified["damaged"]), (&700.into(), &0.into()));
     }
@@ -291,16 +291,16 @@ fn numbered(number: u64) -> Vec<u8> {
 /// Follows a running engine over segments that end, are sealed and compressed, and are taken away.
 #[test]
 fn tail_follows_a_running_engine() {
-    let place = Place::new("tools-follow");
-    let (engine, to) = listen(&place.0);
+    let place = temp_dir();
+    let (engine, to) = listen(place.path());
     let sockets: Vec<_> = (0..6).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     let send = |number: u64| {
         let socket = &sockets[usize::try_from(number % 6).unwrap()];
         socket.send_to(&numbered(number), to).unwrap();
     };
     send(0);
-    let mut tail = Lines::start(&place.0, "-f -n 1000000 --output json");
-    let mut closed = Lines::start(&place.0, "-f -n 1 --grep 00000001");
+    let mut tail = Lines::start(place.path(), "-f -n 1000000 --output json");
+    let mut closed = Lines::start(place.path(), "-f -n 1 --grep 00000001");
     let (mut sent, mut seen) = (1, vec![0u64; 6]);
     // 9 MB: each worker changes segments a few times.
     let total = 6000;
@@ -319,7 +319,7 @@ fn tail_follows_a_running_engine() {
         if count == total / 2 {
             // What is sealed has been read, or is open: whoever takes it takes nothing from a reader.
             until("a segment to be compressed", || {
-                let listed = segment::list(&place.0).unwrap();
+                let listed = segment::list(place.path()).unwrap();
                 let mut packed = listed.iter().filter(|one| segment::is_packed(&one.path));
                 packed.next().is_some_and(|one| fs::remove_file(&one.path).is_ok())
             });
@@ -335,7 +335,7 @@ fn tail_follows_a_running_engine() {
     engine.signal(Signal::SIGTERM);
     let ended = engine.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    journal_ok(&place.0, "verify {}");
+    journal_ok(place.path(), "verify {}");
 }
 
 /// A compressed segment is what zstd(1) makes the plain one of.
@@ -345,12 +345,12 @@ fn zstd_unpacks_a_compressed_segment() {
         println!("skipped: zstd cannot be run: {error}");
         return;
     }
-    let place = Place::new("tools-zstd");
+    let place = temp_dir();
     let all = entries(700);
-    write(&place.0, &all, true);
-    let plain = place.0.join("plain");
+    write(place.path(), &all, true);
+    let plain = place.path().join("plain");
     fs::create_dir(&plain).unwrap();
-    for one in segment::list(&place.0).unwrap() {
+    for one in segment::list(place.path()).unwrap() {
         let unpacked = Command::new("zstd").arg("-dc").arg(&one.path).output().unwrap();
         assert!(unpacked.status.success(), "{unpacked:?}");
         let name = PathBuf::from(one.path.file_name().unwrap()).with_extension("");
@@ -362,9 +362,9 @@ fn zstd_unpacks_a_compressed_segment() {
 
 #[test]
 fn a_replay_sends_all_again_in_order_and_each_peer_from_a_port() {
-    let place = Place::new("tools-replay");
+    let place = temp_dir();
     let all = entries(300);
-    write(&place.0, &all, true);
+    write(place.path(), &all, true);
     for (args, first, count) in [
         ("--speed max", 0, 300),
         ("--speed 2", 0, 300),
@@ -374,7 +374,7 @@ fn a_replay_sends_all_again_in_order_and_each_peer_from_a_port() {
     ] {
         let receiver = client("127.0.0.1:0".parse().unwrap());
         let to = receiver.local_addr().unwrap();
-        let report = journal_ok(&place.0, &format!("replay {{}} {to} --json {args}"));
+        let report = journal_ok(place.path(), &format!("replay {{}} {to} --json {args}"));
         let report: Value = serde_json::from_slice(&report).unwrap();
         let wanted: Vec<&Entry> = (0..)
             .zip(&all)
@@ -413,8 +413,8 @@ fn a_replay_sends_all_again_in_order_and_each_peer_from_a_port() {
 
 #[test]
 fn what_cannot_be_is_refused_with_its_reason() {
-    let place = Place::new("tools-refused");
-    write(&place.0, &entries(20), false);
+    let place = temp_dir();
+    write(place.path(), &entries(20), false);
     for (args, code, said) in [
         ("cat /nonexistent", 1, "--sink journal:DIR"),
         ("tail /nonexistent -f", 1, "--sink journal:DIR"),
@@ -430,13 +430,13 @@ fn what_cannot_be_is_refused_with_its_reason() {
         ("export {}", 2, "--format"),
         ("cat {} --since 1s --until 1h", 2, "--since is the earlier one"),
     ] {
-        let output = journal(&place.0, args);
+        let output = journal(place.path(), args);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{args}: {stderr}");
         assert!(stderr.contains(said), "{args}: {said:?} is not in {stderr}");
     }
-    journal_ok(&place.0, "cat {} --peer [::1]");
-    let line = journal_ok(&place.0, "cat {} --grep =HYPER");
+    journal_ok(place.path(), "cat {} --peer [::1]");
+    let line = journal_ok(place.path(), "cat {} --grep =HYPER");
     let mut wanted = Vec::new();
     escape::text(&mut wanted, &hostile()[7]);
     assert!(line.trim_ascii_end().ends_with(&wanted));

@@ -3,9 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 
 use nix::sys::signal::{Signal, kill};
@@ -169,26 +167,17 @@ pub(crate) fn start_echo() -> (Running, SocketAddr) {
 
 /// A file of this test's own; gone when dropped.
 #[derive(Debug)]
-pub(crate) struct TempFile(PathBuf);
+pub(crate) struct TempFile(tempfile::NamedTempFile);
 
 impl TempFile {
     pub(crate) fn new(bytes: &[u8]) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ringest-load-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        Self(path)
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, bytes).unwrap();
+        Self(file)
     }
 
     pub(crate) fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        self.0.path().to_str().unwrap()
     }
 }
 

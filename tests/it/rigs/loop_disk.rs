@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::journal::rig::Place;
+use tempfile::TempDir;
+
+use crate::journal::rig::temp_dir;
 use crate::rigs::support::until;
 use crate::sockets::network::run;
 
@@ -15,37 +17,35 @@ fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))"
 /// A mounted file system. It is gone when dropped, in whatever state it is.
 #[derive(Debug)]
 pub(crate) struct LoopDisk {
-    place: Place,
+    place: TempDir,
 }
 
 impl LoopDisk {
     /// `None`, with a printed reason, where it cannot be had.
-    pub(crate) fn make(name: &str, mebibytes: u64) -> Option<Self> {
-        Self::make_in(Place::new(name), mebibytes)
+    pub(crate) fn make(mebibytes: u64) -> Option<Self> {
+        Self::make_in(temp_dir(), mebibytes)
     }
 
     /// One whose image is on this one: it is a device that stalls when this one is frozen.
-    pub(crate) fn make_upon(&self, name: &str, mebibytes: u64) -> Option<Self> {
-        let path = self.path().join(name);
-        fs::create_dir(&path).unwrap();
-        Self::make_in(Place(path), mebibytes)
+    pub(crate) fn make_upon(&self, mebibytes: u64) -> Option<Self> {
+        Self::make_in(tempfile::tempdir_in(self.path()).unwrap(), mebibytes)
     }
 
     /// Btrfs, which does not give out what is not as it was written.
-    pub(crate) fn make_checked(name: &str, mebibytes: u64) -> Option<Self> {
-        Self::make_with(Place::new(name), mebibytes, "mkfs.btrfs", "-q -f --data single")
+    pub(crate) fn make_checked(mebibytes: u64) -> Option<Self> {
+        Self::make_with(temp_dir(), mebibytes, "mkfs.btrfs", "-q -f --data single")
     }
 
-    fn make_in(place: Place, mebibytes: u64) -> Option<Self> {
+    fn make_in(place: TempDir, mebibytes: u64) -> Option<Self> {
         // lazy_itable_init: nothing writes to it by itself.
         let options = "-q -F -E lazy_itable_init=0,lazy_journal_init=0";
         Self::make_with(place, mebibytes, "mkfs.ext4", options)
     }
 
-    fn make_with(place: Place, mebibytes: u64, mkfs: &str, options: &str) -> Option<Self> {
-        let image = place.0.join("image");
+    fn make_with(place: TempDir, mebibytes: u64, mkfs: &str, options: &str) -> Option<Self> {
+        let image = place.path().join("image");
         File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
-        fs::create_dir(place.0.join("mount")).unwrap();
+        fs::create_dir(place.path().join("mount")).unwrap();
         let disk = Self { place };
         let made = run(mkfs, &format!("{options} {}", image.display()));
         match made.and_then(|()| disk.mount()) {
@@ -59,12 +59,12 @@ impl LoopDisk {
 
     /// Where it is mounted.
     pub(crate) fn path(&self) -> PathBuf {
-        self.place.0.join("mount")
+        self.place.path().join("mount")
     }
 
     /// While it is not mounted: changes the bytes on it that are `found` into others, those it has no use for as well.
     pub(crate) fn damage(&self, found: &[u8]) {
-        let image = self.place.0.join("image");
+        let image = self.place.path().join("image");
         let mut bytes = fs::read(&image).unwrap();
         let here = |(at, window): (usize, &[u8])| (window == found).then_some(at);
         let places: Vec<_> = bytes.windows(found.len()).enumerate().filter_map(here).collect();
@@ -74,7 +74,7 @@ impl LoopDisk {
     }
 
     pub(crate) fn mount(&self) -> Result<(), String> {
-        let image = self.place.0.join("image");
+        let image = self.place.path().join("image");
         run("mount", &format!("-o loop {} {}", image.display(), self.path().display()))
     }
 

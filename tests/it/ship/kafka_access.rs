@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ringest_ship::kafka::{Kafka, KafkaSpec, Login};
 
-use crate::journal::rig::Place;
+use tempfile::TempDir;
+
+use crate::journal::rig::temp_dir;
 use crate::rigs::support::until;
 use crate::ship::kafka_rig::{Drive, Sent, TOPIC, check, ids, read_with, records, spec};
 use crate::ship::tansu::{Storage, Tansu};
@@ -159,8 +161,9 @@ struct Terminator {
 
 impl Terminator {
     /// `None`, with a printed reason, where openssl(1) or socat(1) is missing.
-    fn start(place: &Place, behind: &str) -> Option<Self> {
-        let (key, certificate) = (place.0.join("key.pem"), place.0.join("certificate.pem"));
+    fn start(place: &TempDir, behind: &str) -> Option<Self> {
+        let (key, certificate) =
+            (place.path().join("key.pem"), place.path().join("certificate.pem"));
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
             .args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"])
@@ -203,12 +206,12 @@ impl Drop for Terminator {
 #[test]
 fn tls_is_spoken_and_whoever_is_not_known_is_not_talked_to() {
     let Some(mut tansu) = Tansu::start(Storage::Memory) else { return };
-    let place = Place::new("kafka-tls");
+    let place = temp_dir();
     let Some(terminator) = Terminator::start(&place, &tansu.address()) else { return };
     tansu.advertised = Some(terminator.address.clone());
     tansu.restart();
     tansu.create_topic(TOPIC, 2);
-    let authority = place.0.join("certificate.pem").display().to_string();
+    let authority = place.path().join("certificate.pem").display().to_string();
     let (tls, authority) = (("security.protocol", "ssl"), ("ssl.ca.location", authority.as_str()));
     let sent = records(3, 300, 100);
     let drive = |address: &str, properties: &[(&str, &str)]| {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::journal::rig::Place;
+use crate::journal::rig::temp_dir;
 use crate::load::rig::Running;
 use crate::ship::kafka_rig::{Kept, TOPIC, read_to_end};
 use crate::ship::object_store::ObjectStore;
@@ -61,7 +61,7 @@ fn without_idempotence(stage: &Stage) -> String {
 #[test]
 fn killed_and_started_again_the_program_ships_what_its_journal_has() {
     let Some(mut tansu) = tansu(Storage::Memory) else { return };
-    let repeats = program_dies(&mut tansu, &mut Stage::journal("kafka-program"), &UNDER_WAY);
+    let repeats = program_dies(&mut tansu, &mut Stage::journal(), &UNDER_WAY);
     let rounds = rounds(3);
     println!("{repeats} records came again in {rounds} rounds");
     // Those under way, and those whose acknowledgement was not kept yet.
@@ -71,7 +71,7 @@ fn killed_and_started_again_the_program_ships_what_its_journal_has() {
 #[test]
 fn while_its_broker_is_dead_it_receives_and_then_ships_all() {
     let Some(mut tansu) = tansu(Storage::Objects(ObjectStore::start())) else { return };
-    let (mut stage, absences) = (Stage::journal("kafka-away"), absences(3));
+    let (mut stage, absences) = (Stage::journal(), absences(3));
     let config = without_idempotence(&stage);
     let more = [&UNDER_WAY[..], &["--kafka-config", &config]].concat();
     let repeats = broker_dies(&mut tansu, &mut stage, &absences, &more);
@@ -82,7 +82,7 @@ fn while_its_broker_is_dead_it_receives_and_then_ships_all() {
 #[test]
 fn stopped_without_its_broker_it_says_what_waits_and_ships_it_later() {
     let Some(mut tansu) = tansu(Storage::Objects(ObjectStore::start())) else { return };
-    let mut stage = Stage::journal("kafka-stopped");
+    let mut stage = Stage::journal();
     let config = without_idempotence(&stage);
     let more = [&UNDER_WAY[..], &["--kafka-config", &config]].concat();
     assert!(stopped_meanwhile(&mut tansu, &mut stage, &more) <= WINDOW);
@@ -90,10 +90,10 @@ fn stopped_without_its_broker_it_says_what_waits_and_ships_it_later() {
 
 #[test]
 fn what_is_wrong_with_librdkafkas_properties_is_said_and_secrets_are_not() {
-    let place = Place::new("kafka-wrong");
-    let config = place.0.join("librdkafka.conf");
+    let place = temp_dir();
+    let config = place.path().join("librdkafka.conf");
     let path = config.display().to_string();
-    let spool = place.0.display().to_string();
+    let spool = place.path().display().to_string();
     let given = ["--sink", "kafka:127.0.0.1:9/t", "--spool", &spool, "--kafka-config", &path];
     for (text, part) in [
         ("# no such thing\nlinger.mss=5\n", "line 2: linger.mss: No such configuration property"),
@@ -110,7 +110,7 @@ fn what_is_wrong_with_librdkafkas_properties_is_said_and_secrets_are_not() {
 #[test]
 fn a_topic_that_is_not_there_is_said_and_what_came_is_sent_when_it_is() {
     let Some(mut tansu) = Tansu::start(Storage::Memory) else { return };
-    let mut stage = Stage::journal("kafka-topic");
+    let mut stage = Stage::journal();
     let (config, password) = (stage.dir().join("conf"), stage.dir().join("password"));
     fs::write(&config, "security.protocol=plaintext\n").unwrap();
     fs::write(&password, "hunter2\n").unwrap();

@@ -7,7 +7,7 @@ use ringest_ship::carrier::Carrier;
 use ringest_ship::nats::NatsSpec;
 use serde_json::json;
 
-use crate::journal::rig::Place;
+use crate::journal::rig::temp_dir;
 use crate::ship::nats_probe::{Probe, are_whole};
 use crate::ship::nats_rig::{Courier, Server, cluster, facts, is_here, spec, summary};
 use crate::ship::rig::rounds;
@@ -17,7 +17,7 @@ fn everything_arrives_once_in_order_with_its_headers() {
     if !is_here() {
         return;
     }
-    let place = Place::new("nats");
+    let place = temp_dir();
     let servers = [Server::alone(&place, "")];
     let mut probe = Probe::new(&servers[0]);
     probe.make_stream(1, &json!({}));
@@ -37,7 +37,7 @@ fn a_broker_killed_under_load_has_everything_once_and_in_order() {
     if !is_here() {
         return;
     }
-    let place = Place::new("nats");
+    let place = temp_dir();
     let mut servers = [Server::alone(&place, "")];
     Probe::new(&servers[0]).make_stream(1, &json!({}));
     let rounds = rounds(4);
@@ -84,7 +84,7 @@ fn ship_past_stalls(courier: &mut Courier, count: usize, servers: &mut [Server])
 /// caught up yet is as good as dead.
 fn leaders_killed(sole_writer: bool, rounds: usize) {
     const EACH: usize = 6_000;
-    let place = Place::new("nats");
+    let place = temp_dir();
     let mut servers = cluster(&place);
     Probe::new(&servers[0]).make_stream(3, &json!({}));
     let spec = NatsSpec { sole_writer, ..spec(&servers) };
@@ -126,7 +126,7 @@ fn others_that_write_to_the_stream_do_not_stop_it_nor_change_the_order() {
     if !is_here() {
         return;
     }
-    let place = Place::new("nats");
+    let place = temp_dir();
     let servers = [Server::alone(&place, "")];
     let mut probe = Probe::new(&servers[0]);
     probe.make_stream(1, &json!({}));
@@ -154,7 +154,7 @@ fn what_is_too_large_is_rejected_and_the_rest_goes_on_in_order() {
     }
     for (server, stream) in [("max_payload: 1200", json!({})), ("", json!({"max_msg_size": 1200}))]
     {
-        let place = Place::new("nats");
+        let place = temp_dir();
         let servers = [Server::alone(&place, server)];
         let mut probe = Probe::new(&servers[0]);
         probe.make_stream(1, &stream);
@@ -177,7 +177,7 @@ fn a_full_stream_is_waited_for() {
     if !is_here() {
         return;
     }
-    let place = Place::new("nats");
+    let place = temp_dir();
     let servers = [Server::alone(&place, "")];
     let mut probe = Probe::new(&servers[0]);
     probe.make_stream(1, &json!({"discard": "new", "max_msgs": 500}));
@@ -198,7 +198,7 @@ fn a_stream_that_cannot_be_written_to_is_told_with_the_next_move_and_heals() {
     if !is_here() {
         return;
     }
-    let place = Place::new("nats");
+    let place = temp_dir();
     let servers = [Server::plain(&place, "")];
     let mut courier = Courier::new(spec(&servers), facts(10));
     courier.await_trouble("has no JetStream: enable it");

@@ -8,7 +8,7 @@ use ringest_ship::carrier::Carrier;
 use ringest_ship::nats::{Login, NatsSpec, Secret};
 use serde_json::json;
 
-use crate::journal::rig::Place;
+use crate::journal::rig::temp_dir;
 use crate::ship::nats_probe::Probe;
 use crate::ship::nats_rig::{Courier, Server, facts, is_here, spec};
 
@@ -39,7 +39,7 @@ fn users_and_tokens_let_in_and_wrong_ones_are_told_without_themselves() {
     if !is_here() {
         return;
     }
-    let place = Place::new("nats");
+    let place = temp_dir();
     let server = "authorization { users: [ { user: joe, password: hunter2 }, \
                   { user: probe, password: probe } ] }";
     let servers = [Server::alone(&place, server)];
@@ -54,7 +54,7 @@ fn users_and_tokens_let_in_and_wrong_ones_are_told_without_themselves() {
     gets_in(with(password("hunter2")));
     drop(servers);
 
-    let place = Place::new("nats");
+    let place = temp_dir();
     let servers = [Server::alone(&place, "authorization { token: t0k3n }")];
     let with =
         |token: &str| NatsSpec { login: Login::Token(Secret(token.to_owned())), ..spec(&servers) };
@@ -68,7 +68,7 @@ fn a_user_who_may_not_publish_is_told() {
     if !is_here() {
         return;
     }
-    let place = Place::new("nats");
+    let place = temp_dir();
     let server = "authorization { users: [ { user: joe, password: hunter2, permissions: { \
                   publish: { allow: [\"$JS.API.STREAM.INFO.LOGS\"] } } }, \
                   { user: probe, password: probe } ] }";
@@ -85,9 +85,9 @@ fn credentials_that_cannot_be_used_are_told_without_themselves() {
     if !is_here() {
         return;
     }
-    let place = Place::new("nats");
+    let place = temp_dir();
     let servers = [Server::alone(&place, "")];
-    let path = place.0.join("user.creds");
+    let path = place.path().join("user.creds");
     let with = || NatsSpec { login: Login::Credentials(path.clone()), ..spec(&servers) };
     is_kept_out(with(), "user.creds: No such file");
     fs::write(&path, "-----BEGIN NATS USER JWT-----\nSUAMwr0ng\n").unwrap();
@@ -123,8 +123,8 @@ fn tls_is_checked_on_both_sides() {
         println!("skipped: openssl is not here; scripts/test installs it");
         return;
     }
-    let place = Place::new("nats");
-    let dir = &place.0;
+    let place = temp_dir();
+    let dir = place.path();
     certificate(dir, "ca", None);
     certificate(dir, "other", None);
     certificate(dir, "server", Some("ca"));
@@ -152,7 +152,7 @@ fn tls_is_checked_on_both_sides() {
     // Let in, as the answer about the stream tells.
     is_kept_out(with("ca.pem", Some(ours)), "stream LOGS does not exist");
     // And a server without TLS is not spoken to when it is insisted on.
-    let plain = Place::new("nats");
+    let plain = temp_dir();
     let servers = [Server::alone(&plain, "")];
     is_kept_out(
         NatsSpec { tls: true, ..spec(&servers) },

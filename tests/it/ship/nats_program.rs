@@ -6,7 +6,9 @@ use std::time::Duration;
 use ringest_records::journal::segment;
 use serde_json::json;
 
-use crate::journal::rig::Place;
+use tempfile::TempDir;
+
+use crate::journal::rig::temp_dir;
 use crate::load::rig::Running;
 use crate::rigs::support::until;
 use crate::ship::nats_probe::{Probe, Stored, are_whole};
@@ -21,7 +23,7 @@ struct Site {
     servers: Vec<Server>,
     /// Which of them is dead, if one is.
     lost: Option<usize>,
-    _place: Place,
+    _place: TempDir,
 }
 
 impl Site {
@@ -30,7 +32,7 @@ impl Site {
         if !is_here() {
             return None;
         }
-        let place = Place::new("nats-site");
+        let place = temp_dir();
         let servers = match servers {
             1 => vec![Server::alone(&place, "")],
             _ => cluster(&place),
@@ -98,20 +100,20 @@ impl Broker for Site {
 #[test]
 fn killed_and_started_again_the_program_ships_what_its_journal_has() {
     let Some(mut site) = Site::of(1) else { return };
-    assert_eq!(program_dies(&mut site, &mut Stage::journal("nats-program"), &[]), 0);
+    assert_eq!(program_dies(&mut site, &mut Stage::journal(), &[]), 0);
 }
 
 #[test]
 fn while_its_broker_is_dead_it_receives_and_then_ships_all() {
     let Some(mut site) = Site::of(1) else { return };
-    let mut stage = Stage::journal("nats-away");
+    let mut stage = Stage::journal();
     assert_eq!(broker_dies(&mut site, &mut stage, &absences(2), &[]), 0);
 }
 
 #[test]
 fn so_it_does_from_a_spool_which_it_empties() {
     let Some(mut site) = Site::of(1) else { return };
-    let mut stage = Stage::spool("nats-spool");
+    let mut stage = Stage::spool();
     assert_eq!(broker_dies(&mut site, &mut stage, &absences(1), &[]), 0);
     let left = segment::list(stage.dir()).unwrap();
     assert!(left.len() == 1 && left[0].sequence > 1, "what was sent is removed: {left:?}");
@@ -120,15 +122,15 @@ fn so_it_does_from_a_spool_which_it_empties() {
 #[test]
 fn so_it_does_while_three_brokers_are_dead() {
     let Some(mut site) = Site::of(3) else { return };
-    let mut stage = Stage::journal("nats-three");
+    let mut stage = Stage::journal();
     assert_eq!(broker_dies(&mut site, &mut stage, &absences(1), &[]), 0);
 }
 
 /// Whoever leads three servers dies, again and again, and the other two go on. It is one at a time: one that
 /// has not caught up yet is as good as dead.
-fn one_of_three_dies(name: &str, absences: &[Duration], more: &[&str]) {
+fn one_of_three_dies(absences: &[Duration], more: &[&str]) {
     let Some(mut site) = Site::of(3) else { return };
-    let mut stage = Stage::journal(name);
+    let mut stage = Stage::journal();
     let more = [more, &["--flush-timeout", "20s"]].concat();
     let program = stage.start(&site, &more);
     for length in absences {
@@ -153,25 +155,25 @@ fn one_of_three_dies(name: &str, absences: &[Duration], more: &[&str]) {
 
 #[test]
 fn one_of_three_brokers_that_dies_is_not_missed() {
-    one_of_three_dies("nats-one-of-three", &absences(2), &[]);
+    one_of_three_dies(&absences(2), &[]);
 }
 
 #[test]
 fn nor_is_it_with_many_records_of_a_peer_under_way() {
-    one_of_three_dies("nats-sole-writer", &absences(1), &["--nats-sole-writer"]);
+    one_of_three_dies(&absences(1), &["--nats-sole-writer"]);
 }
 
 #[test]
 fn stopped_without_its_broker_it_says_what_waits_and_ships_it_later() {
     let Some(mut site) = Site::of(1) else { return };
-    assert_eq!(stopped_meanwhile(&mut site, &mut Stage::spool("nats-stopped"), &[]), 0);
+    assert_eq!(stopped_meanwhile(&mut site, &mut Stage::spool(), &[]), 0);
 }
 
 /// A byte that flips in a sealed segment costs the one record that it is in.
 #[test]
 fn a_damaged_record_is_the_only_one_that_is_not_sent() {
     let Some(mut site) = Site::of(1) else { return };
-    let mut stage = Stage::spool("nats-damaged");
+    let mut stage = Stage::spool();
     site.kill();
     let program = stage.start(&site, &["--flush-timeout", "100ms"]);
     stage.load(&program, "some records", |records| records >= 500);
@@ -204,11 +206,11 @@ fn what_is_wrong_is_said_without_secrets_and_what_came_is_sent_once_it_is_right(
     if !is_here() {
         return;
     }
-    let place = Place::new("nats-login");
+    let place = temp_dir();
     let server = "authorization { users: [ { user: joe, password: hunter2 }, \
                   { user: probe, password: probe } ] }";
     let site = Site { servers: vec![Server::alone(&place, server)], lost: None, _place: place };
-    let mut stage = Stage::spool("nats-wrong");
+    let mut stage = Stage::spool();
     let run = |stage: &mut Stage, password: &str, wrong: &str| {
         let mut command = stage.command(&site, &["--flush-timeout", "100ms"]);
         command.env("RINGEST_NATS_USER", "joe").env("RINGEST_NATS_PASSWORD", password);
@@ -239,8 +241,8 @@ fn what_is_wrong_is_said_without_secrets_and_what_came_is_sent_once_it_is_right(
 
 #[test]
 fn a_password_on_the_command_line_is_refused_and_not_said() {
-    let place = Place::new("nats-url");
-    let spool = place.0.display().to_string();
+    let place = temp_dir();
+    let spool = place.path().display().to_string();
     let given = ["--sink", "nats:nats://joe:hunter2@127.0.0.1:9/S/s", "--spool", &spool];
     let ended = Running::of(listen(given).spawn().unwrap()).end();
     ended.failed(2, &["RINGEST_NATS_PASSWORD"]);

@@ -13,7 +13,8 @@ use ringest_ship::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
 use ringest_ship::nats::{Login, Nats, NatsSpec};
 use serde_json::Value;
 
-use crate::journal::rig::Place;
+use tempfile::TempDir;
+
 use crate::rigs::support::until;
 use crate::ship::nats_probe::{Probe, Stored};
 
@@ -52,8 +53,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn new(place: &Place, name: &str, port: u16, more: &str) -> Self {
-        let config = place.0.join(format!("{name}.conf"));
+    fn new(place: &TempDir, name: &str, port: u16, more: &str) -> Self {
+        let config = place.path().join(format!("{name}.conf"));
         let text = format!("server_name: {name}\nlisten: \"127.0.0.1:{port}\"\n{more}\n");
         fs::write(&config, text).unwrap();
         let mut server = Self { config, port, monitor: None, process: None };
@@ -62,14 +63,14 @@ impl Server {
     }
 
     /// One with JetStream, and `more` in its configuration.
-    pub(crate) fn alone(place: &Place, more: &str) -> Self {
+    pub(crate) fn alone(place: &TempDir, more: &str) -> Self {
         let [port] = free_ports();
-        let store = place.0.join("store");
+        let store = place.path().join("store");
         Self::new(place, "alone", port, &format!("jetstream {{ store_dir: {store:?} }}\n{more}"))
     }
 
     /// One as configured, without JetStream unless that is.
-    pub(crate) fn plain(place: &Place, more: &str) -> Self {
+    pub(crate) fn plain(place: &TempDir, more: &str) -> Self {
         let [port] = free_ports();
         Self::new(place, "plain", port, more)
     }
@@ -137,12 +138,12 @@ impl Drop for Server {
 }
 
 /// Three servers that replicate.
-pub(crate) fn cluster(place: &Place) -> Vec<Server> {
+pub(crate) fn cluster(place: &TempDir) -> Vec<Server> {
     let ports = free_ports::<9>();
     let routes: Vec<_> =
         ports[3..6].iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
     let server = |index: usize| {
-        let (name, store) = (format!("n{index}"), place.0.join(format!("store{index}")));
+        let (name, store) = (format!("n{index}"), place.path().join(format!("store{index}")));
         let more = format!(
             "http: \"127.0.0.1:{}\"\njetstream {{ store_dir: {store:?} }}\n\
              cluster {{ name: c, listen: \"127.0.0.1:{}\", routes: [{}] }}",

@@ -11,8 +11,10 @@ use ringest_records::journal::segment;
 use ringest_ship::carrier::MessageId;
 use serde_json::Value;
 
+use tempfile::TempDir;
+
 use crate::journal::rig;
-use crate::journal::rig::{Place, Sender};
+use crate::journal::rig::{Sender, temp_dir};
 use crate::ship::program_rig::{Program, listen};
 
 /// How long anything may take on a busy machine: a broker to be away and to be caught up with, a cluster to
@@ -142,7 +144,7 @@ impl Tail {
 /// Where the records of a test are between their senders and their broker.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    place: Place,
+    place: TempDir,
     flags: [String; 2],
     tail: Tail,
     /// How many there were when the program was started.
@@ -152,26 +154,26 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// With a journal that keeps them.
-    pub(crate) fn journal(name: &str) -> Self {
-        let place = Place::new(name);
-        let sink = format!("journal:{}", place.0.display());
+    pub(crate) fn journal() -> Self {
+        let place = temp_dir();
+        let sink = format!("journal:{}", place.path().display());
         Self::with(place, ["--sink".to_owned(), sink])
     }
 
     /// With a spool that keeps them until they are sent.
-    pub(crate) fn spool(name: &str) -> Self {
-        let place = Place::new(name);
-        let dir = place.0.display().to_string();
+    pub(crate) fn spool() -> Self {
+        let place = temp_dir();
+        let dir = place.path().display().to_string();
         Self::with(place, ["--spool".to_owned(), dir])
     }
 
-    fn with(place: Place, flags: [String; 2]) -> Self {
-        let tail = Tail::new(&place.0);
+    fn with(place: TempDir, flags: [String; 2]) -> Self {
+        let tail = Tail::new(place.path());
         Self { place, flags, tail, before: 0, sender: Sender::of(40) }
     }
 
     pub(crate) fn dir(&self) -> &Path {
-        &self.place.0
+        self.place.path()
     }
 
     /// How many were sent to the program that was started last.

@@ -2,12 +2,10 @@
 //! an engine that writes down all that is told of a datagram, peers that read the header of a reply,
 //! and the real program. As root; skipped with a printed reason elsewhere.
 
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -15,6 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sockopt};
 use nix::unistd::Pid;
 use ringest::{Batch, Builder, Engine, Error, Replies, Summary};
+
+use tempfile::NamedTempFile;
 
 use crate::rigs::support::{DEADLINE, boxed, consistent, until};
 use crate::sockets::network::{Cable, run};
@@ -361,7 +361,7 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct Program {
     child: std::process::Child,
-    files: [PathBuf; 2],
+    files: [NamedTempFile; 2],
 }
 
 /// How a program ended.
@@ -390,14 +390,11 @@ impl Program {
 
     /// Starts any command.
     pub(crate) fn start(command: &mut Command) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let files = ["out", "err"]
-            .map(|name| std::env::temp_dir().join(format!("ringest-sockets-{id}.{name}")));
+        let files = [NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap()];
         let child = command
             .stdin(Stdio::piped())
-            .stdout(File::create(&files[0]).unwrap())
-            .stderr(File::create(&files[1]).unwrap())
+            .stdout(files[0].reopen().unwrap())
+            .stderr(files[1].reopen().unwrap())
             .spawn()
             .unwrap();
         Self { child, files }
@@ -462,8 +459,5 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for file in &self.files {
-            let _ = std::fs::remove_file(file);
-        }
     }
 }

@@ -289,15 +289,15 @@ pub(crate) fn next_wanted(reader: &mut Reader, selection: &Selection) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::tests::packed::{Place, write_segment};
+    use crate::journal::tests::packed::write_segment;
 
     #[test]
     fn who_looks_for_what_is_not_there_can_stop() {
-        let place = Place::new("merge-pause");
-        let starts = write_segment(&segment::path_of(&place.0, 3, 1), 10 << 20);
+        let place = tempfile::tempdir().unwrap();
+        let starts = write_segment(&segment::path_of(place.path(), 3, 1), 10 << 20);
         let nobody = Some(("192.0.2.99".parse().unwrap(), None));
         let selection = Selection { peer: nobody, ..Selection::default() };
-        let mut merge = Merge::open(&place.0, selection).unwrap();
+        let mut merge = Merge::open(place.path(), selection).unwrap();
         let mut pauses = 0;
         while let Some(step) = merge.next_step() {
             assert!(matches!(step, Step::Pause), "{step:?}");

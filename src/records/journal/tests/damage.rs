@@ -5,10 +5,12 @@ use std::io::Read as _;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use tempfile::tempdir;
+
 use crate::journal::format::{FOOTER_BYTES, Footer, HEADER_BYTES, Header, Record, record_bytes};
 use crate::journal::keep::seal::{seal, survey};
 use crate::journal::read::reader::{Next, Reader};
-use crate::journal::tests::{cases, numbers_of, scratch};
+use crate::journal::tests::{cases, numbers_of};
 
 /// A segment of so many bytes; where its records begin, which are numbered from 0 up and have their number
 /// as their time.
@@ -77,7 +79,8 @@ fn file_of(bytes: &[u8], place: &Path) -> fs::File {
 #[test]
 fn a_wrong_byte_costs_one_record_at_most() {
     let (bytes, starts) = segment_of(64 << 10);
-    let place = scratch();
+    let dir = tempdir().unwrap();
+    let place = dir.path().join("segment");
     flips(&file_of(&bytes, &place), &starts, bytes.len(), false);
     seal(&place).unwrap();
     flips(
@@ -86,7 +89,6 @@ fn a_wrong_byte_costs_one_record_at_most() {
         bytes.len(),
         true,
     );
-    fs::remove_file(&place).ok();
 }
 
 /// The segment cut at every byte: what is before stays, and a cut within a record is noticed. Of a sealed
@@ -94,7 +96,8 @@ fn a_wrong_byte_costs_one_record_at_most() {
 #[test]
 fn a_cut_costs_what_is_behind_it() {
     let (bytes, starts) = segment_of(64 << 10);
-    let place = scratch();
+    let dir = tempdir().unwrap();
+    let place = dir.path().join("segment");
     let file = file_of(&bytes, &place);
     let sealed_bytes = {
         seal(&place).unwrap();
@@ -115,14 +118,14 @@ fn a_cut_costs_what_is_behind_it() {
         file.set_len(at as u64).unwrap();
         assert!(Reader::of(file.try_clone().unwrap()).is_err(), "cut at byte {at}");
     }
-    fs::remove_file(&place).ok();
 }
 
 /// A wrong byte in the index makes no search start too late.
 #[test]
 fn a_wrong_byte_in_the_index_hides_no_record() {
     let (bytes, starts) = segment_of(300 << 10);
-    let place = scratch();
+    let dir = tempdir().unwrap();
+    let place = dir.path().join("segment");
     file_of(&bytes, &place);
     seal(&place).unwrap();
     let sealed = fs::read(&place).unwrap();
@@ -142,7 +145,6 @@ fn a_wrong_byte_in_the_index_hides_no_record() {
         }
         file.write_all_at(&sealed[at..=at], at as u64).unwrap();
     }
-    fs::remove_file(&place).ok();
 }
 
 /// Several receivers feed a worker, so its records are not sorted by time: all that were received since then are
@@ -161,7 +163,8 @@ fn a_search_by_time_hides_no_record() {
         let record = Record { received_unix_ns, peer, listener: 0, continued: false, payload };
         record.encode(&mut bytes[at..], header.salt, at as u64);
     }
-    let place = scratch();
+    let dir = tempdir().unwrap();
+    let place = dir.path().join("segment");
     file_of(&bytes, &place);
     seal(&place).unwrap();
     for since in (700..3000).step_by(7) {
@@ -177,15 +180,14 @@ fn a_search_by_time_hides_no_record() {
     let mut reader = Reader::open(&place).unwrap();
     reader.seek_time(2900).unwrap();
     assert!(reader.offset() > 900_000, "by the index");
-    fs::remove_file(&place).ok();
 }
 
 /// A peer that knows how long a segment is sends what looks like its footer, and says that there is nothing in
 /// it. It does not know the salt.
 #[test]
 fn nobody_seals_a_segment_with_a_datagram() {
-    let place = scratch();
-    fs::create_dir_all(&place).unwrap();
+    let dir = tempdir().unwrap();
+    let place = dir.path();
     let path = place.join("000-0000000001.seg");
     let (mut bytes, starts) = segment_of(4 << 10);
     let at = bytes.len();
@@ -222,5 +224,4 @@ fn nobody_seals_a_segment_with_a_datagram() {
         let found = survey(&mut reader, |_| {}).unwrap();
         assert_eq!((found.records, found.damaged), (starts.len() as u64 + 1, 0));
     }
-    fs::remove_dir_all(&place).unwrap();
 }

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::unbounded;
 
+use tempfile::tempdir;
+
 use crate::journal::keep::commit_index::{CommitIndex, Position};
 use crate::journal::keep::janitor::{Retention, Rounds, Task};
 use crate::journal::keep::seal::{is_intact, survey};
 use crate::journal::open::{Journal, JournalError, JournalSpec};
 use crate::journal::read::reader::Reader;
 use crate::journal::segment;
-use crate::journal::tests::packed::{Place, read, write_segment};
+use crate::journal::tests::packed::{read, write_segment};
 use crate::journal::writer::WriterSpec;
 use crate::settle::notices::Notices;
 use crate::settle::run::Committed;
@@ -54,13 +56,13 @@ fn rounds(place: &Path) -> Rounds {
 
 #[test]
 fn what_earlier_runs_left_plain_is_compressed_by_the_next() {
-    let place = Place::new("janitor-left");
-    let paths = segments(&place.0, 4);
+    let place = tempdir().unwrap();
+    let paths = segments(place.path(), 4);
     let plain: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
     let numbers = read(&paths[0]);
     // It was killed in the middle of one.
     fs::write(packed(&paths[1]).with_added_extension("tmp"), &plain[1][..1000]).unwrap();
-    let (dir, retention, readers) = (place.0.clone(), COMPRESSING, Vec::new());
+    let (dir, retention, readers) = (place.path().to_owned(), COMPRESSING, Vec::new());
     let spec = JournalSpec { dir, writer: WRITER, buffer_bytes: 1 << 20, retention, readers };
     let journal = Journal::open(spec).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -74,14 +76,14 @@ fn what_earlier_runs_left_plain_is_compressed_by_the_next() {
         assert_eq!(zstd::decode_all(&fs::read(packed(path)).unwrap()[..]).unwrap(), plain);
         assert_eq!((read(path), is_intact(path).unwrap()), (numbers.clone(), Some(true)));
     }
-    let names = fs::read_dir(&place.0).unwrap().count();
+    let names = fs::read_dir(place.path()).unwrap().count();
     assert_eq!(names, paths.len() + 1, "and the lock, and nothing that is unfinished");
 }
 
 #[test]
 fn the_oldest_is_compressed_first_and_what_is_not_sealed_is_not() {
-    let place = Place::new("janitor-order");
-    let paths = segments(&place.0, 5);
+    let place = tempdir().unwrap();
+    let paths = segments(place.path(), 5);
     for (path, age) in paths.iter().zip([30, 50, 10, 40, 20]) {
         let written = SystemTime::now() - Duration::from_secs(age);
         File::options().append(true).open(path).unwrap().set_modified(written).unwrap();
@@ -89,16 +91,16 @@ fn the_oldest_is_compressed_first_and_what_is_not_sealed_is_not() {
     let unsealed = fs::read(&paths[2]).unwrap();
     fs::write(&paths[2], &unsealed[..unsealed.len() - 1]).unwrap();
     crate::journal::keep::compress::compress(&paths[4], 3).unwrap();
-    let left = rounds(&place.0).left();
+    let left = rounds(place.path()).left();
     assert_eq!(left, [&paths[1], &paths[3], &paths[0]].map(PathBuf::clone));
 }
 
 /// A stop compresses what this run has sealed, and nothing else.
 #[test]
 fn a_stop_does_not_wait_for_what_earlier_runs_left() {
-    let place = Place::new("janitor-stop");
-    let paths = segments(&place.0, 3);
-    let mut rounds = rounds(&place.0);
+    let place = tempdir().unwrap();
+    let paths = segments(place.path(), 3);
+    let mut rounds = rounds(place.path());
     rounds.found.pop();
     let (complete, tasks) = unbounded();
     complete.send(Task::Seal(paths[2].clone())).unwrap();
@@ -117,9 +119,9 @@ fn a_stop_does_not_wait_for_what_earlier_runs_left() {
 /// What was let go before its turn to be sealed is no alarm; what somebody else removed is.
 #[test]
 fn what_was_let_go_is_not_missed_when_it_is_to_be_sealed() {
-    let place = Place::new("janitor-gone");
-    let paths = segments(&place.0, 3);
-    let mut rounds = rounds(&place.0);
+    let place = tempdir().unwrap();
+    let paths = segments(place.path(), 3);
+    let mut rounds = rounds(place.path());
     rounds.retention = Retention { only_unsent: true, ..Retention::default() };
     let holds = |sequence| Committed { sequence, offset: 100, records: 1, datagrams: 1 };
     (1..4).for_each(|sequence| rounds.shelf.put(3, holds(sequence)));
@@ -137,9 +139,9 @@ fn what_was_let_go_is_not_missed_when_it_is_to_be_sealed() {
 /// What is to be sealed while one is compressed is sealed before that is done.
 #[test]
 fn sealing_does_not_wait_for_compressing() {
-    let place = Place::new("janitor-seal");
-    let paths = segments(&place.0, 2);
-    let mut rounds = rounds(&place.0);
+    let place = tempdir().unwrap();
+    let paths = segments(place.path(), 2);
+    let mut rounds = rounds(place.path());
     rounds.found.pop();
     let sealed = fs::read(&paths[1]).unwrap();
     fs::write(&paths[1], &sealed[..sealed.len() - 1]).unwrap();
@@ -156,12 +158,12 @@ fn sealing_does_not_wait_for_compressing() {
 /// What was committed and is damaged when its segment is sealed is no torn end: it stays, and is told of.
 #[test]
 fn what_a_disk_damaged_before_it_was_sealed_is_told_of() {
-    let place = Place::new("janitor-damaged");
-    let path = segment::path_of(&place.0, 3, 1);
+    let place = tempdir().unwrap();
+    let path = segment::path_of(place.path(), 3, 1);
     let starts = write_segment(&path, 100_000);
     let sealed = Reader::open(&path).unwrap();
     let footer = *sealed.footer().unwrap();
-    let mut rounds = rounds(&place.0);
+    let mut rounds = rounds(place.path());
     rounds.retention = Retention::default();
     let records = footer.records;
     let holds = Committed { sequence: 1, offset: footer.data_end, records, datagrams: records };
@@ -192,17 +194,17 @@ fn opened(place: &Path) -> Result<Journal, JournalError> {
 /// What cannot be read at the start, nobody knows what was sent of it: it is set aside, and its number not used.
 #[test]
 fn what_cannot_be_read_at_the_start_is_not_let_go() {
-    let place = Place::new("janitor-unknown");
-    let paths = segments(&place.0, 4);
+    let place = tempdir().unwrap();
+    let paths = segments(place.path(), 4);
     fs::remove_file(&paths[0]).unwrap();
     fs::write(packed(&paths[0]), [0x50; 1000]).unwrap();
     for start in 0..2 {
-        let journal = opened(&place.0).unwrap();
+        let journal = opened(place.path()).unwrap();
         let repaired = journal.repaired();
         assert_eq!(repaired.len(), 1 - start, "{repaired:?}");
         assert!(repaired.iter().all(|one| one.is_loss() && one.aside.is_some()), "{repaired:?}");
         journal.close();
-        let aside = segment::aside(&place.0).unwrap();
+        let aside = segment::aside(place.path()).unwrap();
         assert!(aside.len() == 1 && (aside[0].sequence, aside[0].bytes) == (1, 1000), "{aside:?}");
         let left: Vec<_> = paths.iter().map(|path| path.exists()).collect();
         assert_eq!(left, [false, false, false, true], "what was sent goes, and the newest stays");
@@ -211,8 +213,8 @@ fn what_cannot_be_read_at_the_start_is_not_let_go() {
 
 #[test]
 fn what_a_newer_program_wrote_is_left_to_it() {
-    let place = Place::new("janitor-newer");
-    let paths = segments(&place.0, 2);
+    let place = tempdir().unwrap();
+    let paths = segments(place.path(), 2);
     // Byte 8 of each copy of the header, and its checksum.
     let mut newer = fs::read(&paths[1]).unwrap();
     for copy in newer[..128].chunks_exact_mut(64) {
@@ -221,7 +223,7 @@ fn what_a_newer_program_wrote_is_left_to_it() {
         copy[60..].copy_from_slice(&sum.to_le_bytes());
     }
     fs::write(&paths[1], &newer).unwrap();
-    let refused = opened(&place.0).unwrap_err().to_string();
+    let refused = opened(place.path()).unwrap_err().to_string();
     assert!(refused.contains("of another version"), "{refused}");
     assert_eq!(fs::read(&paths[1]).unwrap(), newer);
     assert!(paths[0].exists());

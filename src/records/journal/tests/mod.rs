@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use tempfile::tempdir;
+
 use crate::journal::disk::interface::{Disk, Done, SLOTS, Write};
 use crate::journal::format::{HEADER_BYTES, Record, record_bytes};
 use crate::journal::read::reader::{Next, Reader};
@@ -268,13 +270,6 @@ pub(crate) fn numbers_of(file: fs::File) -> Vec<u64> {
     }
 }
 
-pub(crate) fn scratch() -> PathBuf {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    std::env::temp_dir().join(format!("ringest-journal-{}-{number}", std::process::id()))
-}
-
 /// Runs steps, cuts the power, and looks at what is left.
 fn crash(steps: &[Step], seed: u64, segment_bytes: u64) {
     let spec = WriterSpec {
@@ -333,10 +328,10 @@ fn crash(steps: &[Step], seed: u64, segment_bytes: u64) {
         let durable = usize::try_from(counts.committed).unwrap();
         committed = alive[..durable.min(alive.len())].to_vec();
     }
-    let place = scratch();
+    let dir = tempdir().unwrap();
+    let place = dir.path().join("segment");
     let found: Vec<u64> =
         writer.disk().after_crash().iter().flat_map(|file| numbers_in(file, &place)).collect();
-    fs::remove_file(&place).ok();
     for (number, records) in committed {
         let there = found.iter().filter(|found| **found == number).count();
         assert!(there >= records, "{number}: {there} of {records} records, though committed");

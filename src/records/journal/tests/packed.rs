@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proptest::prelude::*;
+
+use tempfile::tempdir;
 
 use crate::journal::format::{Header, Record, record_bytes};
 use crate::journal::keep::compress::{compress, tidy};
@@ -13,24 +15,6 @@ use crate::journal::keep::seal::{is_intact, seal, survey};
 use crate::journal::read::packed::{ENTRY_BYTES, FRAME_BYTES, HEAD_BYTES};
 use crate::journal::read::reader::{Next, Reader};
 use crate::journal::segment;
-
-/// A directory that goes with its test.
-pub(crate) struct Place(pub(crate) PathBuf);
-
-impl Place {
-    pub(crate) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ringest-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// The payload of a record: it says its number, and its bytes follow from that.
 fn payload(number: u64) -> Vec<u8> {
@@ -110,9 +94,9 @@ fn unpacked(file: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_compressed_segment_is_the_segment() {
-    let place = Place::new("packed");
+    let place = tempdir().unwrap();
     for bytes in [64, 65, 100_000, 3 << 20] {
-        let path = segment::path_of(&place.0, 3, 1);
+        let path = segment::path_of(place.path(), 3, 1);
         let packed = segment::packed_path(&path).unwrap();
         let starts = write_segment(&path, bytes);
         let all: Vec<u64> = (0..starts.len() as u64).collect();
@@ -122,7 +106,7 @@ fn a_compressed_segment_is_the_segment() {
         compress(&path, 3).unwrap();
         assert!(!path.exists() && unpacked(&fs::read(&packed).unwrap()) == plain);
         assert_eq!(fs::metadata(&packed).unwrap().modified().unwrap(), written, "as old as it was");
-        let listed = segment::list(&place.0).unwrap();
+        let listed = segment::list(place.path()).unwrap();
         assert_eq!((listed.len(), &listed[0].path), (1, &packed));
         assert_eq!(listed[0].bytes, fs::metadata(&packed).unwrap().len());
         // Under either name: whoever has listed it before it was compressed finds it.
@@ -157,8 +141,8 @@ fn a_compressed_segment_is_the_segment() {
 /// is in are lost, none is read as another, and a loss is noticed.
 #[test]
 fn a_wrong_byte_costs_one_frame_at_most() {
-    let place = Place::new("packed-flip");
-    let path = segment::path_of(&place.0, 3, 1);
+    let place = tempdir().unwrap();
+    let path = segment::path_of(place.path(), 3, 1);
     let packed = segment::packed_path(&path).unwrap();
     let starts = write_segment(&path, 3 * FRAME_BYTES);
     compress(&path, 3).unwrap();
@@ -205,8 +189,8 @@ fn a_wrong_byte_costs_one_frame_at_most() {
 /// Cut anywhere: what is in whole frames is read, and the cut is noticed.
 #[test]
 fn a_cut_costs_what_is_behind_it() {
-    let place = Place::new("packed-cut");
-    let path = segment::path_of(&place.0, 3, 1);
+    let place = tempdir().unwrap();
+    let path = segment::path_of(place.path(), 3, 1);
     let packed = segment::packed_path(&path).unwrap();
     let starts = write_segment(&path, 3 * FRAME_BYTES);
     compress(&path, 3).unwrap();
@@ -234,8 +218,8 @@ fn every_byte() -> bool {
 
 #[test]
 fn what_is_damaged_or_not_sealed_stays_plain() {
-    let place = Place::new("packed-plain");
-    let path = segment::path_of(&place.0, 3, 1);
+    let place = tempdir().unwrap();
+    let path = segment::path_of(place.path(), 3, 1);
     write_segment(&path, 300_000);
     let bytes = fs::read(&path).unwrap();
     let file = fs::File::options().write(true).open(&path).unwrap();
@@ -243,39 +227,39 @@ fn what_is_damaged_or_not_sealed_stays_plain() {
     assert!(compress(&path, 3).unwrap_err().to_string().contains("hash differs"));
     file.set_len(200_000).unwrap();
     assert!(compress(&path, 3).unwrap_err().to_string().contains("not sealed"));
-    let left: Vec<_> = fs::read_dir(&place.0).unwrap().map(|one| one.unwrap().path()).collect();
+    let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|one| one.unwrap().path()).collect();
     assert_eq!(left, [path], "and nothing else is left behind");
 }
 
 /// Whatever step a crash came at, the next start makes one segment of it.
 #[test]
 fn a_crash_while_compressing_leaves_one_segment() {
-    let place = Place::new("packed-crash");
-    let path = segment::path_of(&place.0, 3, 1);
+    let place = tempdir().unwrap();
+    let path = segment::path_of(place.path(), 3, 1);
     let packed = segment::packed_path(&path).unwrap();
     write_segment(&path, 100_000);
     let plain = fs::read(&path).unwrap();
     let unfinished = packed.with_added_extension("tmp");
-    let foreign = place.0.join("notes.tmp");
+    let foreign = place.path().join("notes.tmp");
     fs::write(&foreign, b"not ours").unwrap();
     fs::write(&unfinished, b"half of it").unwrap();
-    tidy(&place.0).unwrap();
+    tidy(place.path()).unwrap();
     assert!(!unfinished.exists() && path.exists() && foreign.exists());
     compress(&path, 3).unwrap();
-    tidy(&place.0).unwrap();
+    tidy(place.path()).unwrap();
     assert!(packed.exists(), "it is the only one");
     fs::write(&path, &plain).unwrap();
-    let listed = segment::list(&place.0).unwrap();
+    let listed = segment::list(place.path()).unwrap();
     assert_eq!((listed.len(), &listed[0].path), (1, &path), "both there: the plain one counts");
-    tidy(&place.0).unwrap();
+    tidy(place.path()).unwrap();
     assert!(path.exists() && !packed.exists());
 }
 
 /// A file that lies about sizes, and one of any bytes at all.
 #[test]
 fn a_seek_table_that_lies_is_not_believed() {
-    let place = Place::new("packed-lies");
-    let path = segment::path_of(&place.0, 3, 1);
+    let place = tempdir().unwrap();
+    let path = segment::path_of(place.path(), 3, 1);
     let packed = segment::packed_path(&path).unwrap();
     let starts = write_segment(&path, 200_000);
     compress(&path, 3).unwrap();
@@ -305,8 +289,8 @@ proptest! {
     fn any_bytes_are_read_without_panic(
         damage in proptest::collection::vec((any::<u16>(), any::<u32>(), 0u8..3), 1..10),
     ) {
-        let place = Place::new("packed-any");
-        let path = segment::path_of(&place.0, 3, 1);
+        let place = tempdir().unwrap();
+        let path = segment::path_of(place.path(), 3, 1);
         let packed = segment::packed_path(&path).unwrap();
         write_segment(&path, 140_000);
         compress(&path, 1).unwrap();
