@@ -7,3 +7,7 @@ pub mod host;
 pub mod sys;
 /// Bytes, figures and times as text.
 pub mod text;
+
+/// For the macros of this crate, which implement its traits in other crates.
+#[doc(hidden)]
+pub use serde;

@@ -5,14 +5,14 @@ use std::io::{self, Write};
 
 use clap::Args;
 use ringest::ListenAddr;
+use ringest_base::text::values::{ByteSize, Cores, Threads};
 use ringest_doctor::check::{Check, Status};
 use ringest_doctor::examine::examine;
 use ringest_doctor::wanted::Wanted;
-use ringest_engine::control::config::Config;
+use ringest_engine::control::listen::ListenTarget;
+use ringest_engine::control::settings::Settings;
 use serde::Serialize;
 
-use crate::cli::args::values;
-use crate::cli::args::values::{Cores, ListenArg, Threads};
 use crate::cli::failure::Failure;
 use crate::cli::show::json;
 use crate::cli::show::paint;
@@ -41,20 +41,29 @@ pub(crate) struct DoctorArgs {
     address: Option<ListenAddr>,
 
     /// Receiver threads to examine the host for [default: half of the cores]
-    #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = values::threads,
-        hide_default_value = true, help_heading = "For what")]
+    #[arg(
+        long,
+        value_name = "N|auto",
+        default_value = "auto",
+        hide_default_value = true,
+        help_heading = "For what"
+    )]
     receivers: Threads,
     /// Worker threads [default: the other cores]
-    #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = values::threads,
-        hide_default_value = true, help_heading = "For what")]
+    #[arg(
+        long,
+        value_name = "N|auto",
+        default_value = "auto",
+        hide_default_value = true,
+        help_heading = "For what"
+    )]
     workers: Threads,
     /// Cores to use, such as 0,2-3 [default: all this process may use]
-    #[arg(long, value_name = "LIST", value_parser = values::cores, help_heading = "For what")]
+    #[arg(long, value_name = "LIST", help_heading = "For what")]
     cores: Option<Cores>,
     /// Receive buffer per socket
-    #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = values::size,
-        help_heading = "For what")]
-    rcvbuf: usize,
+    #[arg(long, value_name = "SIZE", default_value = "4M", help_heading = "For what")]
+    rcvbuf: ByteSize,
 
     /// Say of what is fine, too, what it means and where it was read
     #[arg(long, short, help_heading = "Output")]
@@ -68,9 +77,9 @@ pub(crate) struct DoctorArgs {
 }
 
 fn address(text: &str) -> Result<ListenAddr, String> {
-    match values::listen_arg(text)? {
-        ListenArg::Address(address) => Ok(address),
-        ListenArg::Name(..) => {
+    match text.parse()? {
+        ListenTarget::Address(address) => Ok(address),
+        ListenTarget::Name(..) => {
             Err("expected IP:PORT, [IP6]:PORT or *:PORT; names are not looked up here".to_owned())
         }
     }
@@ -90,13 +99,14 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
 
 impl DoctorArgs {
     fn wanted(&self) -> Result<Wanted, Failure> {
-        let mut wanted = Wanted::plan(&Config {
-            receivers: self.receivers.0,
-            workers: self.workers.0,
-            cores: self.cores.as_ref().map(|Cores(cores)| cores.clone()),
-            rcvbuf_bytes: self.rcvbuf,
-            ..Config::default()
-        })?;
+        let settings = Settings {
+            receivers: Some(self.receivers),
+            workers: Some(self.workers),
+            cores: self.cores.clone(),
+            rcvbuf: Some(self.rcvbuf),
+            ..Settings::default()
+        };
+        let mut wanted = Wanted::plan(&settings.config([])?)?;
         if let Some(address) = self.address {
             // `*:PORT` is one address with IPv6 and another without: both are looked at.
             let (six, four) = (address.resolve(true), address.resolve(false));

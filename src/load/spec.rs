@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ringest_base::text::values::Rate;
+
 use crate::replay::{Recording, Survey};
 use crate::stamp::STAMP_BYTES;
 pub use ringest_engine::wire::limits::{PAYLOAD_BYTES_MAX, TRAIN_DATAGRAMS_MAX as TRAIN_MAX};
@@ -12,17 +14,6 @@ pub use ringest_engine::wire::limits::{PAYLOAD_BYTES_MAX, TRAIN_DATAGRAMS_MAX as
 const TRAIN_AUTO: usize = 32;
 /// Source ports of one host for one peer: the kernel's widest range.
 pub const FLOWS_MAX: usize = 64_511;
-
-/// How fast.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rate {
-    /// As fast as the kernel takes them: no datagram is ever late, so none is `unsent`.
-    Max,
-    /// Datagrams a second.
-    Pps(f64),
-    /// Payload bits a second; becomes datagrams a second by the mean size.
-    Bps(f64),
-}
 
 /// How large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +107,11 @@ pub enum Pattern {
     /// Independently of each other: gaps are exponential, as when many senders add up.
     Poisson,
 }
+
+ringest_base::names!(Pattern {
+    "constant" => Constant;
+    "poisson" => Poisson
+});
 
 /// What follows the stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]

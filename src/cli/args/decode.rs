@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use ringest_engine::control::listen::ListenTarget;
 use ringest_records::decode::formats::{Decode, UnknownFormat};
 use ringest_records::decode::rejects::Rejects;
 use ringest_records::decode::stage::Formats;
 
-use crate::cli::args::values;
-use crate::cli::args::values::ListenArg;
 use crate::cli::failure::Failure;
 
 /// Most bytes of the file of `--rejects`.
@@ -31,7 +30,7 @@ pub(crate) struct DecodeArgs {
 /// A format, for one address or for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct DecodeArg {
-    address: Option<ListenArg>,
+    address: Option<ListenTarget>,
     format: Decode,
 }
 
@@ -44,7 +43,7 @@ fn decode_help() -> String {
 
 fn decode(text: &str) -> Result<DecodeArg, String> {
     let (address, format) = match text.rsplit_once('=') {
-        Some((address, format)) => (Some(values::listen_arg(address)?), format),
+        Some((address, format)) => (Some(address.parse()?), format),
         None => (None, text),
     };
     let format = format.parse().map_err(|unknown: UnknownFormat| unknown.to_string())?;
@@ -56,7 +55,7 @@ impl DecodeArgs {
     /// `--rejects`.
     pub(crate) fn formats(
         &self,
-        typed: &[ListenArg],
+        typed: &[ListenTarget],
         places: &[usize],
     ) -> Result<Formats, Failure> {
         let formats = self.check(typed, places)?;
@@ -76,7 +75,7 @@ impl DecodeArgs {
     /// Returns the format of each listen address. Touches no file.
     pub(crate) fn check(
         &self,
-        typed: &[ListenArg],
+        typed: &[ListenTarget],
         places: &[usize],
     ) -> Result<Vec<Decode>, Failure> {
         for arg in self.formats.iter().filter_map(|arg| arg.address.as_ref()) {
@@ -99,7 +98,7 @@ impl DecodeArgs {
         }
         let format = |place: &usize| {
             // A format for this address counts before a format for all.
-            let of = |address: Option<&ListenArg>| {
+            let of = |address: Option<&ListenTarget>| {
                 self.formats.iter().find(|arg| arg.address.as_ref() == address)
             };
             let found =
@@ -135,7 +134,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_not_listened_on_is_wrong_usage() {
-        let typed = [values::listen_arg("*:514").unwrap(), values::listen_arg("[::1]:9").unwrap()];
+        let typed: [ListenTarget; 2] = ["*:514".parse().unwrap(), "[::1]:9".parse().unwrap()];
         let args = |formats: &[&str]| DecodeArgs {
             formats: formats.iter().map(|text| decode(text).unwrap()).collect(),
             rejects: None,

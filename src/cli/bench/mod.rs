@@ -6,6 +6,7 @@ pub(crate) mod diff;
 pub(crate) mod table;
 
 use clap::{Args, Subcommand};
+use ringest_base::text::values::Rate;
 use ringest_bench::document::report::Mode;
 use ringest_bench::modes::campaign::Campaign;
 use ringest_bench::modes::compare::CompareSpec;
@@ -13,7 +14,6 @@ use ringest_bench::modes::latency::LatencySpec;
 use ringest_bench::modes::ndr::NdrSpec;
 use ringest_bench::modes::{burst, compare, curve, latency, ndr};
 use ringest_bench::search::{Goal, Search, SearchSpec};
-use ringest_load::spec::Rate;
 
 mod client;
 mod options;
@@ -78,11 +78,10 @@ struct NdrArgs {
 #[derive(Args, Clone, Debug)]
 struct SearchArgs {
     /// The lowest rate to try
-    #[arg(long, value_name = "RATE", default_value = "1k", value_parser = values::rate,
-        help_heading = "Search")]
+    #[arg(long, value_name = "RATE", default_value = "1k", help_heading = "Search")]
     min_rate: Rate,
     /// The highest rate to try [default: what the sender can do, flat out]
-    #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Search")]
+    #[arg(long, value_name = "RATE", help_heading = "Search")]
     max_rate: Option<Rate>,
     /// How near the bounds must come to each other, as a part of the rate
     #[arg(long, value_name = "PART", default_value_t = 0.005, help_heading = "Search")]
@@ -107,7 +106,7 @@ struct CompareArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// Send at this rate [default: flat out]
-    #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Comparison")]
+    #[arg(long, value_name = "RATE", help_heading = "Comparison")]
     fixed: Option<Rate>,
     /// How often each variant is tried
     #[arg(long, value_name = "N", default_value_t = 7, help_heading = "Comparison")]
@@ -150,7 +149,7 @@ struct LatencyArgs {
     #[command(flatten)]
     search: SearchArgs,
     /// The no-drop rate, if it is known [default: it is looked for]
-    #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Search")]
+    #[arg(long, value_name = "RATE", help_heading = "Search")]
     ndr: Option<Rate>,
     /// Shares of it, per cent
     #[arg(
@@ -177,7 +176,7 @@ struct CurveArgs {
         value_parser = clap::value_parser!(u64).range(2..=1000))]
     points: u64,
     /// The highest rate [default: what the sender can do, flat out]
-    #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Curve")]
+    #[arg(long, value_name = "RATE", help_heading = "Curve")]
     max_rate: Option<Rate>,
     /// Trials for each point
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Curve")]

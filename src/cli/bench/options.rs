@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use ringest::{BackendChoice, Overload};
+use ringest_base::text::values::{Coalesce, Cores, Rate};
 use ringest_bench::modes::campaign::Base;
 use ringest_bench::wire::message::{EngineSpec, Kind, ReceiverSpec};
-use ringest_load::spec::{Gso, LoadSpec, Pattern, Rate, Sizes, run_id};
+use ringest_load::spec::{Gso, LoadSpec, Pattern, Sizes, run_id};
 
+use crate::cli::args::named::named;
 use crate::cli::args::values;
-use crate::cli::args::values::{Coalesce, Cores};
 use crate::cli::failure::Failure;
 
 /// Where a server listens unless told otherwise.
@@ -41,21 +43,21 @@ pub(crate) struct CommonArgs {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Sending")]
     threads: usize,
     /// Cores to send from [default: the last ones]
-    #[arg(long, value_name = "LIST", value_parser = values::cores, help_heading = "Sending")]
+    #[arg(long, value_name = "LIST", help_heading = "Sending")]
     cores: Option<Cores>,
     /// Gaps between datagrams
-    #[arg(long, value_enum, default_value = "constant", help_heading = "Sending")]
-    pattern: PatternArg,
+    #[arg(long, value_parser = named::<Pattern>(), default_value = "constant", help_heading = "Sending")]
+    pattern: Pattern,
     /// Address to send from
     #[arg(long, value_name = "ADDR", help_heading = "Sending")]
     bind: Option<IpAddr>,
 
     /// How the receiver takes datagrams
-    #[arg(long, value_enum, default_value = "auto", help_heading = "Receiving")]
-    backend: BackendArg,
+    #[arg(long, value_parser = named::<BackendChoice>(), default_value = "auto", help_heading = "Receiving")]
+    backend: BackendChoice,
     /// Take trains whole (UDP_GRO) [default: off; for compare both]
-    #[arg(long, value_enum, help_heading = "Receiving")]
-    gro: Option<GroArg>,
+    #[arg(long, value_parser = named::<GroChoice>(), help_heading = "Receiving")]
+    gro: Option<GroChoice>,
     /// Receiver threads
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Receiving")]
     receivers: usize,
@@ -63,7 +65,7 @@ pub(crate) struct CommonArgs {
     #[arg(long, value_name = "N", help_heading = "Receiving")]
     workers: Option<usize>,
     /// Cores to receive on, receivers first [default: all but the senders']
-    #[arg(long, value_name = "LIST", value_parser = values::cores, help_heading = "Receiving")]
+    #[arg(long, value_name = "LIST", help_heading = "Receiving")]
     server_cores: Option<Cores>,
     /// Receive buffer per socket
     #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = values::size,
@@ -73,12 +75,16 @@ pub(crate) struct CommonArgs {
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Receiving")]
     slots: usize,
     /// Most latency that gathering may add; auto: 1ms; 0: none
-    #[arg(long, value_name = "auto|0|DURATION", default_value = "auto",
-        value_parser = values::coalesce, help_heading = "Receiving")]
+    #[arg(
+        long,
+        value_name = "auto|0|DURATION",
+        default_value = "auto",
+        help_heading = "Receiving"
+    )]
     coalesce: Coalesce,
     /// When workers fall behind: the kernel drops, or whole batches are
-    #[arg(long, value_enum, default_value = "wait", help_heading = "Receiving")]
-    overload: OverloadArg,
+    #[arg(long, value_parser = named::<Overload>(), default_value = "wait", help_heading = "Receiving")]
+    overload: Overload,
     /// Hold every handler until the trial is over
     #[arg(long, hide = true)]
     stall: bool,
@@ -88,7 +94,7 @@ pub(crate) struct CommonArgs {
         help_heading = "Trials")]
     duration: Duration,
     /// How long to send before a trial counts; 0: not at all
-    #[arg(long, value_name = "0|DURATION", default_value = "100ms", value_parser = warm_up,
+    #[arg(long, value_name = "0|DURATION", default_value = "100ms", value_parser = values::pause,
         help_heading = "Trials")]
     warm_up: Duration,
     /// The order of trials follows from it [default: another one each time]
@@ -109,37 +115,20 @@ pub(crate) struct CommonArgs {
     pub(crate) quiet: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum PatternArg {
-    Constant,
-    Poisson,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum BackendArg {
-    Auto,
-    #[value(name = "io_uring")]
-    IoUring,
-    Recvmmsg,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum GroArg {
+/// Whether trains are received whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroChoice {
     On,
     Off,
+    /// Once with, once without.
     Both,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum OverloadArg {
-    Wait,
-    Drop,
-}
-
-/// `0` or a duration.
-fn warm_up(text: &str) -> Result<Duration, String> {
-    if text == "0" { Ok(Duration::ZERO) } else { values::duration(text) }
-}
+ringest_base::names!(GroChoice {
+    "on" => On;
+    "off" => Off;
+    "both" => Both
+});
 
 /// The lengths of a smoke run.
 const SMOKE_TRIAL: Duration = Duration::from_millis(100);
@@ -153,7 +142,7 @@ impl CommonArgs {
 
     /// What trials start from, on a server whose cores are these.
     pub(crate) fn base(&self, loopback: bool, server_cores: &[usize]) -> Result<Base, Failure> {
-        if self.gro == Some(GroArg::Both) {
+        if self.gro == Some(GroChoice::Both) {
             return Err(Failure::Usage(
                 "--gro both is for compare; here it is on or off".to_owned(),
             ));
@@ -201,10 +190,7 @@ impl CommonArgs {
             bind: self.bind,
             sizes: self.size,
             gso,
-            pattern: match self.pattern {
-                PatternArg::Constant => Pattern::Constant,
-                PatternArg::Poisson => Pattern::Poisson,
-            },
+            pattern: self.pattern,
             flows,
             threads: self.threads,
             cores: senders.clone(),
@@ -231,12 +217,7 @@ impl CommonArgs {
         let workers = self.workers.unwrap_or_else(|| usize::from(free.len() > self.receivers));
         ReceiverSpec {
             kind: Kind::Engine(EngineSpec {
-                backend: match self.backend {
-                    BackendArg::Auto => "auto",
-                    BackendArg::IoUring => "io_uring",
-                    BackendArg::Recvmmsg => "recvmmsg",
-                }
-                .to_owned(),
+                backend: self.backend.name().to_owned(),
                 receivers: self.receivers,
                 workers,
                 slots: self.slots,
@@ -244,15 +225,11 @@ impl CommonArgs {
                     .coalesce
                     .0
                     .map(|bound| u64::try_from(bound.as_micros()).unwrap_or(u64::MAX)),
-                overload: match self.overload {
-                    OverloadArg::Wait => "wait",
-                    OverloadArg::Drop => "drop",
-                }
-                .to_owned(),
+                overload: self.overload.name().to_owned(),
                 arrivals: true,
                 stalled: self.stall,
             }),
-            gro: self.gro == Some(GroArg::On),
+            gro: self.gro == Some(GroChoice::On),
             rcvbuf_bytes: self.rcvbuf,
             cores: free,
             run: 0,
@@ -266,8 +243,8 @@ impl CommonArgs {
     }
 
     /// With, without, or both.
-    pub(crate) fn gro_choice(&self) -> GroArg {
-        self.gro.unwrap_or(GroArg::Both)
+    pub(crate) fn gro_choice(&self) -> GroChoice {
+        self.gro.unwrap_or(GroChoice::Both)
     }
 
     /// The same, where each variant says for itself.

@@ -7,14 +7,14 @@ use clap::Args;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
-use ringest::{Builder, Engine};
 use ringest_bench::talk::link::printable;
 use ringest_bench::talk::server::{Event, Server, ServerError};
+use ringest_engine::control::listen::ListenTarget;
+use ringest_engine::control::settings::Settings;
 use serde::{Deserialize, Serialize};
 
+use crate::cli::args::engine::listening;
 use crate::cli::args::socket::{NameArgs, SocketArgs};
-use crate::cli::args::values;
-use crate::cli::args::values::ListenArg;
 use crate::cli::bench::options::PORT;
 use crate::cli::failure::Failure;
 use crate::cli::run::signals::Signals;
@@ -35,7 +35,7 @@ clear. ^C ends it.")]
 pub(crate) struct ServerArgs {
     /// Where to listen for clients (TCP): an IP, a name or *, with :PORT if it is not 9009
     #[arg(value_name = "ADDR", default_value = "127.0.0.1", value_parser = address)]
-    addresses: Vec<ListenArg>,
+    addresses: Vec<ListenTarget>,
     /// A word that clients must know; required unless ADDR is loopback
     #[arg(long, value_name = "WORD")]
     token: Option<String>,
@@ -57,12 +57,12 @@ pub(crate) struct Announcement {
     pub(crate) address: SocketAddr,
 }
 
-fn address(text: &str) -> Result<ListenArg, String> {
+fn address(text: &str) -> Result<ListenTarget, String> {
     let bare = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT).to_string()).ok();
     let bare = bare.unwrap_or_else(|| format!("{text}:{PORT}"));
-    values::listen_arg(text)
-        .or_else(|_| values::listen_arg(&bare))
-        .map_err(|_| "expected IP, IP:PORT, NAME, NAME:PORT or *, such as 0.0.0.0:9009".to_owned())
+    text.parse().or_else(|_| bare.parse()).map_err(|_: String| {
+        "expected IP, IP:PORT, NAME, NAME:PORT or *, such as 0.0.0.0:9009".to_owned()
+    })
 }
 
 impl From<ServerError> for Failure {
@@ -83,10 +83,10 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         }
     }
     let signals = Signals::block()?;
-    let addresses = args.names.addresses(&args.addresses)?;
-    let addresses = addresses.into_iter().map(|(_, address)| address);
-    let builder = addresses.fold(Engine::builder(), Builder::listen);
-    let builder = args.sockets.apply(args.names.apply(builder));
+    let mut settings = Settings { listen: Some(args.addresses.clone()), ..Settings::default() };
+    args.names.fill(&mut settings);
+    args.sockets.fill(&mut settings);
+    let (builder, _) = listening(&settings)?;
     let server = Server::bind(builder, args.token.clone())?;
     if args.parent.is_some() {
         json::print_line(&Announcement { address: server.addresses()[0] })?;

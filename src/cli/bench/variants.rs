@@ -4,19 +4,19 @@ use ringest_bench::modes::campaign::{Base, name_of};
 use ringest_bench::talk::link::BenchError;
 use ringest_bench::wire::message::{Kind, ReceiverSpec};
 
-use crate::cli::bench::options::GroArg;
+use crate::cli::bench::options::GroChoice;
 
 /// Names and receivers, the reference first.
 pub(crate) fn list(
     base: &Base,
-    gro: GroArg,
+    gro: GroChoice,
     paced: bool,
     only: &[String],
 ) -> Result<Vec<(String, ReceiverSpec)>, BenchError> {
     let ways: &[bool] = match gro {
-        GroArg::On => &[true],
-        GroArg::Off => &[false],
-        GroArg::Both => &[false, true],
+        GroChoice::On => &[true],
+        GroChoice::Off => &[false],
+        GroChoice::Both => &[false, true],
     };
     let mut variants = Vec::new();
     for &gro in ways {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use ringest_records::journal::read::merge::{Merge, Step};
 
+use crate::cli::args::named::named;
 use crate::cli::journal::Failure;
-use crate::cli::journal::lines::{Lines, OutputArg};
+use crate::cli::journal::lines::{LineFormat, Lines};
 use crate::cli::journal::select::{SelectArgs, Troubles};
 
 /// Print the records
@@ -28,8 +29,8 @@ pub(crate) struct CatArgs {
     #[command(flatten)]
     select: SelectArgs,
     /// text: time, peer and payload, escaped; json: one object a line; raw: payloads alone, as they came
-    #[arg(long, value_enum, default_value = "text")]
-    output: OutputArg,
+    #[arg(long, value_parser = named::<LineFormat>(), default_value = "text")]
+    output: LineFormat,
 }
 
 pub(crate) fn run(args: &CatArgs) -> Result<(), Failure> {

@@ -9,10 +9,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ringest_records::journal::export::{Csv, Ndjson, Pcapng, Sheet};
 use ringest_records::journal::read::merge::{Merge, Step};
 
+use crate::cli::args::named::named;
 use crate::cli::journal::Failure;
 use crate::cli::journal::select::{SelectArgs, Troubles};
 use crate::cli::run::signals::Signals;
@@ -43,8 +44,8 @@ pub(crate) struct ExportArgs {
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// What to write
-    #[arg(long, value_enum)]
-    format: FormatArg,
+    #[arg(long, value_parser = named::<ExportFormat>())]
+    format: ExportFormat,
     /// Where to: a file, or - for stdout
     #[arg(long, value_name = "FILE|-", default_value = "-")]
     out: PathBuf,
@@ -58,16 +59,24 @@ pub(crate) struct ExportArgs {
     quiet: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum FormatArg {
+/// Formats of exported records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ExportFormat {
     Ndjson,
     Csv,
     Parquet,
     Pcapng,
 }
 
+ringest_base::names!(ExportFormat {
+    "ndjson" => Ndjson;
+    "csv" => Csv;
+    "parquet" => Parquet;
+    "pcapng" => Pcapng
+});
+
 pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
-    if !args.listener.is_empty() && args.format != FormatArg::Pcapng {
+    if !args.listener.is_empty() && args.format != ExportFormat::Pcapng {
         let text = "--listener: only a capture has destinations; add --format pcapng";
         return Err(Failure::Usage(text.to_owned()));
     }
@@ -116,10 +125,12 @@ impl ExportArgs {
         failed: impl Fn(io::Error) -> Failure,
     ) -> Result<Box<dyn Sheet>, Failure> {
         Ok(match self.format {
-            FormatArg::Ndjson => Box::new(Ndjson::new(out)),
-            FormatArg::Csv => Box::new(Csv::new(out).map_err(failed)?),
-            FormatArg::Pcapng => Box::new(Pcapng::new(out, self.listener.clone()).map_err(failed)?),
-            FormatArg::Parquet => return parquet(out, failed),
+            ExportFormat::Ndjson => Box::new(Ndjson::new(out)),
+            ExportFormat::Csv => Box::new(Csv::new(out).map_err(failed)?),
+            ExportFormat::Pcapng => {
+                Box::new(Pcapng::new(out, self.listener.clone()).map_err(failed)?)
+            }
+            ExportFormat::Parquet => return parquet(out, failed),
         })
     }
 }
@@ -189,8 +200,8 @@ impl Target {
         Ok(Self { file, name, place: Some(Unfinished { path, target }) })
     }
 
-    fn stdout(format: FormatArg) -> Result<Self, Failure> {
-        let binary = matches!(format, FormatArg::Parquet | FormatArg::Pcapng);
+    fn stdout(format: ExportFormat) -> Result<Self, Failure> {
+        let binary = matches!(format, ExportFormat::Parquet | ExportFormat::Pcapng);
         if binary && io::stdout().is_terminal() {
             let text = "this format is not for a terminal; give --out FILE, or a pipe";
             return Err(Failure::Usage(text.to_owned()));

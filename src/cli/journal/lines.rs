@@ -2,7 +2,6 @@
 
 use std::io::{self, StdoutLock, Write};
 
-use clap::ValueEnum;
 use ringest_base::text::escape;
 use ringest_base::text::json::push_address;
 use ringest_base::text::rfc3339::Rfc3339;
@@ -10,25 +9,31 @@ use ringest_records::journal::export::json_line;
 use ringest_records::journal::format::Record;
 
 /// How records are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputArg {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LineFormat {
     Text,
     Json,
     Raw,
 }
+
+ringest_base::names!(LineFormat {
+    "text" => Text;
+    "json" => Json;
+    "raw" => Raw
+});
 
 /// What a pipe takes at once. Less costs calls, more falls out of the processor's cache before it is written.
 const WRITE_BYTES: usize = 64 << 10;
 
 /// Standard output, a record after the other.
 pub(crate) struct Lines {
-    output: OutputArg,
+    output: LineFormat,
     text: Vec<u8>,
     out: StdoutLock<'static>,
 }
 
 impl Lines {
-    pub(crate) fn new(output: OutputArg) -> Self {
+    pub(crate) fn new(output: LineFormat) -> Self {
         let text = Vec::with_capacity(2 * WRITE_BYTES);
         Self { output, text, out: io::stdout().lock() }
     }
@@ -36,15 +41,15 @@ impl Lines {
     /// Prints one; it may stay here until the next [`Lines::flush`].
     pub(crate) fn add(&mut self, record: &Record<'_>) -> io::Result<()> {
         match self.output {
-            OutputArg::Raw => self.text.extend_from_slice(record.payload),
-            OutputArg::Text => {
+            LineFormat::Raw => self.text.extend_from_slice(record.payload),
+            LineFormat::Text => {
                 write!(self.text, "{} ", Rfc3339(record.received_unix_ns))?;
                 push_address(&mut self.text, record.peer);
                 self.text.push(b' ');
                 escape::text(&mut self.text, record.payload);
                 self.text.push(b'\n');
             }
-            OutputArg::Json => json_line(&mut self.text, record),
+            LineFormat::Json => json_line(&mut self.text, record),
         }
         if self.text.len() < WRITE_BYTES { Ok(()) } else { self.write_out() }
     }

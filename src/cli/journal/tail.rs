@@ -13,8 +13,9 @@ use ringest_records::journal::read::follow;
 use ringest_records::journal::read::follow::{Follow, FollowError, Kept};
 use ringest_records::journal::read::select::Selection;
 
+use crate::cli::args::named::named;
 use crate::cli::journal::Failure;
-use crate::cli::journal::lines::{Lines, OutputArg};
+use crate::cli::journal::lines::{LineFormat, Lines};
 use crate::cli::journal::select::{SelectArgs, Troubles};
 use crate::cli::run::signals;
 use crate::cli::run::signals::Signals;
@@ -44,8 +45,8 @@ pub(crate) struct TailArgs {
     #[command(flatten)]
     select: SelectArgs,
     /// text: time, peer and payload, escaped; json: one object a line; raw: payloads alone, as they came
-    #[arg(long, value_enum, default_value = "text")]
-    output: OutputArg,
+    #[arg(long, value_parser = named::<LineFormat>(), default_value = "text")]
+    output: LineFormat,
 }
 
 /// Why it ended before it was done.
@@ -121,7 +122,7 @@ fn print_on(args: &TailArgs) -> Result<(), Failure> {
 }
 
 /// Prints what is there and what comes, until that fails.
-fn print_all(dir: &Path, wanted: (Selection, usize), output: OutputArg) -> Ended {
+fn print_all(dir: &Path, wanted: (Selection, usize), output: LineFormat) -> Ended {
     let Err(ended) = follow_on(dir, wanted, output);
     ended
 }
@@ -129,7 +130,7 @@ fn print_all(dir: &Path, wanted: (Selection, usize), output: OutputArg) -> Ended
 fn follow_on(
     dir: &Path,
     (selection, lines): (Selection, usize),
-    output: OutputArg,
+    output: LineFormat,
 ) -> Result<Infallible, Ended> {
     let mut troubles = Troubles::default();
     let mut out = Lines::new(output);

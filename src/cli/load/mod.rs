@@ -8,17 +8,18 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
+use ringest_base::text::values::{Cores, Rate};
 use ringest_load::generator::{Generator, SoFar};
 use ringest_load::replay::{Recording, ReplayError, Survey};
 use ringest_load::report::LoadReport;
-use ringest_load::spec::{Gso, LoadSpec, PAYLOAD_BYTES_MAX, Pattern, Payload, Rate, Replay, Sizes};
+use ringest_load::spec::{Gso, LoadSpec, PAYLOAD_BYTES_MAX, Pattern, Payload, Replay, Sizes};
 
+use crate::cli::args::named::named;
 use crate::cli::args::values;
-use crate::cli::args::values::Cores;
 use crate::cli::failure::Failure;
 use crate::cli::run::signals::Signals;
 use crate::cli::show::paint;
@@ -49,8 +50,7 @@ pub(crate) struct LoadArgs {
 
     /// Datagrams a second (50000, 50k, 1M), payload bits a second (100Mbps, 2.5Gbps), or max [default:
     /// 10k; with --pcap as captured]
-    #[arg(long, value_name = "PPS|RATEbps|max", value_parser = values::rate,
-        help_heading = "What to send")]
+    #[arg(long, value_name = "PPS|RATEbps|max", help_heading = "What to send")]
     rate: Option<Rate>,
     /// Payload bytes: N, A-B drawn evenly, or imix (18, 548 and 1472 as 7 : 4 : 1)
     #[arg(long, value_name = "N|A-B|imix", default_value = "64", value_parser = values::sizes,
@@ -66,8 +66,8 @@ pub(crate) struct LoadArgs {
     )]
     payload: String,
     /// Spread over time: evenly, or as many independent senders would (exponential gaps)
-    #[arg(long, value_enum, default_value = "constant", help_heading = "What to send")]
-    pattern: PatternArg,
+    #[arg(long, value_parser = named::<Pattern>(), default_value = "constant", help_heading = "What to send")]
+    pattern: Pattern,
     /// Datagrams that are due together, every N / rate
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "What to send")]
     burst: usize,
@@ -95,7 +95,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "From where")]
     threads: usize,
     /// Cores to pin the threads to, such as 0,2-3
-    #[arg(long, value_name = "LIST", value_parser = values::cores, help_heading = "From where")]
+    #[arg(long, value_name = "LIST", help_heading = "From where")]
     cores: Option<Cores>,
     /// Address to send from
     #[arg(long, value_name = "ADDR", help_heading = "From where")]
@@ -125,12 +125,6 @@ pub(crate) struct LoadArgs {
     /// The process that asked for it; the load ends with it
     #[arg(long, hide = true)]
     parent: Option<i32>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum PatternArg {
-    Constant,
-    Poisson,
 }
 
 /// How long a load takes that nobody bounded.
@@ -220,10 +214,7 @@ impl LoadArgs {
             sizes: self.size,
             gso: self.gso,
             burst: self.burst,
-            pattern: match self.pattern {
-                PatternArg::Constant => Pattern::Constant,
-                PatternArg::Poisson => Pattern::Poisson,
-            },
+            pattern: self.pattern,
             flows,
             threads: self.threads,
             cores: self.cores()?,

@@ -13,7 +13,7 @@ use ringest_records::journal::open::Journal;
 use ringest_records::settle::tally::Tally;
 use ringest_ship::fleet::Fleet;
 
-use crate::cli::args::engine::EngineArgs;
+use crate::cli::args::engine::{EngineArgs, StopLimits};
 use crate::cli::failure::Failure;
 use crate::cli::run::deadlines::StopDeadlines;
 use crate::cli::run::signals;
@@ -167,8 +167,9 @@ fn finish(
         introduce(&engine);
     }
     // The parser keeps durations far below what an Instant can hold.
-    let until = args.run_for.map(|length| Instant::now() + length);
-    let watch = Watch { until, other, idle: args.idle_timeout };
+    let limits = args.stop_limits();
+    let until = limits.run_for.map(|length| Instant::now() + length);
+    let watch = Watch { until, other, idle: limits.idle_timeout };
     let why = until_stop(&engine, patience.signals(), &watch, &mut status)?;
     status.clear();
     if !args.quiet
@@ -199,7 +200,7 @@ fn finish(
     }
     let shipped = watch.map(|watch| watch.stats()).unwrap_or_default();
     if !args.quiet {
-        let reason = reason(why, args);
+        let reason = reason(why, &limits);
         let paint = Paint::stderr();
         let sheet = table::render((title, &reason), &summary, unwritten, &undelivered, paint);
         paint::say(&(sheet + &shipments::render(&shipped, paint)));
@@ -208,7 +209,7 @@ fn finish(
         json::print(&summary, &shipped)?;
     }
     judge(&summary, unwritten)?;
-    match (why, args.idle_timeout) {
+    match (why, limits.idle_timeout) {
         (Why::Idle, Some(bound)) => {
             let (bound, received) = (humantime::format_duration(bound), summary.ledger.received);
             let since = if received == 0 { "" } else { " more" };
@@ -239,8 +240,8 @@ fn introduce(engine: &Engine) {
     paint::say(&text);
 }
 
-fn reason(why: Why, args: &EngineArgs) -> String {
-    match (why, args.run_for, args.count) {
+fn reason(why: Why, limits: &StopLimits) -> String {
+    match (why, limits.run_for, limits.count) {
         (Why::Signal(signal), ..) => format!("stopped by {signal}"),
         (Why::Time, Some(length), _) => {
             format!("stopped by --for {}", humantime::format_duration(length))

@@ -8,20 +8,24 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use clap::ValueEnum;
 use ringest_client::client::PAYLOAD_BYTES_MAX;
 
 use crate::cli::failure::Failure;
 use crate::cli::run::signals;
 
 /// How messages are told apart in a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// One a line; the line's end is not sent.
     Lines,
     /// Each after its length, 4 bytes big endian.
     LengthPrefixed,
 }
+
+ringest_base::names!(Framing {
+    "lines" => Lines, "One a line; the line's end is not sent";
+    "length-prefixed" => LengthPrefixed, "Each after its length, 4 bytes big endian"
+});
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]

@@ -30,12 +30,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ringest::Resolve;
+use ringest_base::text::values::Rate;
 use ringest_client::client::{
     Client, ClientError, Heard, PAYLOAD_BYTES_MAX, PeerError, header_bytes,
 };
-use ringest_load::spec::Rate;
+use ringest_records::sink::stdout::Format;
 
-use crate::cli::args::socket::ResolveArg;
+use crate::cli::args::named::named;
 use crate::cli::args::values;
 use crate::cli::failure::Failure;
 use crate::cli::run::signals::Signals;
@@ -43,7 +45,7 @@ use crate::cli::send::input::{Framing, Input, Next, Opened, Refusal};
 use crate::cli::send::options::SendSocketArgs;
 use crate::cli::send::pace::{Pace, Progress};
 use crate::cli::send::peers::PeerList;
-use crate::cli::send::replies::{Missing, Output, OutputArg};
+use crate::cli::send::replies::{Missing, Output};
 use crate::cli::send::report::Tally;
 use crate::cli::show::paint;
 use crate::cli::show::paint::Paint;
@@ -84,7 +86,7 @@ pub(crate) struct SendArgs {
     file: Option<PathBuf>,
     /// How messages are told apart in a file or on stdin: lines, or each after its length in 4 bytes,
     /// big endian [default: lines]
-    #[arg(long, value_enum, conflicts_with = "messages", help_heading = "What to send")]
+    #[arg(long, value_parser = named::<Framing>(), conflicts_with = "messages", help_heading = "What to send")]
     framing: Option<Framing>,
     /// Messages are hexadecimal, such as 0aff, 0x0aff or '0a ff'
     #[arg(long, help_heading = "What to send")]
@@ -99,12 +101,11 @@ pub(crate) struct SendArgs {
     interval: Option<Duration>,
     /// Datagrams a second (500, 1k) or payload bits a second (1Mbps), on average [default: as fast as
     /// this host takes them]
-    #[arg(long, value_name = "PPS|RATEbps|max", value_parser = values::rate,
-        help_heading = "What to send")]
+    #[arg(long, value_name = "PPS|RATEbps|max", help_heading = "What to send")]
     rate: Option<Rate>,
     /// Which address of a name [default: the first the resolver gives; with all, each is a peer]
-    #[arg(long, value_enum, value_name = "WHICH", help_heading = "What to send")]
-    resolve: Option<ResolveArg>,
+    #[arg(long, value_parser = named::<Resolve>(), value_name = "WHICH", help_heading = "What to send")]
+    resolve: Option<Resolve>,
 
     /// After each message wait for N replies from each peer (1 if no N is given; after the messages,
     /// or as --wait-reply=N), print them, and tell the round trips. Any reply of that peer counts: UDP
@@ -118,20 +119,20 @@ pub(crate) struct SendArgs {
     timeout: Option<Duration>,
     /// How replies are printed on stdout: text (escaped where it does not print), hex, or json (peer,
     /// round trip, length, payload) [default: text]
-    #[arg(long, value_enum, requires = "wait_reply", help_heading = "Replies")]
-    output: Option<OutputArg>,
+    #[arg(long, value_parser = named::<Format>(), requires = "wait_reply", help_heading = "Replies")]
+    output: Option<Format>,
 
     #[command(flatten)]
     socket: SendSocketArgs,
 
     /// Wait so long while the send buffer or the queue of the interface is full, then give the
     /// datagram up and say so; 0: not at all
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = pause,
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::pause,
         help_heading = "Ending")]
     send_timeout: Duration,
     /// Wait so long after the last datagram for ICMP errors, unless every peer was heard of before. A
     /// neighbour that does not answer ARP takes 3 seconds to be told
-    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = pause,
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = values::pause,
         help_heading = "Ending")]
     linger: Duration,
 
@@ -163,11 +164,6 @@ fn replies(text: &str) -> Result<u64, String> {
     })
 }
 
-/// A duration, which may be 0.
-fn pause(text: &str) -> Result<Duration, String> {
-    if text == "0" { Ok(Duration::ZERO) } else { values::duration(text) }
-}
-
 pub(crate) fn run(args: &SendArgs) -> Result<(), Failure> {
     if args.hex && args.framing == Some(Framing::LengthPrefixed) {
         return Err(Failure::Usage(
@@ -191,7 +187,7 @@ pub(crate) fn run(args: &SendArgs) -> Result<(), Failure> {
         }
         None => Input::words(&args.messages, args.hex)?,
     };
-    let builder = args.socket.builder().send_timeout(args.send_timeout).interrupt(stop()?);
+    let builder = args.socket.builder()?.send_timeout(args.send_timeout).interrupt(stop()?);
     let client = builder.peers(peers).open()?;
     Session::new(args, client, &signals, &input).run(&mut input)
 }

@@ -8,6 +8,7 @@ use ringest_engine::socket::interface::Interface;
 use ringest_engine::socket::options::{MulticastSending, PathMtu, SocketOptions};
 
 use crate::cli::args::socket::CommonArgs;
+use crate::cli::failure::Failure;
 use crate::cli::send::peers;
 
 /// What the socket is asked for.
@@ -47,20 +48,20 @@ pub(crate) struct SendSocketArgs {
 
 impl SendSocketArgs {
     /// The client asked for, of no peers yet.
-    pub(crate) fn builder(&self) -> Builder {
+    pub(crate) fn builder(&self) -> Result<Builder, Failure> {
         let builder = Client::builder()
-            .options(self.options())
+            .options(self.options()?)
             .broadcast(self.broadcast)
             .source_port(self.source_port.unwrap_or(0));
-        match self.bind {
+        Ok(match self.bind {
             Some(ip) => builder.bind(ip),
             None => builder,
-        }
+        })
     }
 
-    fn options(&self) -> SocketOptions {
-        let common = self.common.options();
-        SocketOptions {
+    fn options(&self) -> Result<SocketOptions, Failure> {
+        let common = self.common.options()?;
+        Ok(SocketOptions {
             transparent: self.transparent,
             path_mtu: self.dont_fragment.then_some(PathMtu::Do).or(common.path_mtu),
             multicast: MulticastSending {
@@ -69,7 +70,7 @@ impl SendSocketArgs {
                 interface: self.multicast_interface.clone(),
             },
             ..common
-        }
+        })
     }
 }
 
@@ -86,7 +87,7 @@ mod tests {
 
     fn options(args: &str) -> Result<SocketOptions, clap::Error> {
         let words = ["x"].into_iter().chain(args.split_whitespace());
-        Line::try_parse_from(words).map(|line| line.socket.options())
+        Line::try_parse_from(words).map(|line| line.socket.options().unwrap())
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use ringest_load::spec::Rate;
+use ringest_base::text::values::Rate;
 
 use crate::cli::send::report::Tally;
 use crate::cli::show::paint;

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use ringest::Resolve;
 use ringest_engine::control::names;
 
-use crate::cli::args::socket::ResolveArg;
 use crate::cli::failure::Failure;
 
 /// Several peers in one word.
@@ -54,8 +53,8 @@ fn peer(text: &str) -> Result<Typed, String> {
 
 impl PeerList {
     /// Their addresses. Of a name the first the resolver gives, unless `wanted` says otherwise; with
-    /// [`ResolveArg::All`] each address is a peer.
-    pub(crate) fn resolve(&self, wanted: Option<ResolveArg>) -> Result<Vec<SocketAddr>, Failure> {
+    /// [`Resolve::All`] each address is a peer.
+    pub(crate) fn resolve(&self, wanted: Option<Resolve>) -> Result<Vec<SocketAddr>, Failure> {
         let mut found = Vec::new();
         for typed in &self.0 {
             match typed {
@@ -67,8 +66,8 @@ impl PeerList {
     }
 }
 
-fn look_up(name: &str, port: u16, wanted: Option<ResolveArg>) -> Result<Vec<SocketAddr>, Failure> {
-    let resolve = wanted.map_or(Resolve::All, Into::into);
+fn look_up(name: &str, port: u16, wanted: Option<Resolve>) -> Result<Vec<SocketAddr>, Failure> {
+    let resolve = wanted.unwrap_or(Resolve::All);
     let mut found =
         names::resolve(name, port, resolve).map_err(|error| Failure::Failed(error.to_string()))?;
     if resolve != Resolve::All || wanted.is_none() {
@@ -114,7 +113,7 @@ mod tests {
 
     #[test]
     fn names_are_looked_up_and_interfaces_too() {
-        let found = peers("localhost:9").unwrap().resolve(Some(ResolveArg::V4)).unwrap();
+        let found = peers("localhost:9").unwrap().resolve(Some(Resolve::V4)).unwrap();
         assert_eq!(found, ["127.0.0.1:9".parse().unwrap()]);
         assert_eq!(peers("localhost:9").unwrap().resolve(None).unwrap().len(), 1);
         let scoped = peers("[fe80::1%lo]:9").unwrap().resolve(None).unwrap();

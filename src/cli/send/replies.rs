@@ -4,21 +4,13 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use clap::ValueEnum;
 use ringest_base::text::escape;
 use ringest_base::text::json::Object;
 use ringest_client::client::Reply;
+use ringest_records::sink::stdout::Format;
 
 use crate::cli::failure::Failure;
 use crate::cli::show::paint;
-
-/// How replies are printed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum OutputArg {
-    Text,
-    Hex,
-    Json,
-}
 
 /// Replies that each peer still owes to a message.
 #[derive(Debug)]
@@ -52,15 +44,15 @@ impl Missing {
 /// Payloads on stdout, one line each, and what is said about them on stderr.
 #[derive(Debug)]
 pub(crate) struct Output {
-    format: OutputArg,
+    format: Format,
     /// stdout is for something else.
     on_stderr: bool,
     quiet: bool,
 }
 
 impl Output {
-    pub(crate) fn new(format: Option<OutputArg>, on_stderr: bool, quiet: bool) -> Self {
-        Self { format: format.unwrap_or(OutputArg::Text), on_stderr, quiet }
+    pub(crate) fn new(format: Option<Format>, on_stderr: bool, quiet: bool) -> Self {
+        Self { format: format.unwrap_or(Format::Text), on_stderr, quiet }
     }
 
     /// Prints a reply. `round_trip`: since the last datagram was sent to that peer.
@@ -88,9 +80,9 @@ impl Output {
         let Reply { peer, payload, .. } = reply;
         let mut line = Vec::new();
         match self.format {
-            OutputArg::Text => escape::text(&mut line, payload),
-            OutputArg::Hex => escape::hex(&mut line, payload),
-            OutputArg::Json => {
+            Format::Text => escape::text(&mut line, payload),
+            Format::Hex => escape::hex(&mut line, payload),
+            Format::Json => {
                 let mut object = Object::begin(&mut line);
                 object.address("peer", *peer);
                 object.number("round_trip_ns", round_trip_ns);
@@ -108,7 +100,7 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
-    fn line(format: OutputArg, payload: &[u8]) -> String {
+    fn line(format: Format, payload: &[u8]) -> String {
         let peer = "192.0.2.1:9".parse().unwrap();
         let reply = Reply { peer, at: Instant::now(), payload: payload.to_vec() };
         String::from_utf8(Output::new(Some(format), false, true).line(&reply, 1500)).unwrap()
@@ -116,17 +108,17 @@ mod tests {
 
     #[test]
     fn what_came_off_the_network_never_drives_a_terminal() {
-        assert_eq!(line(OutputArg::Text, b"pong"), "pong\n");
-        assert_eq!(line(OutputArg::Text, b"\x1b[2J\n\xff"), "\\u{1b}[2J\\n\\xff\n");
-        assert_eq!(line(OutputArg::Hex, b"\x1b\xff"), "1bff\n");
+        assert_eq!(line(Format::Text, b"pong"), "pong\n");
+        assert_eq!(line(Format::Text, b"\x1b[2J\n\xff"), "\\u{1b}[2J\\n\\xff\n");
+        assert_eq!(line(Format::Hex, b"\x1b\xff"), "1bff\n");
         assert_eq!(
-            line(OutputArg::Json, b"a\x7f"),
+            line(Format::Json, b"a\x7f"),
             concat!(
                 r#"{"peer":"192.0.2.1:9","round_trip_ns":1500,"length":2,"payload":"a\u007f"}"#,
                 "\n"
             )
         );
-        assert!(line(OutputArg::Json, b"\xff").contains(r#""payload_hex":"ff""#));
+        assert!(line(Format::Json, b"\xff").contains(r#""payload_hex":"ff""#));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ringest::Builder;
 use ringest_engine::control::plan::BillLine;
 use ringest_records::decode::stage::Formats;
@@ -20,6 +20,7 @@ use ringest_ship::carrier::Carrier;
 use ringest_ship::fleet::{CursorPositions, Destination, Fleet};
 
 use crate::cli::args::engine::EngineArgs;
+use crate::cli::args::named::named;
 use crate::cli::failure::Failure;
 use crate::cli::run::signals::Signals;
 use crate::cli::run::until_stop;
@@ -43,8 +44,8 @@ pub(crate) struct SinkArgs {
     sinks: Vec<SinkArg>,
     /// How --sink stdout prints a datagram: text (escaped where it does not print), hex, or json
     /// (peer, time, length, payload) [default: text]
-    #[arg(long, value_enum, help_heading = "Output")]
-    output: Option<OutputArg>,
+    #[arg(long, value_parser = named::<Format>(), help_heading = "Output")]
+    output: Option<Format>,
     #[command(flatten)]
     journal: JournalArgs,
     #[command(flatten)]
@@ -91,13 +92,6 @@ fn sink(text: &str) -> Result<SinkArg, String> {
                   nats:URL/STREAM/SUBJECT"
             .to_owned()),
     }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum OutputArg {
-    Text,
-    Hex,
-    Json,
 }
 
 impl SinkArgs {
@@ -168,11 +162,7 @@ impl SinkArgs {
     }
 
     fn format(&self) -> Format {
-        match self.output {
-            None | Some(OutputArg::Text) => Format::Text,
-            Some(OutputArg::Hex) => Format::Hex,
-            Some(OutputArg::Json) => Format::Json,
-        }
+        self.output.unwrap_or_default()
     }
 
     fn carrier(&self, target: &Target) -> Result<Box<dyn Carrier>, String> {

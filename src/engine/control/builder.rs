@@ -28,6 +28,12 @@ pub struct Builder {
     config: Config,
 }
 
+impl From<Config> for Builder {
+    fn from(config: Config) -> Self {
+        Self { config }
+    }
+}
+
 impl Engine {
     /// Returns a builder with every setting at its default.
     #[must_use]

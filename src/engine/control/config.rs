@@ -82,6 +82,12 @@ pub enum BackendChoice {
     Recvmmsg,
 }
 
+ringest_base::names!(BackendChoice {
+    "auto" => Auto;
+    "io_uring" => IoUring;
+    "recvmmsg" => Recvmmsg
+});
+
 /// Whether to count arrivals with an eBPF socket filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ArrivalsChoice {
@@ -93,6 +99,12 @@ pub enum ArrivalsChoice {
     /// No.
     Off,
 }
+
+ringest_base::names!(ArrivalsChoice {
+    "auto" => Auto;
+    "bpf" => Bpf;
+    "off" => Off
+});
 
 /// Everything an engine can be told; [`Engine::builder`](crate::control::engine::Engine::builder) fills it.
 #[derive(Clone, Debug)]

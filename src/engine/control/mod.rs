@@ -14,10 +14,14 @@ mod assembly;
 pub mod config;
 /// The running engine: statistics, stop, abort, joining of groups.
 pub mod engine;
+/// Reads where to listen, as a person types it: addresses or names.
+pub mod listen;
 /// Resolves a host's name to its addresses, once, at start.
 pub mod names;
 /// Makes a plan from the settings and the host: cores, sizes, memory.
 pub mod plan;
+/// Settings of an engine: flags over a file over defaults.
+pub mod settings;
 /// State that all threads of an engine and its owner share.
 mod shared;
 /// Opens all sockets of an engine and joins their groups.

@@ -20,6 +20,14 @@ pub enum Resolve {
     All,
 }
 
+ringest_base::names!(Resolve {
+    "v4" => V4;
+    "v6" => V6;
+    "prefer-v4" => PreferV4;
+    "prefer-v6" => PreferV6;
+    "all" => All
+});
+
 /// Why a name has no address to use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -36,6 +36,11 @@ pub enum Dispatch {
     Spread,
 }
 
+ringest_base::names!(Dispatch {
+    "flow" => Flow;
+    "spread" => Spread
+});
+
 /// What to do when workers fall behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overload {
@@ -46,6 +51,11 @@ pub enum Overload {
     /// is no empty batch (counted as `pool_empty`).
     Drop,
 }
+
+ringest_base::names!(Overload {
+    "wait" => Wait;
+    "drop" => Drop
+});
 
 /// Where full batches go.
 #[derive(Debug)]

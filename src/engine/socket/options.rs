@@ -69,6 +69,15 @@ pub enum PathMtu {
     Omit,
 }
 
+ringest_base::names!(PathMtu {
+    "want" => Want, "Fragment here what the path does not take, and let nobody else (the usual default)";
+    "do" => Do, "Never fragment: refuse what the path does not take";
+    "dont" => Dont, "Let it be fragmented anywhere";
+    "probe" => Probe, "Never fragment, and ignore what is known of the path";
+    "interface" => Interface, "Believe the interface's MTU, not what ICMP says of the path";
+    "omit" => Omit, "The same, and fragment here what is larger"
+});
+
 impl PathMtu {
     /// IP_PMTUDISC_*; IPV6_PMTUDISC_* have the same numbers (linux/in.h, linux/in6.h).
     fn number(self) -> i32 {

@@ -35,6 +35,13 @@ pub enum Steer {
     RoundRobin,
 }
 
+ringest_base::names!(Steer {
+    "hash" => Hash;
+    "cpu" => Cpu;
+    "incoming-cpu" => IncomingCpu;
+    "round-robin" => RoundRobin
+});
+
 impl Steer {
     /// Whether a program must be in place before the first datagram is let in.
     pub(crate) fn needs_program(self) -> bool {

@@ -34,6 +34,12 @@ pub enum Format {
     Json,
 }
 
+ringest_base::names!(Format {
+    "text" => Text;
+    "hex" => Hex;
+    "json" => Json
+});
+
 /// Lines are written out at this size even before their batch is done. Lower costs system calls,
 /// higher costs memory: escapes make a batch up to six times as long.
 pub(crate) const WRITE_BYTES: usize = 64 << 10;
