@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender as Outbox, bounded};
 
+use crate::receive::echo::{Echo, Echoes, NoEchoes};
 use crate::report::{LoadError, LoadReport};
 use crate::send::sender::Sender;
 use crate::send::share::{Progress, Share};
@@ -15,12 +16,12 @@ use crate::spec::LoadSpec;
 use ringest_base::host::resources::allow_descriptors;
 use ringest_base::sys::clock;
 use ringest_base::sys::threads::{run_on_own_thread, spawn_named};
-use ringest_engine::backend::mmsg::Mmsg;
-use ringest_engine::backend::uring::probe;
-use ringest_engine::backend::uring::ring::Ring;
+use ringest_engine::backend::kind::{BackendKind, BuildError, RunOn, SendOn};
+use ringest_engine::backend::rx::Rx;
+use ringest_engine::backend::sockets::Sockets;
+use ringest_engine::backend::tx::Tx;
 use ringest_engine::backend::uring::setup::RingSize;
-use ringest_engine::socket::listener::Listener;
-use ringest_engine::sync::waker::Waker;
+use ringest_engine::socket::connected::Connected;
 
 /// Send and receive buffer to ask for, per socket. The sender's own must hold what a slow path queues;
 /// with thousands of flows it is shared out.
@@ -84,8 +85,10 @@ impl Generator {
     pub fn start(spec: &LoadSpec) -> Result<Self, LoadError> {
         spec.check()?;
         allow_descriptors(spec.flows as u64 + 64);
+        let ring = BackendKind::IoUring;
         let uses_ring =
-            spec.io_uring && run_on_own_thread("ringest-probe", probe::io_uring)?.is_ok();
+            spec.io_uring && run_on_own_thread("ringest-probe", move || ring.probe())?.is_ok();
+        let kind = if uses_ring { ring } else { BackendKind::Recvmmsg };
         let line = Arc::new(Startline {
             barrier: Barrier::new(spec.threads),
             off: AtomicBool::new(false),
@@ -102,7 +105,7 @@ impl Generator {
             let seat = Seat {
                 spec: spec.clone(),
                 share,
-                uses_ring,
+                kind,
                 line: Arc::clone(&line),
                 _alive: alive.clone(),
             };
@@ -233,37 +236,31 @@ fn count_of(count: u64, spec: &LoadSpec, flows: &[usize]) -> u64 {
 struct Seat {
     spec: LoadSpec,
     share: Share,
-    uses_ring: bool,
+    kind: BackendKind,
     line: Arc<Startline>,
     _alive: Outbox<()>,
 }
 
+/// Slots of a thread that takes echoes.
+const ECHO_SLOTS: u16 = 256;
+
 impl Seat {
     fn send(self) -> Result<LoadReport, LoadError> {
         crate::send::wait::exact_timers();
-        let Self { spec, share, uses_ring, line, .. } = self;
-        let stop = Arc::clone(&share.stop);
-        let sockets = open_sockets(&spec, share.flows.len());
-        // An eventfd nobody writes to: a backend always watches one.
-        let failed = |step| move |source| LoadError::Backend { step, source };
-        let waker = Waker::new().map(Arc::new).map_err(|errno| failed("eventfd(2)")(errno.into()));
-        let (sockets, waker) = match (sockets, waker) {
-            (Ok(sockets), Ok(waker)) => (sockets, waker),
-            (Err(error), _) | (_, Err(error)) => {
-                line.await_start(false);
+        let stop = Arc::clone(&self.share.stop);
+        let sockets = match open_sockets(&self.spec, self.share.flows.len()) {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                self.line.await_start(false);
                 return Err(error);
             }
         };
-        let failed = |(step, source)| LoadError::Backend { step, source };
-        let sent = if uses_ring {
-            let slots = if spec.echo { 256 } else { 2 };
-            let ring = Ring::new(sockets, waker, RingSize { slots, cq_entries: 0 });
-            let ring = ring.map_err(failed);
-            start(&line, ring.and_then(|ring| Sender::new(&spec, share, (ring, "io_uring"))))
+        let kind = self.kind;
+        let sent = if self.spec.echo {
+            let size = RingSize { slots: ECHO_SLOTS, cq_entries: 0 };
+            kind.build(sockets, None, size, self)
         } else {
-            let messages = if spec.echo { 64 } else { 1 };
-            let mmsg = Mmsg::new(sockets, waker, messages).map_err(failed);
-            start(&line, mmsg.and_then(|mmsg| Sender::new(&spec, share, (mmsg, "sendmmsg"))))
+            kind.build_sender(sockets, self)
         };
         if sent.is_err() {
             // The load as a whole has failed: the others need not go on to their end.
@@ -271,21 +268,50 @@ impl Seat {
         }
         sent
     }
-}
 
-fn start<B: ringest_engine::backend::interface::Backend>(
-    line: &Startline,
-    sender: Result<Sender<'_, B>, LoadError>,
-) -> Result<LoadReport, LoadError> {
-    match (line.await_start(sender.is_ok()), sender) {
-        (Some(start_ns), Ok(sender)) => sender.run(start_ns),
-        (_, Err(error)) => Err(error),
-        // Another thread has the reason.
-        (None, Ok(_)) => Ok(LoadReport::empty(0, "")),
+    /// Waits for the other threads, then sends.
+    fn start<B: Tx + Sockets<Socket = Connected>, E: Echo<B>>(
+        self,
+        built: Result<B, BuildError>,
+        echoes: E,
+    ) -> Result<LoadReport, LoadError> {
+        let Self { spec, share, kind, line, .. } = self;
+        let failed = |(step, source)| LoadError::Backend { step, source };
+        let backend = built.map_err(failed);
+        let sender = backend.and_then(|backend| Sender::new(&spec, share, (backend, kind), echoes));
+        match (line.await_start(sender.is_ok()), sender) {
+            (Some(start_ns), Ok(sender)) => sender.run(start_ns),
+            (_, Err(error)) => Err(error),
+            // Another thread has the reason.
+            (None, Ok(_)) => Ok(LoadReport::empty(0, "")),
+        }
     }
 }
 
-fn open_sockets(spec: &LoadSpec, flows: usize) -> Result<Vec<Listener>, LoadError> {
+impl RunOn<Connected> for Seat {
+    type Output = Result<LoadReport, LoadError>;
+
+    fn run<B: Rx + Tx + Sockets<Socket = Connected>>(
+        self,
+        built: Result<B, BuildError>,
+    ) -> Self::Output {
+        let echoes = Echoes::new(self.spec.run, &self.share.flows, self.spec.flows);
+        self.start(built, echoes)
+    }
+}
+
+impl SendOn<Connected> for Seat {
+    type Output = Result<LoadReport, LoadError>;
+
+    fn run<B: Tx + Sockets<Socket = Connected>>(
+        self,
+        built: Result<B, BuildError>,
+    ) -> Self::Output {
+        self.start(built, NoEchoes)
+    }
+}
+
+fn open_sockets(spec: &LoadSpec, flows: usize) -> Result<Vec<Connected>, LoadError> {
     let target = spec.target;
     let any =
         if target.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
@@ -293,7 +319,7 @@ fn open_sockets(spec: &LoadSpec, flows: usize) -> Result<Vec<Listener>, LoadErro
     let buffer_bytes = (BUFFER_BYTES * 64 / spec.flows.max(64)).max(256 << 10);
     (0..flows)
         .map(|opened| {
-            Listener::connect(target, bind, buffer_bytes).map_err(|(step, source)| {
+            Connected::open(target, bind, buffer_bytes).map_err(|(step, source)| {
                 match (step, source.raw_os_error()) {
                     ("bind(2)", Some(libc::EADDRINUSE)) | ("connect(2)", Some(libc::EAGAIN)) => {
                         LoadError::NoPorts { target, opened, wanted: flows }

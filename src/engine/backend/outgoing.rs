@@ -6,9 +6,9 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use crate::backend::interface::{Cursor, SendOrder};
+use crate::backend::tx::{Cursor, SendOrder};
 use crate::batch::arena::{Batch, Entry};
-use crate::socket::listener::Listener;
+use crate::socket::endpoint::Endpoint;
 use crate::wire::cmsg;
 use crate::wire::sockaddr;
 use crate::wire::sockaddr::NAME_ROOM_BYTES;
@@ -27,9 +27,9 @@ pub(crate) struct SendSocket {
 }
 
 impl SendSocket {
-    pub(crate) fn of(listener: &Listener) -> Self {
-        let is_v6 = listener.address().is_ipv6();
-        Self { fd: listener.as_raw_fd(), is_v6, connected: listener.is_connected() }
+    pub(crate) fn of(socket: &impl Endpoint) -> Self {
+        let fd = socket.as_fd().as_raw_fd();
+        Self { fd, is_v6: socket.is_v6(), connected: socket.is_connected() }
     }
 }
 
@@ -68,18 +68,18 @@ impl Outgoing {
         &mut self,
         batch: &Batch,
         from: Cursor,
-        way: SendOrder,
-        doors: &[SendSocket],
+        order: SendOrder,
+        sockets: &[SendSocket],
     ) {
         self.used = 0;
         let mut offset = from.offset;
         for entry in &batch.entries()[from.entry..] {
             let payload = &batch.payload(entry)[offset..];
             offset = 0;
-            if way == SendOrder::Split {
+            if order == SendOrder::Split {
                 for piece in payload.chunks(usize::from(entry.segment_bytes).max(1)) {
                     if self.used < SENDS_MAX {
-                        self.push(entry, piece, 0, doors);
+                        self.push(entry, piece, 0, sockets);
                     }
                 }
                 return;
@@ -87,13 +87,13 @@ impl Outgoing {
             if self.used == SENDS_MAX {
                 return;
             }
-            self.push(entry, payload, entry.segment_bytes, doors);
+            self.push(entry, payload, entry.segment_bytes, sockets);
         }
     }
 
-    fn push(&mut self, entry: &Entry, payload: &[u8], segment_bytes: u16, doors: &[SendSocket]) {
+    fn push(&mut self, entry: &Entry, payload: &[u8], segment_bytes: u16, sockets: &[SendSocket]) {
         let index = self.used;
-        let SendSocket { is_v6, connected, .. } = doors[usize::from(entry.listener)];
+        let SendSocket { is_v6, connected, .. } = sockets[usize::from(entry.listener)];
         let name_len =
             if connected { 0 } else { sockaddr::encode(entry.peer, is_v6, &mut self.names[index]) };
         // A train of one is a plain send: UDP_SEGMENT would only cost.

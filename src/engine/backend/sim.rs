@@ -10,10 +10,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, SendOrder, Sent, Wait};
+use crate::backend::enter::{Enter, Wait};
 use crate::backend::outgoing::SENDS_MAX;
+use crate::backend::rx::{Arm, Completion, Outcome, Rx};
+use crate::backend::sockets::ListenSockets;
+use crate::backend::tx::{Cursor, SendOrder, Sent, Tx};
 use crate::batch::arena::{Batch, Frame};
-use crate::socket::listener::Listener;
 use ringest_base::sys::chance::Chance;
 
 /// A datagram or train on its way through the simulation.
@@ -242,22 +244,7 @@ impl Sim {
     }
 }
 
-impl Backend for Sim {
-    fn arm(&mut self, listener: usize, arm: Arm) -> io::Result<()> {
-        self.note(1 + listener as u64);
-        assert!(self.sockets[listener].armed.is_none(), "armed twice");
-        self.sockets[listener].armed = Some(arm);
-        Ok(())
-    }
-
-    fn disarm(&mut self, listener: usize) -> io::Result<()> {
-        self.note(10 + listener as u64);
-        // A cancel that finds nothing armed completes nothing, as in the kernel.
-        let socket = &mut self.sockets[listener];
-        socket.cancelled = socket.armed.is_some();
-        Ok(())
-    }
-
+impl Enter for Sim {
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         if self.sending {
             self.arrive();
@@ -284,6 +271,27 @@ impl Backend for Sim {
             }
         };
         self.now_ns += slept_ns;
+        Ok(())
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+}
+
+impl Rx for Sim {
+    fn arm(&mut self, listener: usize, arm: Arm) -> io::Result<()> {
+        self.note(1 + listener as u64);
+        assert!(self.sockets[listener].armed.is_none(), "armed twice");
+        self.sockets[listener].armed = Some(arm);
+        Ok(())
+    }
+
+    fn disarm(&mut self, listener: usize) -> io::Result<()> {
+        self.note(10 + listener as u64);
+        // A cancel that finds nothing armed completes nothing, as in the kernel.
+        let socket = &mut self.sockets[listener];
+        socket.cancelled = socket.armed.is_some();
         Ok(())
     }
 
@@ -317,14 +325,20 @@ impl Backend for Sim {
         true
     }
 
+    fn listeners(&self) -> usize {
+        self.sockets.len()
+    }
+}
+
+impl Tx for Sim {
     fn transmit(
         &mut self,
         batch: &Batch,
         from: Cursor,
-        way: SendOrder,
+        order: SendOrder,
         results: &mut Vec<Sent>,
     ) -> io::Result<()> {
-        let split = way == SendOrder::Split;
+        let split = order == SendOrder::Split;
         for entry in batch.entries()[from.entry..].iter().take(SENDS_MAX) {
             let size = usize::from(entry.segment_bytes);
             let pieces =
@@ -336,7 +350,7 @@ impl Backend for Sim {
                     self.truth.replies += if split { 1 } else { whole };
                 }
                 results.push(sent);
-                if way != SendOrder::Free && sent != Sent::All {
+                if order != SendOrder::Free && sent != Sent::All {
                     return Ok(());
                 }
             }
@@ -347,6 +361,10 @@ impl Backend for Sim {
         Ok(())
     }
 
+    fn send_room_bytes(&mut self, _: usize) -> io::Result<usize> {
+        Ok(usize::MAX)
+    }
+
     fn await_writable(&mut self, listener: usize) -> io::Result<()> {
         self.note(50 + listener as u64);
         Ok(())
@@ -355,11 +373,9 @@ impl Backend for Sim {
     fn take_writable(&mut self) -> bool {
         self.chance.one_in(2)
     }
+}
 
-    fn sockets(&mut self) -> &mut [Listener] {
-        &mut [] // they are simulated; the two below stand in
-    }
-
+impl ListenSockets for Sim {
     fn refuse_all(&mut self, listener: usize) -> io::Result<()> {
         self.sockets[listener].shut = true;
         Ok(())
@@ -367,13 +383,5 @@ impl Backend for Sim {
 
     fn new_kernel_drops(&mut self) -> io::Result<u64> {
         Ok(std::mem::take(&mut self.drops_unread))
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.now_ns
-    }
-
-    fn listeners(&self) -> usize {
-        self.sockets.len()
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, Sender, bounded};
 
+use crate::backend::kind::BackendKind;
+use crate::backend::uring::setup::RingSize;
 use crate::batch::arena::Batch;
 use crate::batch::pool::Pool;
 use crate::control::config::Config;
@@ -13,7 +15,7 @@ use crate::control::engine::{Engine, Parts, ReceiverHandle, WorkerHandle};
 use crate::control::plan::Plan;
 use crate::control::shared::Shared;
 use crate::control::sockets::{Groups, Sockets};
-use crate::control::threads::{BackendKind, ReceiverThread, WorkerThread};
+use crate::control::threads::{ReceiverThread, WorkerThread};
 use crate::count::counters::PublishedReceiver;
 use crate::count::summary::RunFacts;
 use crate::error::{Error, Result};
@@ -237,6 +239,7 @@ impl Assembly<'_> {
                 core: self.plan.receiver_cores[index],
                 listeners,
                 kind: self.kind,
+                size: RingSize { slots: self.plan.slots, cq_entries: config.cq_entries },
                 dispatcher: Dispatcher::new(pool, route, spec, published),
                 transmitter: Transmitter::new(
                     inbox,

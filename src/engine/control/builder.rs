@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use crate::backend::mmsg::MESSAGES_MAX;
-use crate::backend::uring::probe;
-use crate::backend::uring::setup::RingSize;
+use crate::backend::kind::BackendKind;
 use crate::control::assembly::Assembly;
 use crate::control::config::{ArrivalsChoice, BackendChoice, Config, ListenAddr};
 use crate::control::engine::Engine;
 use crate::control::plan::{Plan, plan};
 use crate::control::sockets::open_sockets;
-use crate::control::threads::BackendKind;
 use crate::count::summary::RunFacts;
 use crate::error::{Error, Result};
 use crate::receive::dispatch::{Dispatch, Overload};
@@ -163,15 +160,14 @@ impl Builder {
         let config = self.config;
         let host = Host::read();
         let plan = plan(&config, &host)?;
-        let Chosen { kind, name: backend, reason: backend_reason, gathers } =
-            choose_backend(&config, &plan)?;
+        let Chosen { kind, reason: backend_reason, gathers } = choose_backend(config.backend)?;
         let (sockets, arrivals_reason) = open_sockets(&config, &plan)?;
         let rcvbuf = sockets.rcvbuf_bytes();
         let mut warnings = plan.warnings.clone();
         warnings.extend(sockets.warnings());
         warnings.extend(rcvbuf_warning(config.rcvbuf_bytes, rcvbuf, &host));
         let facts = RunFacts {
-            backend,
+            backend: kind.name(),
             backend_reason,
             arrivals_reason,
             listen: sockets.addresses.clone(),
@@ -183,45 +179,28 @@ impl Builder {
     }
 }
 
-/// The way datagrams will be taken, and why.
+/// The backend chosen, and why.
 struct Chosen {
     kind: BackendKind,
-    name: &'static str,
     reason: String,
     /// Whether sleeps can gather datagrams.
     gathers: bool,
 }
 
-fn choose_backend(config: &Config, plan: &Plan) -> Result<Chosen> {
-    let recvmmsg = |reason: String| Chosen {
-        kind: BackendKind::Recvmmsg { messages: MESSAGES_MAX.min(plan.slots.into()) },
-        name: "recvmmsg",
-        reason,
-        gathers: false,
-    };
-    if config.backend == BackendChoice::Recvmmsg {
-        return Ok(recvmmsg("asked for".to_owned()));
+fn choose_backend(choice: BackendChoice) -> Result<Chosen> {
+    let fallback = |reason| Ok(Chosen { kind: BackendKind::Recvmmsg, reason, gathers: false });
+    if choice == BackendChoice::Recvmmsg {
+        return fallback("asked for".to_owned());
     }
-    match (run_on_own_thread("ringest-probe", probe::io_uring)?, config.backend) {
-        (Ok(features), choice) => {
+    let kind = BackendKind::IoUring;
+    match (run_on_own_thread("ringest-probe", move || kind.probe())?, choice) {
+        (Ok(probed), choice) => {
             let asked = if choice == BackendChoice::IoUring { "asked for" } else { "probe passed" };
-            let gathers = if features.min_wait {
-                "multishot recvmsg, min_wait"
-            } else {
-                "multishot recvmsg; no min_wait before Linux 6.12, so wake-ups are not coalesced"
-            };
-            Ok(Chosen {
-                kind: BackendKind::IoUring(RingSize {
-                    slots: plan.slots,
-                    cq_entries: config.cq_entries,
-                }),
-                name: "io_uring",
-                reason: format!("{asked}: {gathers}"),
-                gathers: features.min_wait,
-            })
+            let reason = format!("{asked}: {}", probed.features);
+            Ok(Chosen { kind, reason, gathers: probed.gathers })
         }
         (Err(reason), BackendChoice::IoUring) => Err(Error::IoUringRefused { reason }),
-        (Err(reason), _) => Ok(recvmmsg(format!("io_uring refused: {reason}"))),
+        (Err(reason), _) => fallback(format!("{kind} refused: {reason}")),
     }
 }
 

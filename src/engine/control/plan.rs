@@ -1,8 +1,7 @@
 //! From config and host to a plan: which thread on which core, and what memory it will take. A pure
 //! function; it opens nothing.
 
-use crate::backend::mmsg;
-use crate::backend::uring::{recv_header, slots};
+use crate::backend::kind::BackendKind;
 use crate::batch::arena::Batch;
 use crate::control::bind::{Bind, assign_groups, binds, groups};
 use crate::control::config::{BackendChoice, Config, ListenAddr};
@@ -244,20 +243,15 @@ fn bill(config: &Config, plan: &Plan) -> Vec<BillLine> {
     let repliers = if plan.worker_cores.is_empty() { receivers } else { plan.worker_cores.len() };
     let batch = Batch::footprint_bytes(config.batch_bytes, plan.batch_entries);
     let sockets = receivers * plan.listen.len();
-    let slots = if config.backend == BackendChoice::Recvmmsg {
-        let messages = usize::from(plan.slots).min(mmsg::MESSAGES_MAX);
-        BillLine {
-            holder: format!("slots: {receivers} receivers x {messages} messages of recvmmsg"),
-            bytes: receivers * mmsg::footprint_bytes(messages),
-            kernel: false,
-        }
-    } else {
-        let head = recv_header::head_bytes(plan.asked(config));
-        BillLine {
-            holder: format!("slots: {receivers} receivers x {} slots of 64 KiB", plan.slots),
-            bytes: receivers * slots::footprint_bytes(plan.slots.into(), head),
-            kernel: false,
-        }
+    let kind = match config.backend {
+        BackendChoice::Recvmmsg => BackendKind::Recvmmsg,
+        BackendChoice::Auto | BackendChoice::IoUring => BackendKind::IoUring,
+    };
+    let slots = kind.slots_bill(plan.slots, plan.asked(config));
+    let slots = BillLine {
+        holder: format!("slots: {receivers} receivers x {}", slots.holder),
+        bytes: receivers * slots.bytes,
+        kernel: false,
     };
     vec![
         slots,

@@ -114,7 +114,7 @@ fn open_group(
         // split over two receivers.
         spec.shut = several;
         let arrivals = if counts_arrivals { Some(Arc::new(Arrivals::load()?)) } else { None };
-        let listener = open_in_time(&spec, arrivals.as_deref())?;
+        let listener = open_in_time(&spec, arrivals.as_ref())?;
         // With port 0 the first socket of the group chooses for the others.
         address = listener.address();
         join(&listener, bind, receiver)?;
@@ -127,24 +127,20 @@ fn open_group(
             .map_err(|(step, source)| Error::Steer { address, step, source })?;
     }
     if several {
-        for (listeners, arrivals) in sockets.by_receiver.iter_mut().zip(&sockets.arrivals) {
-            let arrivals = if counts_arrivals { arrivals.last() } else { None };
-            let Some(listener) = listeners.last_mut() else { continue };
-            listener.accept(arrivals.map(Arc::as_ref)).map_err(|source| Error::Socket {
-                address,
-                step: "SO_DETACH_FILTER",
-                source,
-            })?;
+        for listener in sockets.by_receiver.iter_mut().filter_map(|listeners| listeners.last_mut())
+        {
+            let accepted = listener.accept();
+            accepted.map_err(|(step, source)| Error::Socket { address, step, source })?;
         }
     }
     Ok(address)
 }
 
 /// Opens a socket. A port that nobody holds any more is waited for.
-fn open_in_time(spec: &SocketSpec, arrivals: Option<&Arrivals>) -> Result<Listener> {
+fn open_in_time(spec: &SocketSpec, arrivals: Option<&Arc<Arrivals>>) -> Result<Listener> {
     let mut give_up_at = None;
     loop {
-        let taken = match Listener::open(spec, arrivals) {
+        let taken = match Listener::open(spec, arrivals.cloned()) {
             Err(taken) if matches!(taken.cause, OpenCause::PortTaken) => taken.into(),
             opened => return Ok(opened?),
         };

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::{Receiver as Inbox, Sender};
 use ringest_base::sys::threads::pin;
 
-use crate::backend::interface::Backend;
-use crate::backend::mmsg::Mmsg;
-use crate::backend::uring::ring::Ring;
+use crate::backend::kind::{BackendKind, BuildError, RunOn};
+use crate::backend::rx::Rx;
+use crate::backend::sockets::Sockets;
+use crate::backend::tx::Tx;
 use crate::backend::uring::setup::RingSize;
 use crate::batch::arena::Batch;
 use crate::control::shared::{Report, Shared, panic_message};
@@ -66,6 +67,7 @@ pub(crate) struct ReceiverThread<H> {
     pub(crate) core: usize,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) kind: BackendKind,
+    pub(crate) size: RingSize,
     pub(crate) dispatcher: Dispatcher<H>,
     pub(crate) transmitter: Transmitter,
     pub(crate) coalescer: Coalescer,
@@ -78,13 +80,6 @@ pub(crate) struct ReceiverThread<H> {
     pub(crate) ready: Sender<bool>,
 }
 
-/// The backend to build, with its size.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum BackendKind {
-    IoUring(RingSize),
-    Recvmmsg { messages: usize },
-}
-
 impl<H: Handler> ReceiverThread<H> {
     /// Pins the thread, builds the backend, and receives until a stop.
     pub(crate) fn run(mut self, shared: &Shared) {
@@ -92,34 +87,44 @@ impl<H: Handler> ReceiverThread<H> {
         let listeners = std::mem::take(&mut self.listeners);
         let (index, waker) = (self.index, Arc::clone(&self.links.waker));
         let group_sockets = Arc::clone(&self.group_sockets);
-        let fail = move |(step, source)| Error::Receiver { receiver: index, step, source };
         // Built on this thread: only the thread that made a SINGLE_ISSUER ring may use it.
         shared.report(move || {
-            let ended = match self.kind {
-                BackendKind::IoUring(size) => {
-                    self.receive(Ring::new(listeners, waker, size).map_err(fail), shared)
-                }
-                BackendKind::Recvmmsg { messages } => {
-                    self.receive(Mmsg::new(listeners, waker, messages).map_err(fail), shared)
-                }
-            };
+            let (kind, size) = (self.kind, self.size);
+            let on = ReceiverRun { thread: self, shared };
+            let ended = kind.build(listeners, Some(waker), size, on);
             close_group_sockets(&group_sockets, index);
             ended
         });
     }
+}
 
-    fn receive<B: Backend>(
+/// A receiver's thread, which lacks only its backend.
+struct ReceiverRun<'a, H> {
+    thread: ReceiverThread<H>,
+    shared: &'a Shared,
+}
+
+impl<H: Handler> RunOn<Listener> for ReceiverRun<'_, H> {
+    type Output = Result<Report, Error>;
+
+    fn run<B: Rx + Tx + Sockets<Socket = Listener>>(
         self,
-        backend: Result<B, Error>,
-        shared: &Shared,
-    ) -> Result<Report, Error> {
-        let index = self.index;
+        built: Result<B, BuildError>,
+    ) -> Self::Output {
+        let Self { thread, shared } = self;
+        let index = thread.index;
         // Fails if another receiver's setup has failed: the engine then waits no longer.
-        let _ = self.ready.send(backend.is_ok());
-        let backend = backend?;
-        let mut receiver =
-            Receiver::new(backend, self.dispatcher, self.transmitter, self.coalescer, self.links)
-                .with_drain_bound_ns(self.drain_bound_ns);
+        let _ = thread.ready.send(built.is_ok());
+        let fail = |(step, source)| Error::Receiver { receiver: index, step, source };
+        let backend = built.map_err(fail)?;
+        let mut receiver = Receiver::new(
+            backend,
+            thread.dispatcher,
+            thread.transmitter,
+            thread.coalescer,
+            thread.links,
+        )
+        .with_drain_bound_ns(thread.drain_bound_ns);
         let ended = catch_unwind(AssertUnwindSafe(|| receiver.run()));
         shared.rss_bytes.fetch_max(resident_bytes(), Ordering::SeqCst);
         match ended {

@@ -13,7 +13,10 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::backend::interface::{Arm, Backend, Outcome, Wait};
+use crate::backend::enter::Wait;
+use crate::backend::rx::{Arm, Outcome, Rx};
+use crate::backend::sockets::ListenSockets;
+use crate::backend::tx::Tx;
 use crate::count::counters::{PublishedReceiver, ReceiverCounts};
 use crate::receive::coalesce::Coalescer;
 use crate::receive::dispatch::{Dispatcher, Offered};
@@ -110,7 +113,7 @@ pub struct Receiver<B, H> {
     next_idle_ns: u64,
 }
 
-impl<B: Backend, H: Handler> Receiver<B, H> {
+impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
     /// A receiver that has not armed anything yet. Make it on the thread that will run it: its CPU
     /// time counts from here.
     #[must_use]

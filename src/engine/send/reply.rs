@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
-use crate::backend::interface::{Backend, Cursor, SendOrder, Sent};
 use crate::backend::outgoing::SENDS_MAX;
+use crate::backend::tx::{Cursor, SendOrder, Sent, Tx};
 use crate::batch::arena::{Batch, Datagram, Frame, TrainLimits, datagrams_of};
 use crate::batch::pool::Pool;
 use crate::count::counters::ReceiverCounts;
@@ -218,7 +218,7 @@ impl Transmitter {
     ///
     /// # Errors
     /// The backend is unusable.
-    pub fn pump<B: Backend>(
+    pub fn pump<B: Tx>(
         &mut self,
         backend: &mut B,
         counts: &mut ReceiverCounts,

@@ -2,13 +2,17 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
-use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
-use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::bpf::arrivals::Arrivals;
+use crate::socket::endpoint::Endpoint;
 use crate::socket::error::{OpenCause, OpenError};
+use crate::socket::filter::Filter;
+use crate::socket::meminfo;
 use crate::socket::multicast;
 use crate::socket::options::SocketOptions;
 use crate::socket::read_back::ReadBack;
@@ -63,13 +67,13 @@ pub struct Listener {
     socket: Socket,
     address: SocketAddr,
     asked: Asked,
-    connected: bool,
     /// What getsockopt(SO_RCVBUF) says: twice what was granted (socket(7)).
     rcvbuf_bytes: usize,
     drops_seen: u32,
     /// The options that were asked for, as they are now.
     options: Vec<ReadBack>,
     busy_poll_us: Option<u32>,
+    filter: Filter,
 }
 
 impl Listener {
@@ -78,12 +82,12 @@ impl Listener {
     ///
     /// # Errors
     /// The address, and one [`OpenCause`] for each cause an operator can mend.
-    pub fn open(spec: &SocketSpec, arrivals: Option<&Arrivals>) -> Result<Self, OpenError> {
+    pub fn open(spec: &SocketSpec, arrivals: Option<Arc<Arrivals>>) -> Result<Self, OpenError> {
         let address = spec.address;
         Self::try_open(spec, arrivals).map_err(|cause| OpenError { address, cause })
     }
 
-    fn try_open(spec: &SocketSpec, arrivals: Option<&Arrivals>) -> Result<Self, OpenCause> {
+    fn try_open(spec: &SocketSpec, arrivals: Option<Arc<Arrivals>>) -> Result<Self, OpenCause> {
         let address = spec.address;
         let fail = OpenCause::at::<io::Error>;
         let socket = new_socket(address, spec.only_v6)?;
@@ -108,17 +112,14 @@ impl Listener {
             socket,
             address,
             asked: spec.asked,
-            connected: false,
             rcvbuf_bytes: 0,
             drops_seen: 0,
             options,
             busy_poll_us: spec.options.busy_poll_us,
+            filter: Filter::new(arrivals, spec.shut),
         };
-        if spec.shut {
-            listener.refuse_all().map_err(fail("SO_ATTACH_FILTER"))?;
-        } else if let Some(arrivals) = arrivals {
-            arrivals.attach(&listener.socket).map_err(fail("SO_ATTACH_BPF"))?;
-        }
+        let installed = listener.filter.install(&listener.socket);
+        installed.map_err(|(step, source)| OpenCause::Call { step, source })?;
         let socket = &listener.socket;
         socket.bind(&SockAddr::from(address)).map_err(|source| bind_error(spec, source))?;
         if spec.first {
@@ -130,18 +131,15 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Opens the door of a socket that was opened [shut](SocketSpec::shut).
+    /// Lets datagrams in at a socket that was opened [shut](SocketSpec::shut).
     ///
     /// # Errors
-    /// The filter that kept everything out could not be taken away.
-    pub fn accept(&mut self, arrivals: Option<&Arrivals>) -> io::Result<()> {
-        match arrivals {
-            Some(arrivals) => arrivals.attach(&self.socket)?,
-            None => self.socket.detach_filter()?,
-        }
-        // What came while it was shut had nobody to come to yet: no drop of ours. Read after the
-        // door is open, or what is refused between the two would count; an empty buffer drops none.
-        self.new_kernel_drops().map(|_| ())
+    /// The option by which the filter is replaced, and the kernel's error.
+    pub fn accept(&mut self) -> Result<(), (&'static str, io::Error)> {
+        self.filter.set_shut(&self.socket, false)?;
+        // Datagrams refused so far came before the group was complete: no drop of ours. The counter is read after the
+        // filter is open, or refusals between the two would count; an empty buffer drops none.
+        self.new_kernel_drops().map(drop).map_err(|error| ("SO_MEMINFO", error))
     }
 
     /// The options that were asked for, as the kernel has them.
@@ -150,89 +148,10 @@ impl Listener {
         &self.options
     }
 
-    /// How long a wait on it may poll the device first, µs.
-    #[must_use]
-    pub fn busy_poll_us(&self) -> Option<u32> {
-        self.busy_poll_us
-    }
-
     /// Where it listens, with the port the kernel chose.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Opens a socket for one peer: the load generator's. Never for ingest, where a connected socket in
-    /// a SO_REUSEPORT group slows the lookup for all.
-    ///
-    /// Asked for: big buffers (`buffer_bytes` each way), and to be told of drops in the queueing
-    /// discipline, which send(2) otherwise calls a success (IP_RECVERR, ip(7)).
-    ///
-    /// # Errors
-    /// The step that failed and what the kernel said.
-    pub fn connect(
-        peer: SocketAddr,
-        bind: SocketAddr,
-        buffer_bytes: usize,
-    ) -> Result<Self, (&'static str, io::Error)> {
-        let fail = |step| move |error: io::Error| (step, error);
-        let failed = |step| move |errno: nix::Error| (step, io::Error::from(errno));
-        let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))
-            .map_err(fail("socket(2)"))?;
-        socket.set_nonblocking(true).map_err(fail("O_NONBLOCK"))?;
-        if setsockopt(&socket, sockopt::RcvBufForce, &buffer_bytes).is_err() {
-            socket.set_recv_buffer_size(buffer_bytes).map_err(fail("SO_RCVBUF"))?;
-        }
-        if setsockopt(&socket, sockopt::SndBufForce, &buffer_bytes).is_err() {
-            socket.set_send_buffer_size(buffer_bytes).map_err(fail("SO_SNDBUF"))?;
-        }
-        if peer.is_ipv6() {
-            setsockopt(&socket, sockopt::Ipv6RecvErr, &true).map_err(failed("IPV6_RECVERR"))?;
-        } else {
-            setsockopt(&socket, sockopt::Ipv4RecvErr, &true).map_err(failed("IP_RECVERR"))?;
-        }
-        socket.bind(&SockAddr::from(bind)).map_err(fail("bind(2)"))?;
-        socket.connect(&SockAddr::from(peer)).map_err(fail("connect(2)"))?;
-        let address = socket.local_addr().map_err(fail("getsockname(2)"))?;
-        Ok(Self {
-            address: address.as_socket().unwrap_or(bind),
-            asked: Asked::default(),
-            connected: true,
-            rcvbuf_bytes: socket.recv_buffer_size().map_err(fail("SO_RCVBUF"))?,
-            socket,
-            drops_seen: 0,
-            options: Vec::new(),
-            busy_poll_us: None,
-        })
-    }
-
-    /// Forgets the errors that ICMP reported and nobody reads: they would keep the socket from
-    /// sleeping. Returns how many there were.
-    pub fn discard_errors(&self) -> u64 {
-        let mut discarded = 0;
-        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-        while recv(self.socket.as_raw_fd(), &mut [], flags).is_ok() {
-            discarded += 1;
-        }
-        discarded
-    }
-
-    /// The error pending on it, as errno, which is cleared by asking (SO_ERROR, socket(7)).
-    #[must_use]
-    pub fn take_error(&self) -> Option<i32> {
-        self.socket.take_error().ok().flatten()?.raw_os_error()
-    }
-
-    /// Whether it was opened for one peer.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.connected
-    }
-
-    /// What comes with each datagram.
-    #[must_use]
-    pub fn asked(&self) -> Asked {
-        self.asked
     }
 
     /// The receive buffer granted, as getsockopt(SO_RCVBUF) reports it.
@@ -247,45 +166,43 @@ impl Listener {
     /// # Errors
     /// getsockopt(SO_MEMINFO) failed (it exists since Linux 4.12).
     pub fn new_kernel_drops(&mut self) -> io::Result<u64> {
-        let drops = meminfo(self.socket.as_fd())?[SK_MEMINFO_DROPS];
+        let drops = meminfo::drops(self.socket.as_fd())?;
         let new = drops.wrapping_sub(self.drops_seen);
         self.drops_seen = drops;
         Ok(new.into())
     }
 
-    /// What is free of the send buffer, bytes as the kernel counts them: a datagram takes more than its
-    /// payload, until the device has sent it. While something is free, a send is never refused with
-    /// EAGAIN.
-    ///
-    /// # Errors
-    /// getsockopt(SO_MEMINFO) failed (it exists since Linux 4.12).
-    pub fn send_room_bytes(&self) -> io::Result<usize> {
-        let words = meminfo(self.socket.as_fd())?;
-        let free = words[SK_MEMINFO_SNDBUF].saturating_sub(words[SK_MEMINFO_WMEM_ALLOC]);
-        Ok(usize::try_from(free).unwrap_or(usize::MAX))
-    }
-
-    /// From now on every datagram is refused at the door, so that what is inside can be read to the
-    /// end. Closing at once would discard it, and no counter would show that.
+    /// Refuses every further datagram, so that the datagrams inside can be read to the end. Closing at once would
+    /// discard them, and no counter would show that. Refused datagrams do not count as arrived.
     ///
     /// # Errors
     /// Attaching the filter failed.
-    pub fn refuse_all(&self) -> io::Result<()> {
-        // Classic BPF needs no privilege: BPF_RET | BPF_K, keep 0 bytes. It takes the place of the
-        // arrivals filter, so what is refused has not arrived.
-        self.socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)])
-    }
-}
-
-impl AsRawFd for Listener {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+    pub fn refuse_all(&mut self) -> io::Result<()> {
+        self.filter.set_shut(&self.socket, true).map_err(|(_, error)| error)
     }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl Endpoint for Listener {
+    fn is_v6(&self) -> bool {
+        self.address.is_ipv6()
+    }
+
+    fn is_connected(&self) -> bool {
+        false
+    }
+
+    fn asked(&self) -> Asked {
+        self.asked
+    }
+
+    fn busy_poll_us(&self) -> Option<u32> {
+        self.busy_poll_us
     }
 }
 
@@ -368,22 +285,6 @@ fn ipv6_disabled(ip: IpAddr) -> bool {
         std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"))
             .map_or(true, |text| text.trim() == "1")
     })
-}
-
-const MEMINFO: numbered::Name = (libc::SOL_SOCKET, libc::SO_MEMINFO);
-/// Words of SO_MEMINFO, linux/sock_diag.h.
-const SK_MEMINFO_WMEM_ALLOC: usize = 2;
-const SK_MEMINFO_SNDBUF: usize = 3;
-const SK_MEMINFO_DROPS: usize = 8;
-const SK_MEMINFO_VARS: usize = 9;
-
-fn meminfo(socket: BorrowedFd<'_>) -> io::Result<[u32; SK_MEMINFO_VARS]> {
-    let bytes: [u8; 4 * SK_MEMINFO_VARS] = numbered::get(socket, MEMINFO)?;
-    let mut words = [0; SK_MEMINFO_VARS];
-    for (word, raw) in words.iter_mut().zip(bytes.as_chunks().0) {
-        *word = u32::from_ne_bytes(*raw);
-    }
-    Ok(words)
 }
 
 #[cfg(test)]

@@ -11,8 +11,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use socket2::SockFilter;
-
+use crate::bpf::classic::by_cpu;
 use crate::bpf::program;
 use crate::bpf::program::{ADD_FETCH, ATOMIC_ADD_DW, EXIT, JEQ_IMM, MOD_IMM, MOV_IMM, MOV_REG, op};
 use ringest_base::sys::sockopt;
@@ -47,27 +46,6 @@ impl Steer {
     pub(crate) fn needs_program(self) -> bool {
         matches!(self, Self::Cpu | Self::RoundRobin)
     }
-}
-
-/// A classic BPF load of the CPU number: an absolute load at SKF_AD_OFF + SKF_AD_CPU
-/// (linux/filter.h).
-const LOAD_CPU: (u16, u32) = (0x20, 0xffff_f000 + 36);
-const JEQ: u16 = 0x15;
-const MOD: u16 = 0x94;
-const RETURN_CONSTANT: u16 = 0x06;
-const RETURN_A: u16 = 0x16;
-
-/// From CPU to the index of a socket: `cores[i]` is where receiver i is pinned.
-fn by_cpu(cores: &[usize]) -> Vec<SockFilter> {
-    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    let mut program = vec![SockFilter::new(LOAD_CPU.0, 0, 0, LOAD_CPU.1)];
-    for (index, &core) in cores.iter().enumerate() {
-        program.push(SockFilter::new(JEQ, 0, 1, number(core)));
-        program.push(SockFilter::new(RETURN_CONSTANT, 0, 0, number(index)));
-    }
-    program.push(SockFilter::new(MOD, 0, 0, number(cores.len())));
-    program.push(SockFilter::new(RETURN_A, 0, 0, 0));
-    program
 }
 
 /// Counts, and returns the count modulo the number of sockets.

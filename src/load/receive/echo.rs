@@ -1,4 +1,4 @@
-//! What comes back from an echo server: which datagrams, in which order, after how long.
+//! Echoes: the datagrams that an echo server sends back, their order and their round-trip times.
 
 use std::io;
 
@@ -7,9 +7,75 @@ use hdrhistogram::Histogram;
 use crate::receive::tracker::{Taken, Tracker, TrackerSpec};
 use crate::report::{EchoReport, histogram};
 use ringest_base::sys::clock;
-use ringest_engine::backend::interface::{Arm, Backend, Outcome, Wait};
+use ringest_engine::backend::enter::Wait;
+use ringest_engine::backend::rx::{Arm, Outcome, Rx};
 
-/// The receiving side of one sending thread. Flow `i` of the thread comes back at listener `i`.
+/// How long the next echo is still waited for after the last one, at the end, ns.
+pub(crate) const ECHO_SILENCE_NS: u64 = 500_000_000;
+/// Below this a wait polls instead of sleeping: a sleep is not that exact. Too low and wake-ups come late, which the
+/// lateness shows; too high only burns the sender's own core.
+const SPIN_NS: u64 = 100_000;
+
+/// An errno that a socket reported, and its listener.
+pub(crate) type SocketError = Option<(i32, usize)>;
+
+/// The receiving side of a sending thread on backend `B`: [`Echoes`], or [`NoEchoes`] where none are expected.
+pub(crate) trait Echo<B> {
+    /// Starts to receive on every socket.
+    ///
+    /// # Errors
+    /// The backend is unusable.
+    fn arm(&mut self, backend: &mut B) -> io::Result<()>;
+
+    /// Takes the echoes that are there; with `lingering`, waits a little for them. Returns an error that a socket
+    /// reported.
+    ///
+    /// # Errors
+    /// The backend is unusable.
+    fn take(&mut self, backend: &mut B, lingering: bool) -> io::Result<SocketError>;
+
+    /// Waits for the deadline (`CLOCK_MONOTONIC`, ns) or the next echo. Returns `false` at once if no echo is expected.
+    ///
+    /// # Errors
+    /// The backend is unusable.
+    fn wait(&mut self, backend: &mut B, deadline_ns: u64) -> io::Result<bool>;
+
+    /// Returns how many datagrams of this run have come back, each counted once; those too short for a number each
+    /// time. `None`: no echo is expected.
+    fn received(&self) -> Option<u64>;
+
+    /// Returns the final accounts, once `issued` numbers of each flow of this thread were sent; `failed` of them never
+    /// left. `None`: no echo was expected.
+    fn report(&self, issued: &[u64], failed: u64) -> Option<EchoReport>;
+}
+
+/// The receiving side of a load that expects no echoes.
+#[derive(Debug)]
+pub(crate) struct NoEchoes;
+
+impl<B> Echo<B> for NoEchoes {
+    fn arm(&mut self, _: &mut B) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn take(&mut self, _: &mut B, _: bool) -> io::Result<SocketError> {
+        Ok(None)
+    }
+
+    fn wait(&mut self, _: &mut B, _: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn received(&self) -> Option<u64> {
+        None
+    }
+
+    fn report(&self, _: &[u64], _: u64) -> Option<EchoReport> {
+        None
+    }
+}
+
+/// Echoes of one sending thread. Flow `i` of the thread comes back at listener `i`.
 #[derive(Debug)]
 pub(crate) struct Echoes {
     tracker: Tracker,
@@ -19,14 +85,8 @@ pub(crate) struct Echoes {
     from_actual_ns: Histogram<u64>,
 }
 
-/// An errno that a socket reported, and its listener.
-pub(crate) type Told = Option<(i32, usize)>;
-
 impl Echoes {
-    /// How long after the last one the next is still waited for at the end.
-    pub(crate) const PATIENCE_NS: u64 = 500_000_000;
-
-    /// For the given flows of a load that has `total` of them.
+    /// Expects echoes of the given flows of a load that has `total` of them.
     pub(crate) fn new(run: u32, flows: &[usize], total: usize) -> Self {
         Self {
             tracker: Tracker::new(&TrackerSpec::new(run, total)),
@@ -34,56 +94,6 @@ impl Echoes {
             from_intended_ns: histogram(),
             from_actual_ns: histogram(),
         }
-    }
-
-    /// Starts to receive on every socket.
-    ///
-    /// # Errors
-    /// The backend is unusable.
-    pub(crate) fn arm<B: Backend>(backend: &mut B) -> io::Result<()> {
-        (0..backend.listeners()).try_for_each(|listener| backend.arm(listener, Arm::Listen))
-    }
-
-    /// Datagrams of this run that have come back so far, each counted once; those too short for a
-    /// number each time.
-    pub(crate) fn received(&self) -> u64 {
-        let tally = self.tracker.tally();
-        tally.distinct + tally.unstamped
-    }
-
-    /// Takes what is there; with `lingering`, waits a little for it. Returns an error that a socket
-    /// reported, for whoever knows what it means.
-    ///
-    /// # Errors
-    /// The backend is unusable.
-    pub(crate) fn take<B: Backend>(
-        &mut self,
-        backend: &mut B,
-        lingering: bool,
-    ) -> io::Result<Told> {
-        backend.enter(if lingering {
-            Wait::Sleep { gather_us: 0, timeout_ns: 10_000_000, frames: true }
-        } else {
-            Wait::Poll
-        })?;
-        let now_ns = clock::monotonic_ns();
-        let mut told = None;
-        while let Some(completion) = backend.peek() {
-            let (listener, more) = (completion.listener, completion.more);
-            match completion.outcome {
-                Outcome::Frame(frame) => self.note(frame.payload, listener, now_ns),
-                Outcome::Failed(errno @ (libc::ECONNREFUSED | libc::EHOSTUNREACH)) => {
-                    told = Some((errno, listener));
-                }
-                // Out of slots, interrupted, ended: armed again below.
-                Outcome::Failed(_) => {}
-            }
-            backend.release();
-            if !more {
-                backend.arm(listener, Arm::Listen)?;
-            }
-        }
-        Ok(told)
     }
 
     fn note(&mut self, payload: &[u8], listener: usize, now_ns: u64) {
@@ -97,10 +107,58 @@ impl Echoes {
             }
         }
     }
+}
 
-    /// The accounts, once `issued` numbers of each flow of this thread have been sent; `failed` of them
-    /// never left.
-    pub(crate) fn report(self, issued: &[u64], failed: u64) -> EchoReport {
+impl<B: Rx> Echo<B> for Echoes {
+    fn arm(&mut self, backend: &mut B) -> io::Result<()> {
+        (0..backend.listeners()).try_for_each(|listener| backend.arm(listener, Arm::Listen))
+    }
+
+    fn take(&mut self, backend: &mut B, lingering: bool) -> io::Result<SocketError> {
+        backend.enter(if lingering {
+            Wait::Sleep { gather_us: 0, timeout_ns: 10_000_000, frames: true }
+        } else {
+            Wait::Poll
+        })?;
+        let now_ns = clock::monotonic_ns();
+        let mut reported = None;
+        while let Some(completion) = backend.peek() {
+            let (listener, more) = (completion.listener, completion.more);
+            match completion.outcome {
+                Outcome::Frame(frame) => self.note(frame.payload, listener, now_ns),
+                Outcome::Failed(errno @ (libc::ECONNREFUSED | libc::EHOSTUNREACH)) => {
+                    reported = Some((errno, listener));
+                }
+                // Out of slots, interrupted, ended: armed again below.
+                Outcome::Failed(_) => {}
+            }
+            backend.release();
+            if !more {
+                backend.arm(listener, Arm::Listen)?;
+            }
+        }
+        Ok(reported)
+    }
+
+    fn wait(&mut self, backend: &mut B, deadline_ns: u64) -> io::Result<bool> {
+        let left_ns = deadline_ns.saturating_sub(clock::monotonic_ns());
+        // epoll's timeouts are whole milliseconds, rounded up: a shorter sleep than that must be spun.
+        let margin_ns = if backend.can_gather() { SPIN_NS } else { 2_000_000 };
+        let wait = if left_ns > margin_ns {
+            Wait::Sleep { gather_us: 0, timeout_ns: left_ns - margin_ns / 2, frames: true }
+        } else {
+            Wait::Poll
+        };
+        backend.enter(wait)?;
+        Ok(true)
+    }
+
+    fn received(&self) -> Option<u64> {
+        let tally = self.tracker.tally();
+        Some(tally.distinct + tally.unstamped)
+    }
+
+    fn report(&self, issued: &[u64], failed: u64) -> Option<EchoReport> {
         let last = self.flows.iter().max().map_or(0, |last| last + 1);
         let mut by_flow = vec![0; last];
         for (&flow, &issued) in self.flows.iter().zip(issued) {
@@ -108,14 +166,14 @@ impl Echoes {
         }
         let settled = self.tracker.settle(&by_flow);
         let tally = self.tracker.tally();
-        EchoReport {
+        Some(EchoReport {
             received: tally.distinct + tally.unstamped,
             lost: settled.lost.saturating_sub(failed),
             reordered: tally.reordered,
             duplicates: tally.duplicates,
             foreign: tally.foreign + tally.other_run,
-            from_intended_ns: self.from_intended_ns,
-            from_actual_ns: self.from_actual_ns,
-        }
+            from_intended_ns: self.from_intended_ns.clone(),
+            from_actual_ns: self.from_actual_ns.clone(),
+        })
     }
 }

@@ -8,8 +8,8 @@
 //!                      ▲ cursor: what is before it is settled
 //! ```
 
-use ringest_engine::backend::interface::Cursor;
 use ringest_engine::backend::outgoing::SENDS_MAX;
+use ringest_engine::backend::tx::Cursor;
 use ringest_engine::batch::arena::{Batch, Entry, Frame, TrainLimits, datagrams_of};
 
 /// What a single datagram takes of a send buffer beside its bytes: headers, and the kernel's own

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
+use crate::receive::echo::NoEchoes;
 use crate::report::LoadReport;
 use crate::send::sender::Sender;
 use crate::send::share::{Progress, Share};
@@ -15,10 +16,13 @@ use crate::stamp;
 use crate::stamp::Seen;
 use ringest_base::sys::chance::Chance;
 use ringest_base::sys::clock;
-use ringest_engine::backend::interface::{Arm, Backend, Completion, Cursor, SendOrder, Sent, Wait};
+use ringest_engine::backend::enter::{Enter, Wait};
+use ringest_engine::backend::kind::BackendKind;
 use ringest_engine::backend::outgoing::SENDS_MAX;
+use ringest_engine::backend::sockets::Sockets;
+use ringest_engine::backend::tx::{Cursor, SendOrder, Sent, Tx};
 use ringest_engine::batch::arena::{Batch, Entry};
-use ringest_engine::socket::listener::Listener;
+use ringest_engine::socket::connected::Connected;
 
 /// What this kernel does to sends. Each fault happens in one of so many cases; 0: never.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,18 +97,28 @@ impl Kernel {
     }
 }
 
-impl Backend for Kernel {
+/// A kernel is moved into the sender, but its records are read afterwards: so the sender gets it by reference.
+struct Lent<'a>(&'a mut Kernel);
+
+impl Enter for Lent<'_> {
+    fn enter(&mut self, _: Wait) -> io::Result<()> {
+        self.0.drain();
+        Ok(())
+    }
+}
+
+impl Tx for Lent<'_> {
     fn transmit(
         &mut self,
         batch: &Batch,
         from: Cursor,
-        way: SendOrder,
+        order: SendOrder,
         results: &mut Vec<Sent>,
     ) -> io::Result<()> {
         let size = |entry: &Entry| usize::from(entry.segment_bytes);
         let entries = &batch.entries()[from.entry..];
         let mut sends: Vec<(usize, &[u8], usize)> = Vec::new();
-        if way == SendOrder::Split {
+        if order == SendOrder::Split {
             let pieces = batch.payload(&entries[0])[from.offset..].chunks(size(&entries[0]));
             sends.extend(pieces.map(|piece| (usize::from(entries[0].listener), piece, 0)));
         } else {
@@ -113,9 +127,9 @@ impl Backend for Kernel {
             }
         }
         for (flow, payload, segment_bytes) in sends.into_iter().take(SENDS_MAX) {
-            let sent = self.send(flow, payload, segment_bytes);
+            let sent = self.0.send(flow, payload, segment_bytes);
             results.push(sent);
-            if way != SendOrder::Free && sent != Sent::All {
+            if order != SendOrder::Free && sent != Sent::All {
                 break;
             }
         }
@@ -123,15 +137,10 @@ impl Backend for Kernel {
     }
 
     fn send_room_bytes(&mut self, listener: usize) -> io::Result<usize> {
-        Ok(match self.faults.buffer_bytes {
+        Ok(match self.0.faults.buffer_bytes {
             0 => usize::MAX,
-            size => size.saturating_sub(self.used_bytes[listener]),
+            size => size.saturating_sub(self.0.used_bytes[listener]),
         })
-    }
-
-    fn enter(&mut self, _: Wait) -> io::Result<()> {
-        self.drain();
-        Ok(())
     }
 
     fn await_writable(&mut self, _: usize) -> io::Result<()> {
@@ -141,79 +150,13 @@ impl Backend for Kernel {
     fn take_writable(&mut self) -> bool {
         true
     }
+}
 
-    fn sockets(&mut self) -> &mut [Listener] {
+impl Sockets for Lent<'_> {
+    type Socket = Connected;
+
+    fn sockets(&mut self) -> &mut [Connected] {
         &mut []
-    }
-
-    fn arm(&mut self, _: usize, _: Arm) -> io::Result<()> {
-        unreachable!("nothing is received")
-    }
-
-    fn disarm(&mut self, _: usize) -> io::Result<()> {
-        unreachable!("nothing is received")
-    }
-
-    fn peek(&mut self) -> Option<Completion<'_>> {
-        None
-    }
-
-    fn release(&mut self) {}
-
-    fn slots_free(&self) -> usize {
-        0
-    }
-
-    fn overflows(&self) -> u64 {
-        0
-    }
-
-    fn can_gather(&self) -> bool {
-        true
-    }
-
-    fn listeners(&self) -> usize {
-        self.left.len()
-    }
-}
-
-/// A kernel is moved into the sender; what it saw is wanted afterwards.
-struct Lent<'a>(&'a mut Kernel);
-
-macro_rules! lend {
-    ($($name:ident($($arg:ident: $kind:ty),*) -> $result:ty;)*) => {
-        $(fn $name(&mut self, $($arg: $kind),*) -> $result { self.0.$name($($arg),*) })*
-    };
-}
-
-impl Backend for Lent<'_> {
-    lend! {
-        arm(listener: usize, arm: Arm) -> io::Result<()>;
-        disarm(listener: usize) -> io::Result<()>;
-        enter(wait: Wait) -> io::Result<()>;
-        peek() -> Option<Completion<'_>>;
-        release() -> ();
-        transmit(batch: &Batch, from: Cursor, way: SendOrder, results: &mut Vec<Sent>) -> io::Result<()>;
-        await_writable(listener: usize) -> io::Result<()>;
-        take_writable() -> bool;
-        sockets() -> &mut [Listener];
-        send_room_bytes(listener: usize) -> io::Result<usize>;
-    }
-
-    fn slots_free(&self) -> usize {
-        self.0.slots_free()
-    }
-
-    fn overflows(&self) -> u64 {
-        self.0.overflows()
-    }
-
-    fn can_gather(&self) -> bool {
-        self.0.can_gather()
-    }
-
-    fn listeners(&self) -> usize {
-        self.0.listeners()
     }
 }
 
@@ -239,7 +182,8 @@ fn send(spec: &LoadSpec, faults: Faults, until_stop: Option<u32>) -> (LoadReport
         stop,
         progress: Arc::new(Progress::default()),
     };
-    let sender = Sender::new(spec, share, (Lent(&mut kernel), "scripted")).unwrap();
+    let sender =
+        Sender::new(spec, share, (Lent(&mut kernel), BackendKind::IoUring), NoEchoes).unwrap();
     let report = sender.run(clock::monotonic_ns()).unwrap();
     (report, kernel)
 }

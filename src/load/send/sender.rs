@@ -13,7 +13,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use crate::receive::echo::Echoes;
+use crate::receive::echo::{ECHO_SILENCE_NS, Echo};
 use crate::report::{LoadError, LoadReport};
 use crate::send::round::Round;
 use crate::send::share::Share;
@@ -21,8 +21,12 @@ use crate::send::source::Source;
 use crate::send::wait;
 use crate::spec::LoadSpec;
 use ringest_base::sys::clock;
-use ringest_engine::backend::interface::{Backend, SendOrder, Sent, Wait};
+use ringest_engine::backend::enter::Wait;
+use ringest_engine::backend::kind::BackendKind;
 use ringest_engine::backend::outgoing::SENDS_MAX;
+use ringest_engine::backend::sockets::Sockets;
+use ringest_engine::backend::tx::{SendOrder, Sent, Tx};
+use ringest_engine::socket::connected::Connected;
 
 /// After a send that had to be tried again, this many rounds are chained whatever room there is.
 const CAUTION_ROUNDS: u32 = 1000;
@@ -38,7 +42,7 @@ const LOOK_NS: u64 = 200_000;
 const LOOKS: usize = 16;
 
 /// A sender at work.
-pub(crate) struct Sender<'a, B> {
+pub(crate) struct Sender<'a, B, E> {
     pub(crate) spec: &'a LoadSpec,
     pub(crate) share: Share,
     pub(crate) backend: B,
@@ -57,14 +61,15 @@ pub(crate) struct Sender<'a, B> {
     /// The socket whose errors are looked for next.
     look: usize,
     pub(crate) report: LoadReport,
-    echoes: Option<Echoes>,
+    echoes: E,
 }
 
-impl<'a, B: Backend> Sender<'a, B> {
+impl<'a, B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'a, B, E> {
     pub(crate) fn new(
         spec: &'a LoadSpec,
         share: Share,
-        (backend, name): (B, &'static str),
+        (backend, kind): (B, BackendKind),
+        echoes: E,
     ) -> Result<Self, LoadError> {
         Ok(Self {
             source: Source::new(spec, &share)?,
@@ -77,8 +82,8 @@ impl<'a, B: Backend> Sender<'a, B> {
             caution: 0,
             told_in_a_row: 0,
             look: 0,
-            report: LoadReport::empty(spec.flows, name),
-            echoes: spec.echo.then(|| Echoes::new(spec.run, &share.flows, spec.flows)),
+            report: LoadReport::empty(spec.flows, kind.send_name()),
+            echoes,
             spec,
             share,
         })
@@ -90,9 +95,7 @@ impl<'a, B: Backend> Sender<'a, B> {
         let length = self.spec.duration.map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
         let end_ns = length.map_or(u64::MAX, |length| start_ns.saturating_add(length));
         self.source.start(start_ns, end_ns);
-        if self.echoes.is_some() {
-            Echoes::arm(&mut self.backend).map_err(backend_failed("arm"))?;
-        }
+        self.echoes.arm(&mut self.backend).map_err(backend_failed("arm"))?;
         while !self.share.stop.load(Ordering::Relaxed) && !self.is_complete() {
             let now_ns = clock::monotonic_ns();
             if now_ns >= end_ns.saturating_add(GRACE_NS) {
@@ -174,9 +177,8 @@ impl<'a, B: Backend> Sender<'a, B> {
 
     /// Nothing is due until then.
     fn idle(&mut self, now_ns: u64, until_ns: u64) -> Result<(), LoadError> {
-        if self.echoes.is_some() {
-            return wait::until_or_frames(&mut self.backend, until_ns)
-                .map_err(backend_failed("wait"));
+        if self.echoes.wait(&mut self.backend, until_ns).map_err(backend_failed("wait"))? {
+            return Ok(());
         }
         // The next send would say it, but at a low rate that is too late to matter.
         if self.is_greeting(now_ns) && until_ns.saturating_sub(now_ns) > LOOK_NS {
@@ -204,9 +206,11 @@ impl<'a, B: Backend> Sender<'a, B> {
     }
 
     fn take_echoes(&mut self, lingering: bool) -> Result<(), LoadError> {
-        let Some(echoes) = &mut self.echoes else { return Ok(()) };
-        let told = echoes.take(&mut self.backend, lingering).map_err(backend_failed("receive"))?;
-        self.share.progress.echoed.store(echoes.received(), Ordering::Relaxed);
+        let told =
+            self.echoes.take(&mut self.backend, lingering).map_err(backend_failed("receive"))?;
+        if let Some(received) = self.echoes.received() {
+            self.share.progress.echoed.store(received, Ordering::Relaxed);
+        }
         told.map_or(Ok(()), |(errno, listener)| self.told(errno, listener))
     }
 
@@ -238,24 +242,22 @@ impl<'a, B: Backend> Sender<'a, B> {
             report.issued_by_flow[flow] = issued;
         }
         self.await_last_word()?;
-        if let Some(echoes) = self.echoes.take() {
-            let issued = self.source.issued();
-            let never_left = issued.iter().sum::<u64>().saturating_sub(self.report.sent);
-            self.report.echo = Some(echoes.report(issued, never_left));
-        }
+        let issued = self.source.issued();
+        let never_left = issued.iter().sum::<u64>().saturating_sub(self.report.sent);
+        self.report.echo = self.echoes.report(issued, never_left);
         Ok(self.report)
     }
 
     /// Errors that came back after the last send, and echoes that are still on their way.
     fn await_last_word(&mut self) -> Result<(), LoadError> {
         let mut quiet_since_ns = clock::monotonic_ns();
-        while let Some(before) = self.echoes.as_ref().map(Echoes::received) {
+        while let Some(before) = self.echoes.received() {
             let now_ns = clock::monotonic_ns();
-            if before >= self.report.sent || now_ns - quiet_since_ns > Echoes::PATIENCE_NS {
+            if before >= self.report.sent || now_ns - quiet_since_ns > ECHO_SILENCE_NS {
                 break;
             }
             self.take_echoes(true)?;
-            if self.echoes.as_ref().is_some_and(|echoes| echoes.received() > before) {
+            if self.echoes.received() > Some(before) {
                 quiet_since_ns = now_ns;
             }
         }

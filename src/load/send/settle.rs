@@ -3,12 +3,15 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
+use crate::receive::echo::Echo;
 use crate::report::{LoadError, note_error};
 use crate::send::sender::Sender;
 use ringest_base::sys::clock;
-use ringest_engine::backend::interface::{Backend, Sent};
 use ringest_engine::backend::outgoing::SENDS_MAX;
+use ringest_engine::backend::sockets::Sockets;
+use ringest_engine::backend::tx::{Sent, Tx};
 use ringest_engine::batch::arena::datagrams_of;
+use ringest_engine::socket::connected::Connected;
 
 /// "Port unreachable" within this time of the start means that nobody was ever there.
 const REFUSED_NS: u64 = 1_000_000_000;
@@ -28,7 +31,7 @@ enum Judged {
     Full,
 }
 
-impl<B: Backend> Sender<'_, B> {
+impl<B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'_, B, E> {
     /// Accounts for one round; what is to be tried again stays at the cursor. Returns a listener whose
     /// send buffer is full.
     pub(crate) fn settle(&mut self) -> Result<Option<usize>, LoadError> {

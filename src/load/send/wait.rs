@@ -1,12 +1,10 @@
 //! Waiting for a deadline, as exactly as the host allows.
 
-use std::io;
 use std::time::Duration;
 
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 
 use ringest_base::sys::clock;
-use ringest_engine::backend::interface::{Backend, Wait};
 
 /// Below this a sender spins to its deadline: a sleep is not that exact. Too low and wake-ups come
 /// late, which the lateness shows; too high only burns the sender's own core.
@@ -34,21 +32,4 @@ pub(crate) fn until(deadline_ns: u64) {
             std::hint::spin_loop();
         }
     }
-}
-
-/// The same, but returns as soon as the backend has something.
-///
-/// # Errors
-/// The backend is unusable.
-pub(crate) fn until_or_frames<B: Backend>(backend: &mut B, deadline_ns: u64) -> io::Result<()> {
-    let left_ns = deadline_ns.saturating_sub(clock::monotonic_ns());
-    // epoll's timeouts are whole milliseconds, rounded up: a shorter sleep than that must be spun.
-    let exact = backend.can_gather();
-    let margin_ns = if exact { SPIN_NS } else { 2_000_000 };
-    let wait = if left_ns > margin_ns {
-        Wait::Sleep { gather_us: 0, timeout_ns: left_ns - margin_ns / 2, frames: true }
-    } else {
-        Wait::Poll
-    };
-    backend.enter(wait)
 }

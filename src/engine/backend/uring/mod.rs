@@ -1,16 +1,18 @@
 //! The io_uring backend.
 
-/// What io_uring can do here, found by doing it.
+/// The receiving half of a ring: one multishot recvmsg a socket.
+pub mod multishot;
+/// Tries io_uring on this host, and explains a refusal.
 pub mod probe;
-/// What a multishot recvmsg writes into a slot, read as plain bytes.
+/// The layout of what a multishot recvmsg writes into a slot, read as plain bytes.
 pub mod recv_header;
-/// The io_uring backend.
+/// The ring: submission, completion, sends.
 pub mod ring;
 /// The flags, size and features of a ring.
 pub mod setup;
-/// The slots.
+/// The slots that the kernel writes frames into.
 pub mod slots;
-/// What a completion answers.
+/// The kinds of completions.
 pub mod tag;
-/// Each feature of io_uring that the engine uses or could use, tried by itself.
+/// Each feature of io_uring tried by itself, for `ringest doctor`.
 pub mod tryout;

@@ -1,168 +1,193 @@
-//! The io_uring backend: one ring, one multishot recvmsg per socket, one set of slots.
+//! A ring: it submits and completes, and sends. Its receiving half is [`Multishots`](super::multishot::Multishots), or
+//! nothing in a ring that only sends ([`SendOnly`]): such a ring has no slots and no waker.
 //!
-//! What is set up, and why (every flag was measured, see the project's docs):
-//! - `SINGLE_ISSUER | DEFER_TASKRUN` (Linux 6.1): completions are made only while we are in
-//!   `enter`, so nothing interrupts the copying, and after a kill -9 unread datagrams are still in
-//!   the socket.
-//! - `CQSIZE`: room for every slot's completion and for a round of sends; an overflow would end
-//!   the multishots.
-//! - `SUBMIT_ALL`: one refused SQE does not hold back the others.
-//! - registered files: no descriptor look-up per operation.
+//! Set up with (every flag was measured, see the project's docs):
+//! - `SINGLE_ISSUER | DEFER_TASKRUN` (Linux 6.1): completions are made only inside `enter`, so nothing interrupts the
+//!   copying, and after a kill -9 unread datagrams are still in the socket.
+//! - `CQSIZE`: room for every slot's completion and for a round of sends; an overflow would end the multishots.
+//! - `SUBMIT_ALL`: a refused submission entry does not hold back the others.
+//! - registered files: no descriptor look-up for each operation.
 //!
-//! Every enter carries GETEVENTS: without it DEFER_TASKRUN never runs what is due.
+//! Every enter carries GETEVENTS: without it DEFER_TASKRUN never runs deferred work.
 #![expect(unsafe_code, reason = "submission entries carry raw pointers")]
 
-use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use io_uring::types::{CancelBuilder, Fixed, Napi, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
-use crate::backend::interface::{Arm, Backend, Completion, Cursor, Outcome, SendOrder, Sent, Wait};
+use crate::backend::enter::{Enter, Wait};
 use crate::backend::outgoing::{Outgoing, SENDS_MAX, SendSocket, empty_header};
-use crate::backend::uring::recv_header::{RecvOut, head_bytes};
-use crate::backend::uring::setup::{Features, RingSize, build_ring};
+use crate::backend::sockets::Sockets;
+use crate::backend::tx::{Cursor, SendOrder, Sent, Tx};
+use crate::backend::uring::recv_header::head_bytes;
+use crate::backend::uring::setup::{Features, SLOTS_GROUP, build_ring};
 use crate::backend::uring::slots::Slots;
 use crate::backend::uring::tag::Tag;
-use crate::batch::arena::{Batch, Frame};
-use crate::socket::listener::Listener;
-use crate::sync::waker::Waker;
-use crate::wire::cmsg;
+use crate::batch::arena::Batch;
+use crate::socket::endpoint::Endpoint;
+use crate::socket::meminfo;
 use crate::wire::cmsg::Asked;
-use crate::wire::sockaddr;
-use crate::wire::sockaddr::NAME_ROOM;
 
-/// IORING_MAX_CQ_ENTRIES. With more slots than half of it an overflow is possible, and handled.
-const CQ_ENTRIES_MAX: usize = 65_536;
-/// The buffer group our slots are registered as.
-const SLOTS_GROUP: u16 = 0;
-/// How many completions of gathered datagrams end a wait early. Deferred work of one multishot
-/// counts as one however many datagrams are behind it, so in practice the wait runs its time.
+/// Completions of gathered datagrams that end a wait early. Deferred work of one multishot counts as one completion
+/// however many datagrams it brings, so in practice a wait runs its full time.
 const GATHER_WANT: usize = 1024;
 
-#[derive(Clone, Copy, Debug)]
-struct Received {
-    listener: usize,
-    result: i32,
-    flags: u32,
+/// The receiving half of a ring.
+pub trait Receives {
+    /// The type of the sockets.
+    type Socket: Endpoint;
+
+    /// Returns the sockets.
+    fn sockets(&mut self) -> &mut [Self::Socket];
+
+    /// Shows released slots to the kernel.
+    fn publish(&mut self);
+
+    /// Returns how many completions wait to be released.
+    fn waiting(&self) -> usize;
+
+    /// Notes a completion of a receive.
+    fn completed(&mut self, listener: usize, result: i32, flags: u32);
+
+    /// Clears the waker's event.
+    fn clear_waker(&mut self);
+
+    /// Drops all waiting completions; returns whether the kernel still holds a receive.
+    fn discard(&mut self) -> bool;
 }
 
-/// See the module's description. Drop order is field order: the ring goes first and takes the
-/// kernel's hold on everything below with it.
-pub struct Ring {
+/// The receiving half of a ring that receives nothing.
+#[derive(Debug)]
+pub struct SendOnly<S> {
+    sockets: Vec<S>,
+}
+
+impl<S: Endpoint> Receives for SendOnly<S> {
+    type Socket = S;
+
+    fn sockets(&mut self) -> &mut [S] {
+        &mut self.sockets
+    }
+
+    fn publish(&mut self) {}
+
+    fn waiting(&self) -> usize {
+        0
+    }
+
+    fn completed(&mut self, _: usize, _: i32, _: u32) {
+        debug_assert!(false, "no receive was armed");
+    }
+
+    fn clear_waker(&mut self) {}
+
+    fn discard(&mut self) -> bool {
+        false
+    }
+}
+
+/// A ring. Fields are dropped in their order: the ring goes first, and with it the kernel's hold on the memory below.
+pub struct Ring<R: Receives> {
     ring: IoUring,
-    slots: Slots,
-    /// What every multishot was armed with; the kernel reads it while one is armed.
-    template: Box<libc::msghdr>,
+    pub(super) receives: R,
     outgoing: Outgoing,
-    pending: VecDeque<Received>,
     send_results: Vec<Option<i32>>,
-    listeners: Vec<Listener>,
-    doors: Vec<SendSocket>,
-    waker: Arc<Waker>,
-    /// Receives the kernel holds.
-    armed: Vec<bool>,
+    send_sockets: Vec<SendSocket>,
+    /// Index of the waker among the registered files; `None`: this ring has none.
+    waker: Option<usize>,
     can_gather: bool,
     overflows: u64,
-    /// A socket has become writable since it was last asked.
+    /// A socket has become writable since the last question.
     writable: bool,
     /// Listeners with a poll for writability in the kernel.
     awaiting: Vec<bool>,
     /// The ring is being taken down: nothing is armed again.
     closing: bool,
-    /// A wake-up, writability or anything else but datagrams came in the last enter.
+    /// The last enter brought a wake-up, writability or anything else but datagrams.
     woken: bool,
 }
 
-impl std::fmt::Debug for Ring {
+impl<R: Receives> std::fmt::Debug for Ring<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring").field("listeners", &self.listeners).finish_non_exhaustive()
+        f.debug_struct("Ring").field("sockets", &self.send_sockets).finish_non_exhaustive()
     }
 }
 
-impl Ring {
-    /// Sets up ring, slots and waker. Call it on the thread that will use it (`SINGLE_ISSUER`).
+impl<S: Endpoint> Ring<SendOnly<S>> {
+    /// Sets up a ring that only sends. Call it on the thread that will use it (`SINGLE_ISSUER`).
     ///
     /// # Errors
-    /// Which step failed, and what the kernel said.
-    pub fn new(
-        listeners: Vec<Listener>,
-        waker: Arc<Waker>,
-        size: RingSize,
+    /// The step that failed, and the kernel's error.
+    pub fn send_only(sockets: Vec<S>) -> Result<Self, (&'static str, io::Error)> {
+        let entries = (SENDS_MAX + 2 * sockets.len() + 4).next_power_of_two();
+        let cq_entries = 2 * entries;
+        Self::build(SendOnly { sockets }, (entries, cq_entries), None, None)
+    }
+}
+
+impl<R: Receives> Ring<R> {
+    /// Builds the ring around its receiving half, with queues of (submission, completion) entries. `waker` and `slots`
+    /// belong to `receives`.
+    pub(super) fn build(
+        mut receives: R,
+        (sq_entries, cq_entries): (usize, usize),
+        waker: Option<RawFd>,
+        slots: Option<(u64, u16)>,
     ) -> Result<Self, (&'static str, io::Error)> {
-        let asked = listeners.iter().map(Listener::asked).fold(Asked::default(), Asked::or);
-        let head = head_bytes(asked);
-        let sq_entries = (SENDS_MAX + 2 * listeners.len() + 4).next_power_of_two();
-        let sq_entries =
-            if size.cq_entries > 0 { sq_entries.min(size.cq_entries as usize) } else { sq_entries };
-        let roomy = 2 * usize::from(size.slots) + sq_entries + 2 * listeners.len();
-        let cq_entries = match size.cq_entries {
-            0 => u32::try_from(roomy.min(CQ_ENTRIES_MAX)).unwrap_or(u32::MAX),
-            fixed => fixed,
-        };
-        let slots = Slots::new(size.slots, head).map_err(|error| ("mmap(2) of slots", error))?;
-        let ring = build_ring(u32::try_from(sq_entries).unwrap_or(u32::MAX), cq_entries)
+        let number = |entries| u32::try_from(entries).unwrap_or(u32::MAX);
+        let ring = build_ring(number(sq_entries), number(cq_entries))
             .map_err(|error| ("io_uring_setup(2)", error))?;
-        let mut fds: Vec<_> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
-        fds.push(waker.as_fd().as_raw_fd());
+        let sockets = receives.sockets();
+        let mut fds: Vec<_> = sockets.iter().map(|socket| socket.as_fd().as_raw_fd()).collect();
+        let waker = waker.map(|fd| {
+            fds.push(fd);
+            fds.len() - 1
+        });
         ring.submitter().register_files(&fds).map_err(|error| ("register files", error))?;
-        // SAFETY: the buffer ring lives in `slots`, which is dropped after `ring`.
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(
-                slots.ring_address(),
-                slots.count(),
-                SLOTS_GROUP,
-                0,
-            )
+        if let Some((address, count)) = slots {
+            // SAFETY: the buffer ring lives in `receives`, which is dropped after `ring`.
+            unsafe {
+                ring.submitter().register_buf_ring_with_flags(address, count, SLOTS_GROUP, 0)
+            }
+            .map_err(|error| ("register slots", error))?;
         }
-        .map_err(|error| ("register slots", error))?;
-        // Dynamic tracking: the ring polls whatever device its sockets' datagrams come from.
-        if let Some(us) = listeners.iter().find_map(Listener::busy_poll_us) {
+        // Dynamic tracking: the ring polls the device that its sockets' datagrams come from.
+        if let Some(us) = sockets.iter().find_map(Endpoint::busy_poll_us) {
             let mut napi = Napi::new().set_busy_poll_timeout(us);
             ring.submitter()
                 .register_napi(&mut napi)
                 .map_err(|error| ("busy polling (IORING_REGISTER_NAPI, Linux 6.9)", error))?;
         }
-        let mut template = Box::new(empty_header());
-        template.msg_namelen = NAME_ROOM;
-        template.msg_controllen = cmsg::receive_room_bytes(asked);
-        let can_gather = ring.params().is_feature_min_timeout();
-        let doors = listeners.iter().map(SendSocket::of).collect();
-        let listener_count = listeners.len();
         let mut this = Self {
-            pending: VecDeque::with_capacity(usize::from(size.slots) + 4 * listeners.len() + 8),
-            send_results: vec![None; SENDS_MAX],
-            armed: vec![false; listeners.len()],
             outgoing: Outgoing::new(),
-            doors,
+            send_results: vec![None; SENDS_MAX],
+            send_sockets: sockets.iter().map(SendSocket::of).collect(),
+            can_gather: ring.params().is_feature_min_timeout(),
             overflows: 0,
-            woken: false,
-            closing: false,
             writable: false,
-            awaiting: vec![false; listener_count],
+            awaiting: vec![false; sockets.len()],
+            closing: false,
+            woken: false,
             ring,
-            slots,
-            template,
-            listeners,
+            receives,
             waker,
-            can_gather,
         };
         this.watch_waker().map_err(|error| ("arm waker", error))?;
         Ok(this)
     }
 
     fn watch_waker(&mut self) -> io::Result<()> {
-        let fixed = Fixed(u32::try_from(self.listeners.len()).unwrap_or(u32::MAX));
-        let poll = opcode::PollAdd::new(fixed, libc::POLLIN as u32).multi(true);
+        let Some(waker) = self.waker else { return Ok(()) };
+        let poll = opcode::PollAdd::new(Self::fixed(waker), libc::POLLIN as u32).multi(true);
         self.push(&poll.build().user_data(Tag::Wake.encode()))
     }
 
-    /// Puts an entry on the submission queue, making room by a submit if it is full.
-    fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        // SAFETY: what the entry points to (template, headers, payloads) stays in place until its
-        // last completion: receives end before drop ends, sends are awaited in `transmit`.
+    /// Puts an entry on the submission queue, making room by a submit if the queue is full.
+    pub(super) fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        // SAFETY: what the entry points to (template, headers, payloads) stays in place until its last completion:
+        // receives end before drop ends, sends are awaited in `transmit`.
         if unsafe { self.ring.submission().push(entry) }.is_ok() {
             return Ok(());
         }
@@ -172,11 +197,20 @@ impl Ring {
         unsafe { self.ring.submission().push(entry) }.map_err(io::Error::other)
     }
 
-    fn fixed(listener: usize) -> Fixed {
-        Fixed(u32::try_from(listener).unwrap_or(u32::MAX))
+    /// Returns a registered file by its index.
+    pub(super) fn fixed(index: usize) -> Fixed {
+        Fixed(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    /// One io_uring_enter(2), always with GETEVENTS.
+    pub(super) fn overflow_count(&self) -> u64 {
+        self.overflows
+    }
+
+    pub(super) fn gathers(&self) -> bool {
+        self.can_gather
+    }
+
+    /// Calls io_uring_enter(2) once, always with GETEVENTS.
     fn enter_kernel(&mut self, wait: Wait) -> io::Result<()> {
         let entered = match wait {
             Wait::Poll => {
@@ -197,8 +231,8 @@ impl Ring {
             }
         };
         match entered.map_err(|error| (error.raw_os_error(), error)) {
-            // ETIME: the timeout. EINTR: a signal. EBUSY, EAGAIN: the completion queue must be
-            // read before more can be submitted, which is what comes next.
+            // ETIME: the timeout. EINTR: a signal. EBUSY, EAGAIN: the completion queue must be read before more can be
+            // submitted, which is what comes next.
             Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {
                 Ok(())
             }
@@ -215,17 +249,10 @@ impl Ring {
         for cqe in self.ring.completion() {
             match Tag::decode(cqe.user_data()) {
                 Tag::Receive(listener) => {
-                    if !cqueue::more(cqe.flags()) {
-                        self.armed[listener] = false;
-                    }
-                    if cqueue::buffer_select(cqe.flags()).is_some() {
-                        self.slots.taken();
-                    }
-                    let (result, flags) = (cqe.result(), cqe.flags());
-                    self.pending.push_back(Received { listener, result, flags });
+                    self.receives.completed(listener, cqe.result(), cqe.flags());
                 }
                 Tag::Wake => {
-                    self.waker.clear();
+                    self.receives.clear_waker();
                     self.woken = true;
                     watch_waker |= !cqueue::more(cqe.flags());
                 }
@@ -245,20 +272,19 @@ impl Ring {
         if watch_waker && !self.closing { self.watch_waker() } else { Ok(()) }
     }
 
-    /// Cancels all there is and awaits the end of every receive. Bounded: a cancelled receive ends in the same enter,
-    /// or in the next.
+    /// Cancels everything and awaits the end of every receive. Bounded: a cancelled receive ends in the same enter or in
+    /// the next.
     fn end_receives(&mut self) -> io::Result<()> {
         self.closing = true;
-        // Everything, polls included: before Linux 6.13 unregistering files waits for what uses them.
+        // Everything, polls included: before Linux 6.13 unregistering files waits for their users.
         let cancel = opcode::AsyncCancel2::new(CancelBuilder::any());
         self.push(&cancel.build().user_data(Tag::Cancel.encode()))?;
         self.enter_kernel(Wait::Poll)?;
         self.reap()?;
         for _ in 0..64 {
-            if !self.armed.contains(&true) {
+            if !self.receives.discard() {
                 break;
             }
-            self.pending.clear();
             let wait = Wait::Sleep { gather_us: 0, timeout_ns: 10_000_000, frames: true };
             self.enter_kernel(wait)?;
             self.reap()?;
@@ -266,70 +292,38 @@ impl Ring {
         Ok(())
     }
 
-    fn parse(&self, received: Received) -> Outcome<'_> {
-        let Ok(len) = usize::try_from(received.result) else {
-            return Outcome::Failed(-received.result);
+    /// Makes room for a chain of at most `count` entries; returns how many of them fit. A chain must be submitted as
+    /// one, or a piece could be sent after one that was not.
+    fn room_for_chain(&mut self, count: usize) -> io::Result<usize> {
+        let (capacity, used) = {
+            let queue = self.ring.submission();
+            (queue.capacity(), queue.len())
         };
-        let slot = cqueue::buffer_select(received.flags).map(|id| self.slots.bytes(id, len));
-        let control_room = self.template.msg_controllen;
-        let Some(out) = slot.and_then(|bytes| RecvOut::parse(bytes, control_room)) else {
-            return Outcome::Failed(libc::EBADMSG);
-        };
-        let control = cmsg::parse(out.control);
-        let peer = sockaddr::decode(out.name).unwrap_or_else(sockaddr::unspecified);
-        Outcome::Frame(
-            Frame::datagram(peer, out.payload)
-                .at_listener(received.listener)
-                .in_segments(control.segment_bytes)
-                .with_headers(control.headers)
-                .with_kernel_unix_ns(control.kernel_unix_ns)
-                .with_truncated(out.truncated),
-        )
+        let count = count.min(capacity);
+        if capacity - used < count {
+            self.enter_kernel(Wait::Poll)?;
+            self.reap()?;
+        }
+        Ok(count)
     }
 }
 
-impl Backend for Ring {
-    fn arm(&mut self, listener: usize, arm: Arm) -> io::Result<()> {
-        // A multishot with MSG_DONTWAIT hands over what is there, at most 33 datagrams, and ends
-        // with EAGAIN.
-        let flags = match arm {
-            Arm::Listen => 0,
-            Arm::Drain => libc::MSG_DONTWAIT as u32,
-        };
-        let receive = opcode::RecvMsgMulti::new(
-            Self::fixed(listener),
-            &raw const *self.template,
-            SLOTS_GROUP,
-        )
-        .flags(flags)
-        .build()
-        .user_data(Tag::Receive(listener).encode());
-        self.push(&receive)?;
-        self.armed[listener] = true;
-        Ok(())
-    }
-
-    fn disarm(&mut self, listener: usize) -> io::Result<()> {
-        let target = CancelBuilder::user_data(Tag::Receive(listener).encode());
-        let cancel = opcode::AsyncCancel2::new(target).build().user_data(Tag::Cancel.encode());
-        self.push(&cancel)
-    }
-
+impl<R: Receives> Enter for Ring<R> {
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.slots.publish();
+        self.receives.publish();
         let frames = !matches!(wait, Wait::Sleep { frames: false, .. });
         // Sends reap too: what arrived meanwhile is here already, and nothing would wake us for it.
-        let wait = if frames && !self.pending.is_empty() { Wait::Poll } else { wait };
+        let wait = if frames && self.receives.waiting() > 0 { Wait::Poll } else { wait };
         let entered_ns = self.now_ns();
         let mut left = wait;
         loop {
             self.woken = false;
-            let before = self.pending.len();
+            let before = self.receives.waiting();
             self.enter_kernel(left)?;
             self.reap()?;
-            // A stalled receiver's multishots go on filling slots, at most one each: not what it
-            // waits for, so sleep again.
-            let only_frames = self.pending.len() > before && !self.woken;
+            // A stalled receiver's multishots go on filling slots, at most one each. The receiver does not wait for
+            // them, so it sleeps again.
+            let only_frames = self.receives.waiting() > before && !self.woken;
             let Wait::Sleep { gather_us, timeout_ns, .. } = wait else { return Ok(()) };
             let slept_ns = if frames { 0 } else { self.now_ns() - entered_ns };
             if frames || !only_frames || slept_ns >= timeout_ns {
@@ -338,54 +332,21 @@ impl Backend for Ring {
             left = Wait::Sleep { gather_us, timeout_ns: timeout_ns - slept_ns, frames };
         }
     }
+}
 
-    fn peek(&mut self) -> Option<Completion<'_>> {
-        let received = *self.pending.front()?;
-        let more = cqueue::more(received.flags);
-        Some(Completion { listener: received.listener, outcome: self.parse(received), more })
-    }
-
-    fn release(&mut self) {
-        if let Some(received) = self.pending.pop_front()
-            && let Some(id) = cqueue::buffer_select(received.flags)
-        {
-            self.slots.give_back(id);
-        }
-    }
-
-    fn slots_free(&self) -> usize {
-        self.slots.free()
-    }
-
-    fn overflows(&self) -> u64 {
-        self.overflows
-    }
-
-    fn can_gather(&self) -> bool {
-        self.can_gather
-    }
-
+impl<R: Receives> Tx for Ring<R> {
     fn transmit(
         &mut self,
         batch: &Batch,
         from: Cursor,
-        way: SendOrder,
+        order: SendOrder,
         results: &mut Vec<Sent>,
     ) -> io::Result<()> {
-        self.outgoing.prepare(batch, from, way, &self.doors);
+        self.outgoing.prepare(batch, from, order, &self.send_sockets);
         let mut count = self.outgoing.len();
-        let chained = way != SendOrder::Free;
+        let chained = order != SendOrder::Free;
         if chained {
-            // A chain must be submitted as one, or a piece could be sent after one that was not.
-            let (capacity, used) = {
-                let queue = self.ring.submission();
-                (queue.capacity(), queue.len())
-            };
-            count = count.min(capacity);
-            if capacity - used < count {
-                self.enter_kernel(Wait::Poll)?;
-                self.reap()?;
-            }
+            count = self.room_for_chain(count)?;
         }
         self.send_results[..count].fill(None);
         for index in 0..count {
@@ -400,8 +361,8 @@ impl Backend for Ring {
             }
             self.push(&send)?;
         }
-        // Every send is awaited before the batch and the headers may change. With MSG_DONTWAIT
-        // they complete inside the submission, so this does not sleep.
+        // Every send is awaited before the batch and the headers may change. With MSG_DONTWAIT they complete inside the
+        // submission, so this does not sleep.
         self.enter_kernel(Wait::Poll)?;
         self.reap()?;
         while self.send_results[..count].contains(&None) {
@@ -410,13 +371,17 @@ impl Backend for Ring {
         }
         for result in self.send_results[..count].iter().flatten() {
             match *result {
-                // What a failed link cancelled was not sent and has no verdict of its own.
+                // A failed link cancelled this send: it was not sent and has no result of its own.
                 error if chained && error == -libc::ECANCELED => {}
                 error if error < 0 => results.push(Sent::Failed(-error)),
                 _ => results.push(Sent::All),
             }
         }
         Ok(())
+    }
+
+    fn send_room_bytes(&mut self, listener: usize) -> io::Result<usize> {
+        meminfo::send_room_bytes(self.receives.sockets()[listener].as_fd())
     }
 
     fn await_writable(&mut self, listener: usize) -> io::Result<()> {
@@ -431,20 +396,20 @@ impl Backend for Ring {
     fn take_writable(&mut self) -> bool {
         std::mem::take(&mut self.writable)
     }
+}
 
-    fn sockets(&mut self) -> &mut [Listener] {
-        &mut self.listeners
-    }
+impl<R: Receives> Sockets for Ring<R> {
+    type Socket = R::Socket;
 
-    fn listeners(&self) -> usize {
-        self.listeners.len()
+    fn sockets(&mut self) -> &mut [R::Socket] {
+        self.receives.sockets()
     }
 }
 
-impl Drop for Ring {
-    /// An armed multishot may write into slots: cancel every one and await its last completion
-    /// before the memory goes. Then let go of the registered sockets: the kernel tears a ring down
-    /// some time after its descriptor is closed, and until then their ports would stay taken.
+impl<R: Receives> Drop for Ring<R> {
+    /// Cancels every receive and awaits its last completion before the memory goes: an armed multishot may write into
+    /// slots. Then unregisters the sockets: the kernel tears a ring down some time after its descriptor is closed, and
+    /// until then their ports would stay taken.
     fn drop(&mut self) {
         // A ring that cannot be entered any more cannot write either.
         let _ = self.end_receives();
@@ -452,8 +417,7 @@ impl Drop for Ring {
     }
 }
 
-/// Receives one datagram on `socket` with a multishot, as the probe's proof. `send` makes one
-/// arrive.
+/// Receives one datagram on `socket` with a multishot, as the probe's proof. `send` makes one arrive.
 pub(crate) fn try_multishot(
     socket: &impl AsRawFd,
     send: impl FnOnce() -> io::Result<()>,

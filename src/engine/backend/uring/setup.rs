@@ -4,6 +4,9 @@ use std::io;
 
 use io_uring::IoUring;
 
+/// The buffer group that the slots are registered as.
+pub(crate) const SLOTS_GROUP: u16 = 0;
+
 /// Features of a ring on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
