@@ -22,6 +22,12 @@ pub fn monotonic_ns() -> u64 {
     read_ns(ClockId::CLOCK_MONOTONIC)
 }
 
+/// Returns the time on [`monotonic_ns`]'s clock when `within` will have passed, ns.
+#[must_use]
+pub fn monotonic_ns_after(within: std::time::Duration) -> u64 {
+    monotonic_ns().saturating_add(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// What to add to a monotonic stamp to get nanoseconds since 1970-01-01T00:00:00Z.
 #[must_use]
 pub fn unix_offset_ns() -> u64 {

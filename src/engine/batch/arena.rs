@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::wire::headers::Headers;
 use crate::wire::limits::{PAYLOAD_BYTES_MAX, TRAIN_DATAGRAMS_MAX};
+use crate::wire::path::Path;
 
 /// One frame as it came off a socket: a datagram, or a train of equal-sized datagrams (the last may be shorter).
 #[derive(Clone, Copy, Debug)]
@@ -352,10 +353,22 @@ impl TrainLimits {
 pub struct Datagram<'a> {
     payload: &'a [u8],
     entry: &'a Entry,
-    unix_offset_ns: u64,
+    batch: &'a Batch,
 }
 
 impl<'a> Datagram<'a> {
+    /// Returns the path on which the datagram came: a reply can be sent on it later, see
+    /// [`Replies::send_to`](crate::send::reply::Replies::send_to).
+    #[must_use]
+    pub fn path(&self) -> Path {
+        Path {
+            peer: self.entry.peer,
+            local: self.local(),
+            listener: self.entry.listener,
+            receiver: self.batch.receiver,
+        }
+    }
+
     /// The bytes the peer sent; may be empty.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
@@ -372,16 +385,11 @@ impl<'a> Datagram<'a> {
     #[must_use]
     pub fn to_batch(&self) -> Batch {
         let mut batch = Batch::new(self.payload.len(), 1, 0);
-        batch.open(0, self.unix_offset_ns);
-        let frame = Frame {
-            payload: self.payload,
-            peer: self.entry.peer,
-            headers: self.entry.headers,
-            listener: self.entry.listener,
-            segment_bytes: 0,
-            truncated: false,
-            kernel_unix_ns: self.entry.kernel_unix_ns,
-        };
+        batch.open(self.batch.receiver, self.batch.unix_offset_ns);
+        let frame = Frame::datagram(self.entry.peer, self.payload)
+            .at_listener(self.listener())
+            .with_headers(self.entry.headers)
+            .with_kernel_unix_ns(self.entry.kernel_unix_ns);
         let fits = batch.push(&frame, self.entry.received_at_ns);
         debug_assert!(fits);
         batch
@@ -438,7 +446,7 @@ impl<'a> Datagram<'a> {
     /// [`received_at_ns`](Self::received_at_ns) as nanoseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn unix_time_ns(&self) -> u64 {
-        self.entry.received_at_ns + self.unix_offset_ns
+        self.entry.received_at_ns + self.batch.unix_offset_ns
     }
 }
 
@@ -456,22 +464,22 @@ impl<'a> Iterator for Datagrams<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Datagram<'a>> {
-        let unix_offset_ns = self.batch.unix_offset_ns;
+        let batch = self.batch;
         let (rest, entry) = match self.train.take() {
             Some(train) => train,
             None => {
-                let entry = self.batch.entries.get(self.next_entry)?;
+                let entry = batch.entries.get(self.next_entry)?;
                 self.next_entry += 1;
-                (self.batch.payload(entry), entry)
+                (batch.payload(entry), entry)
             }
         };
         let segment = usize::from(entry.segment_bytes);
         if segment == 0 || rest.len() <= segment {
-            return Some(Datagram { payload: rest, entry, unix_offset_ns });
+            return Some(Datagram { payload: rest, entry, batch });
         }
         let (payload, rest) = rest.split_at(segment);
         self.train = Some((rest, entry));
-        Some(Datagram { payload, entry, unix_offset_ns })
+        Some(Datagram { payload, entry, batch })
     }
 }
 

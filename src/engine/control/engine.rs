@@ -20,6 +20,7 @@ use crate::count::summary::{ReceiverRow, RunFacts, Summary, WorkerRow, summarize
 use crate::error::{Error, Result};
 use crate::socket::multicast::Group;
 use crate::socket::read_back::ReadBack;
+use crate::sync::stop::StopKind;
 use crate::work::worker::WorkerShared;
 use ringest_base::host::resources::resident_bytes;
 use ringest_base::sys::clock;
@@ -185,20 +186,20 @@ impl Engine {
     /// Begins a stop and returns at once: nothing new is taken, what is here is finished. The
     /// engine's descriptor becomes readable as its threads end.
     pub fn request_stop(&self) {
-        self.parts.shared.stop.begin_drain();
+        self.parts.shared.stop.begin(StopKind::Drain);
         self.parts.shared.wake_all();
     }
 
     /// Makes every thread leave at once. What was on the way is reported as queued.
     pub fn abort(&self) {
-        self.parts.shared.stop.abort();
+        self.parts.shared.stop.begin(StopKind::Abort);
         self.parts.shared.wake_all();
     }
 
     /// Whether a stop has begun: asked for, by the limit, or because a thread failed.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.parts.shared.stop.is_draining()
+        self.parts.shared.stop.has_begun()
     }
 
     /// Whether all threads have ended; [`stop`](Self::stop) will not wait then.
@@ -251,7 +252,7 @@ impl Engine {
         let ended = Ended { abandoned: in_queues + remains.open_datagrams };
         let missing = remains.batches_missing
             + remains.reply_pools.iter_mut().map(|pool| pool.missing()).sum::<usize>();
-        if missing > 0 && !self.parts.shared.stop.is_aborting() {
+        if missing > 0 && !self.parts.shared.stop.is_abort() {
             return Err(Error::BatchesMissing { missing });
         }
         let mut summary = self.summary(Some(ended));
@@ -264,7 +265,7 @@ impl Engine {
         let mut remains = Remains::default();
         let mut left = self.threads.len();
         while left > 0 {
-            let report = if self.parts.shared.stop.is_aborting() {
+            let report = if self.parts.shared.stop.is_abort() {
                 self.parts.reports.recv_timeout(ABORT_PATIENCE).ok()
             } else {
                 self.parts.reports.recv().ok()

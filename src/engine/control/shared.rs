@@ -13,7 +13,8 @@ use nix::unistd::gettid;
 use crate::batch::pool::Pool;
 use crate::error::Error;
 use crate::receive::receiver::LeftBehind;
-use crate::sync::waker::{Stop, Waker};
+use crate::sync::stop::{Stop, StopKind};
+use crate::sync::waker::Waker;
 
 /// State shared by every thread of an engine.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ impl Shared {
         let result = catch_unwind(AssertUnwindSafe(body))
             .unwrap_or_else(|panic| Err(Error::Panicked { message: panic_message(&*panic) }));
         let report = result.unwrap_or_else(|error| {
-            self.stop.abort();
+            self.stop.begin(StopKind::Abort);
             Report::Failed(error)
         });
         // Cannot fail: the engine keeps the receiving end until every thread has ended.

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::receive::coalesce::Coalescer;
 use crate::receive::dispatch::Dispatcher;
 use crate::receive::receiver::{Receiver, ReceiverLinks};
-use crate::send::reply::Transmitter;
+use crate::send::transmitter::Transmitter;
 use crate::socket::listener::Listener;
 use crate::work::handler::Handler;
 use crate::work::worker::Worker;

@@ -314,7 +314,23 @@ impl<H: Handler> Dispatcher<H> {
         matches!(self.route, Route::Inline(_))
     }
 
-    /// How long nothing must come from now on before an inline handler gets a tick.
+    /// Returns when the deadline of an inline handler is, ns; `None`: it has none, or the handler is not inline.
+    #[must_use]
+    pub fn deadline_ns(&self) -> Option<u64> {
+        match &self.route {
+            Route::Inline(worker) => worker.deadline_ns(),
+            Route::Queues(_) | Route::Closed => None,
+        }
+    }
+
+    /// Calls an inline handler if its deadline has passed.
+    pub fn meet_deadline(&mut self, now_ns: u64) {
+        if let Route::Inline(worker) = &mut self.route {
+            worker.meet_deadline(now_ns);
+        }
+    }
+
+    /// Returns how long nothing must come before an inline handler gets a tick; `None`: it gets none.
     #[must_use]
     pub fn idle_tick(&self) -> Option<Duration> {
         match &self.route {

@@ -2,7 +2,8 @@
 
 /// When to let datagrams gather before waking up for them.
 pub mod coalesce;
-/// From frames to batches to workers.
+/// Dispatch: from frames to batches, from batches to workers.
 pub mod dispatch;
+pub(crate) mod fault;
 /// The receiver.
 pub mod receiver;

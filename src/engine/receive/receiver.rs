@@ -20,8 +20,10 @@ use crate::backend::tx::Tx;
 use crate::count::counters::{PublishedReceiver, ReceiverCounts};
 use crate::receive::coalesce::Coalescer;
 use crate::receive::dispatch::{Dispatcher, Offered};
-use crate::send::reply::{Pumped, Transmitter};
-use crate::sync::waker::{REPLIES, ROOM, Stop, Waker};
+use crate::receive::fault;
+use crate::send::transmitter::{Pumped, Transmitter};
+use crate::sync::stop::{Stop, StopKind};
+use crate::sync::waker::{REPLIES, ROOM, Waker};
 use crate::work::handler::Handler;
 use ringest_base::sys::clock;
 
@@ -65,6 +67,13 @@ enum Phase {
     Flushing,
     Lingering,
     Done,
+}
+
+impl Phase {
+    /// Returns whether an inline handler may still be called: it is finished when flushing ends.
+    fn has_handler(self) -> bool {
+        !matches!(self, Self::Lingering | Self::Done)
+    }
 }
 
 /// What a receiver had to leave when it ended; nothing, unless it was aborted.
@@ -215,6 +224,10 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
             self.dispatcher.idle();
             self.next_idle_ns = self.idle_at(now_ns);
         }
+        // Met under load too, where no turn is idle.
+        if self.phase.has_handler() {
+            self.dispatcher.meet_deadline(now_ns);
+        }
     }
 
     fn idle_at(&self, now_ns: u64) -> u64 {
@@ -231,13 +244,16 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
         // Announce, look once more, sleep: in this order nothing can be missed.
         self.links.waker.announce(if waits_for_room { REPLIES | ROOM } else { REPLIES });
         let mail = self.replies == Pumped::Idle && self.transmitter.has_mail();
-        let stopping = (self.phase == Phase::Listening && self.links.stop.is_draining())
-            || self.links.stop.is_aborting();
+        let stopping = (self.phase == Phase::Listening && self.links.stop.has_begun())
+            || self.links.stop.is_abort();
         if mail || stopping || (waits_for_room && self.dispatcher.room(&self.counts)) {
             return Wait::Poll;
         }
         let now_ns = self.backend.now_ns();
         let mut until_ns = self.next_tick_ns.min(self.next_idle_ns);
+        if self.phase.has_handler() {
+            until_ns = until_ns.min(self.dispatcher.deadline_ns().unwrap_or(u64::MAX));
+        }
         if let Pumped::Blocked { deadline_ns } = self.replies {
             until_ns = until_ns.min(deadline_ns);
         }
@@ -255,7 +271,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
 
     /// Takes completions until there are none, or none can be taken. Returns the frames taken.
     fn take(&mut self, now_ns: u64) -> io::Result<u64> {
-        let discarding = now_ns >= self.drain_until_ns || self.links.stop.is_aborting();
+        let discarding = now_ns >= self.drain_until_ns || self.links.stop.is_abort();
         let mut taken = 0;
         self.stalled = false;
         while taken < TURN_FRAMES_MAX {
@@ -288,7 +304,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
             }
         }
         if self.phase == Phase::Listening && self.dispatcher.limit_reached() {
-            self.links.stop.begin_drain();
+            self.links.stop.begin(StopKind::Drain);
             self.links.all_wakers.iter().for_each(|waker| waker.wake());
         }
         Ok(taken)
@@ -319,11 +335,9 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
             // What an ICMP message or memory pressure left on the socket: the socket lives on.
             Some(_) => self.counts.socket_errors += 1,
         }
-        self.receives[listener] = if cfg!(feature = "fault-skip-rearm") {
-            Receive::Armed // the planted fault: nobody will arm it again
-        } else {
-            Receive::Ended
-        };
+        // With the fault planted, no turn will arm it again.
+        self.receives[listener] =
+            if fault::skips_rearm() { Receive::Armed } else { Receive::Ended };
         Ok(())
     }
 
@@ -347,7 +361,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
 
     /// Goes on to the next phase where the present one is over.
     fn advance(&mut self, now_ns: u64) -> io::Result<()> {
-        if !self.links.stop.is_draining() {
+        if !self.links.stop.has_begun() {
             return Ok(());
         }
         if self.phase == Phase::Listening {
@@ -382,12 +396,12 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
             if self.dispatcher.flush(&self.counts) {
                 self.dispatcher.close();
                 self.phase = Phase::Lingering;
-            } else if self.links.stop.is_aborting() {
+            } else if self.links.stop.is_abort() {
                 self.phase = Phase::Done;
             }
         }
         let no_more_replies = self.replies == Pumped::Closed || self.dispatcher.is_inline();
-        let aborting = self.links.stop.is_aborting();
+        let aborting = self.links.stop.is_abort();
         if self.phase == Phase::Lingering && (aborting || self.lingered(no_more_replies)?) {
             self.phase = Phase::Done;
         }

@@ -1,4 +1,6 @@
 //! How threads of an engine signal each other.
 
-/// How other threads get a sleeping receiver's attention, and the stop signal they all watch.
+/// The stop signal.
+pub mod stop;
+/// Wakes a sleeping receiver.
 pub mod waker;

@@ -6,5 +6,7 @@ pub mod cmsg;
 pub mod headers;
 /// Limits of datagrams and trains.
 pub mod limits;
+/// The way between a peer and this host.
+pub mod path;
 /// Socket addresses as the kernel writes them, byte by byte.
 pub mod sockaddr;

@@ -1,11 +1,9 @@
 //! The handler: the program's own code, which gets every batch. The contract between it and the engine.
 
-use std::time::Duration;
-
 use crate::batch::arena::Batch;
 use crate::send::reply::Replies;
 
-/// What is done with the datagrams. A closure `FnMut(&Batch, &mut Replies)` is a handler.
+/// Handles datagrams. A closure `FnMut(&Batch, &mut Replies)` is a handler.
 ///
 /// One handler serves one worker, so it needs no lock. A handler that panics stops the engine.
 pub trait Handler: Send {
@@ -13,24 +11,29 @@ pub trait Handler: Send {
     /// from the socket (`Dispatch::Flow`).
     fn handle(&mut self, batch: &Batch, replies: &mut Replies);
 
-    /// What became of the first `handled` datagrams. The default says that handling is delivering;
-    /// a sink that can refuse, fail or hold back says so here.
+    /// Returns the outcome of the first `handled` datagrams. By default a handled datagram is delivered; a sink that
+    /// can refuse, fail or hold datagrams back reports that here.
     fn outcome(&self, handled: u64) -> Outcome {
         Outcome { delivered: handled, ..Outcome::default() }
     }
 
-    /// Nothing came for as long as the engine was told to wait
-    /// ([`Builder::idle_tick`](crate::control::builder::Builder::idle_tick)), and again each time that passes: flush what
-    /// need not be held any longer.
+    /// Flushes data that need not be held any longer. Called when no batch came for as long as the engine was told to wait
+    /// ([`Builder::idle_tick`](crate::control::builder::Builder::idle_tick)), and again each time that time passes.
     fn on_idle(&mut self) {}
 
-    /// How soon [`on_idle`](Self::on_idle) is to be called if nothing comes, where that is sooner than at every
-    /// tick: there is something to be done, or something under way whose end is to be noted.
-    fn idle_within(&self) -> Option<Duration> {
+    /// Returns when [`on_deadline`](Self::on_deadline) is to be called, ns on the clock of
+    /// [`Datagram::received_at_ns`](crate::batch::arena::Datagram::received_at_ns) (`CLOCK_MONOTONIC`); `None`: not at
+    /// all. Asked after every call to the handler.
+    fn deadline_ns(&self) -> Option<u64> {
         None
     }
 
-    /// No batch will follow: flush what is held.
+    /// Does the work that the deadline was set for. Called once the deadline has passed, between two batches if they
+    /// follow each other without a pause. `now_ns`: the time, on the deadline's clock. A deadline that is left in the past
+    /// is met again at once.
+    fn on_deadline(&mut self, _now_ns: u64, _replies: &mut Replies) {}
+
+    /// Flushes everything held: no batch will follow.
     fn finish(&mut self) {}
 }
 
@@ -43,16 +46,16 @@ impl<F: FnMut(&Batch, &mut Replies) + Send> Handler for F {
 /// Totals since the start, in datagrams; the first four add up to what was handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The handler or its decoder refused them.
+    /// Datagrams that the handler or its decoder refused.
     pub rejected: u64,
-    /// The sink accepted them.
+    /// Datagrams that the sink accepted.
     pub delivered: u64,
-    /// The sink gave up on them.
+    /// Datagrams that the sink gave up.
     pub undelivered: u64,
-    /// In the sink now.
+    /// Datagrams in the sink whose outcome is open.
     pub pending: u64,
-    /// Records found in them, by a sink that looks for records.
+    /// Records found in the datagrams, by a sink that looks for records.
     pub records: u64,
-    /// Parts of datagrams that were no record.
+    /// Parts of datagrams that were not a record.
     pub records_rejected: u64,
 }

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError};
 
 use crate::batch::arena::Batch;
 use crate::batch::pool::{Pool, SETTLE_IN};
 use crate::count::counters::{PublishedWorker, WorkerCounts};
 use crate::count::histogram::Histogram;
 use crate::send::reply::Replies;
-use crate::sync::waker::{ROOM, Stop, Waker};
+use crate::sync::stop::Stop;
+use crate::sync::waker::{ROOM, Waker};
 use crate::work::handler::Handler;
 use ringest_base::sys::clock;
 
-/// What others may read of a worker at any time.
+/// Counters of a worker that other threads may read at any time.
 #[derive(Debug, Default)]
 pub struct WorkerShared {
     /// The counters of its last turn.
@@ -32,7 +33,9 @@ pub struct Worker<H> {
     shared: Arc<WorkerShared>,
     next_tick_ns: u64,
     idle_tick: Option<Duration>,
-    /// The handler has been called and has not returned.
+    /// When the handler gets a tick if no batch comes; `u64::MAX`: never.
+    next_idle_ns: u64,
+    /// The handler was called and has not returned.
     in_handler: bool,
 }
 
@@ -40,7 +43,7 @@ pub struct Worker<H> {
 const TICK_NS: u64 = 1_000_000_000;
 
 impl<H: Handler> Worker<H> {
-    /// A worker that has handled nothing yet.
+    /// Returns a worker that has handled nothing yet.
     pub fn new(handler: H, replies: Replies, shared: Arc<WorkerShared>) -> Self {
         let counts = WorkerCounts::default();
         Self {
@@ -50,29 +53,46 @@ impl<H: Handler> Worker<H> {
             shared,
             next_tick_ns: 0,
             idle_tick: None,
+            next_idle_ns: u64::MAX,
             in_handler: false,
         }
     }
 
-    /// Has the handler called whenever nothing came for so long. `None`: never.
+    /// Sets after how long without a batch the handler gets a tick. `None`: never.
     #[must_use]
     pub fn with_idle_tick(mut self, tick: Option<Duration>) -> Self {
         self.idle_tick = tick;
         self
     }
 
-    /// How long nothing must come from now on before [`idle`](Self::idle) is due.
+    /// Returns how long no batch must come before [`idle`](Self::idle) is due; `None`: never.
     #[must_use]
     pub fn idle_tick(&self) -> Option<Duration> {
-        let tick = self.idle_tick?;
-        Some(self.handler.idle_within().map_or(tick, |within| within.min(tick)))
+        self.idle_tick
+    }
+
+    /// Returns when the handler's deadline is, `CLOCK_MONOTONIC` ns; `None`: it has none.
+    #[must_use]
+    pub fn deadline_ns(&self) -> Option<u64> {
+        self.handler.deadline_ns()
+    }
+
+    /// Calls the handler if its deadline has passed.
+    pub fn meet_deadline(&mut self, now_ns: u64) {
+        if self.handler.deadline_ns().is_some_and(|deadline_ns| now_ns >= deadline_ns) {
+            self.in_handler = true;
+            self.handler.on_deadline(now_ns, &mut self.replies);
+            self.in_handler = false;
+            self.replies.flush();
+            self.settle();
+        }
     }
 
     /// Runs the handler over one batch and accounts for it.
     pub fn process(&mut self, batch: &Batch) {
         let now_ns = clock::monotonic_ns();
         self.counts.taken += batch.len();
-        // Shown before the handler has them: one that never returns must not hide them.
+        // Published before the handler runs: a handler that never returns must not hide them.
         self.shared.counts.publish(&self.counts);
         self.record_latency(batch, now_ns);
         self.replies.begin(batch.receiver);
@@ -115,7 +135,7 @@ impl<H: Handler> Worker<H> {
         self.shared.counts.publish(&self.counts);
     }
 
-    /// Nothing came for a while.
+    /// Gives the handler its tick: no batch came for a while.
     pub fn idle(&mut self) {
         self.in_handler = true;
         self.handler.on_idle();
@@ -123,7 +143,7 @@ impl<H: Handler> Worker<H> {
         self.settle();
     }
 
-    /// No batch will follow.
+    /// Finishes the handler: no batch will follow.
     pub fn finish(&mut self) {
         self.in_handler = true;
         self.handler.finish();
@@ -131,31 +151,30 @@ impl<H: Handler> Worker<H> {
         self.settle();
     }
 
-    /// Whether the handler was called and has not returned: what panicked then is the handler.
+    /// Returns whether the handler was called and has not returned: a panic is the handler's then.
     #[must_use]
     pub fn is_in_handler(&self) -> bool {
         self.in_handler
     }
 
-    /// The counters as of now.
+    /// Returns the counters as of now.
     #[must_use]
     pub fn counts(&self) -> WorkerCounts {
         self.counts
     }
 
-    /// Whether the replies to one more batch have room. Only an inline handler needs to ask: a worker
-    /// waits for it.
+    /// Returns whether the replies to one more batch have room. Only an inline handler needs to ask: a worker waits.
     pub fn has_reply_room(&mut self) -> bool {
         self.replies.has_room()
     }
 
-    /// Ends the worker: its lanes are closed, its reply batches may still come home.
+    /// Ends the worker and closes its lanes; returns the pool, to which reply batches may still come home.
     #[must_use]
     pub fn into_reply_pool(self) -> Pool {
         self.replies.into_pool()
     }
 
-    /// How many reply batches are not home.
+    /// Returns how many reply batches are not home.
     pub fn replies_missing(&mut self) -> usize {
         self.replies.missing()
     }
@@ -170,48 +189,124 @@ impl<H: Handler> Worker<H> {
         stop: &Stop,
     ) {
         self.replies.settle_in();
+        self.put_off_idle(clock::monotonic_ns());
         let mut next = queue.recv_timeout(SETTLE_IN).or_else(|_| self.await_batch(queue));
         while let Ok(mut batch) = next {
-            if stop.is_aborting() {
+            if stop.is_abort() {
                 // Taken but never handled: the ledger shows it as still queued.
                 self.counts.taken += batch.len();
                 break;
             }
             let receiver = usize::from(batch.receiver);
-            // The queue has room again, even while the handler is busy; any receiver may wait for it.
+            // The queue has room again, even while the handler is busy. Any receiver may wait for it.
             Waker::poke_all(wakers, ROOM);
             self.process(&batch);
             batch.clear();
             // A receiver that has left needs its batches no more.
             let _ = homes[receiver].send(batch);
             wakers[receiver].poke(ROOM);
-            self.tick();
+            self.between_batches();
             next = self.await_batch(queue);
         }
-        if !stop.is_aborting() {
+        if !stop.is_abort() {
             self.finish();
         }
         self.counts.cpu_ns = clock::thread_cpu_ns();
         self.shared.counts.publish(&self.counts);
     }
 
-    /// The next batch; meanwhile the handler gets its ticks.
-    fn await_batch(&mut self, queue: &Receiver<Batch>) -> Result<Batch, RecvError> {
-        loop {
-            let Some(tick) = self.idle_tick() else { return queue.recv() };
-            match queue.recv_timeout(tick) {
-                Ok(batch) => return Ok(batch),
-                Err(RecvTimeoutError::Timeout) => self.idle(),
-                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
-            }
-        }
-    }
-
-    fn tick(&mut self) {
+    /// Does what is due after a batch, however soon the next one comes: the handler's deadline, the thread's CPU time.
+    fn between_batches(&mut self) {
         let now_ns = clock::monotonic_ns();
         if now_ns >= self.next_tick_ns {
             self.next_tick_ns = now_ns + TICK_NS;
             self.counts.cpu_ns = clock::thread_cpu_ns();
         }
+        self.meet_deadline(now_ns);
+        self.put_off_idle(now_ns);
+    }
+
+    fn put_off_idle(&mut self, now_ns: u64) {
+        self.next_idle_ns = self.idle_tick.map_or(u64::MAX, |tick| {
+            now_ns.saturating_add(u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX))
+        });
+    }
+
+    /// Waits for the next batch; meanwhile meets the handler's deadlines and gives it its ticks. The clock is read only
+    /// while the queue is empty.
+    fn await_batch(&mut self, queue: &Receiver<Batch>) -> Result<Batch, RecvError> {
+        loop {
+            match queue.try_recv() {
+                Ok(batch) => return Ok(batch),
+                Err(TryRecvError::Disconnected) => return Err(RecvError),
+                Err(TryRecvError::Empty) => {}
+            }
+            let until_ns = self.next_idle_ns.min(self.deadline_ns().unwrap_or(u64::MAX));
+            if until_ns == u64::MAX {
+                return queue.recv();
+            }
+            let left_ns = until_ns.saturating_sub(clock::monotonic_ns());
+            match queue.recv_timeout(Duration::from_nanos(left_ns)) {
+                Ok(batch) => return Ok(batch),
+                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now_ns = clock::monotonic_ns();
+            self.meet_deadline(now_ns);
+            if now_ns >= self.next_idle_ns {
+                self.idle();
+                self.put_off_idle(now_ns);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::arena::Frame;
+
+    /// Has a deadline in the past as soon as it was given a batch; writes down batches and deadlines.
+    #[derive(Default)]
+    struct Prompt {
+        calls: String,
+        due: bool,
+    }
+
+    impl Handler for Prompt {
+        fn handle(&mut self, _: &Batch, _: &mut Replies) {
+            self.calls.push('b');
+            self.due = true;
+        }
+
+        fn deadline_ns(&self) -> Option<u64> {
+            self.due.then_some(0)
+        }
+
+        fn on_deadline(&mut self, _: u64, _: &mut Replies) {
+            self.calls.push('d');
+            self.due = false;
+        }
+    }
+
+    /// The queue holds a batch until the end, so the worker never waits.
+    #[test]
+    fn a_deadline_is_met_though_batches_follow_without_a_pause() {
+        let (sender, queue) = crossbeam_channel::bounded(5);
+        let (home_sender, home) = crossbeam_channel::bounded(5);
+        for _ in 0..5 {
+            let mut batch = Batch::new(4096, 4, 0);
+            let frame = Frame::datagram(([192, 0, 2, 1], 9).into(), b"x");
+            assert!(batch.push(&frame, 1));
+            sender.send(batch).unwrap();
+        }
+        drop(sender);
+        let (pool, _reply_home) = Pool::new(0, || Batch::new(4096, 1, 0));
+        let replies = Replies::new(pool, Vec::new(), true);
+        let mut worker = Worker::new(Prompt::default(), replies, Arc::default());
+        let wakers = [Arc::new(Waker::new().unwrap())];
+        worker.run(&queue, &[home_sender], &wakers, &Stop::default());
+        assert_eq!(worker.handler.calls, "bdbdbdbdbd");
+        assert_eq!((worker.counts().handled, home.len()), (5, 5));
     }
 }

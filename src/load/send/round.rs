@@ -1,35 +1,33 @@
-//! What is handed to the kernel in one go: frames of one flow each, and when each of their datagrams
-//! was due.
+//! A round: the frames handed to the kernel in one go, each of one flow, and when each of their datagrams was due.
 //!
 //! ```text
 //!  entries   │ frame │ train of 3   │ frame │        as in a batch
 //!  staged    │ 0     │ 1            │ 4     │        where its datagrams begin in …
 //!  due_ns    │ t0    │ t1 │ t2 │ t3 │ t4    │
-//!                      ▲ cursor: what is before it is settled
+//!                      ▲ cursor: everything before it is settled
 //! ```
 
 use ringest_engine::backend::outgoing::SENDS_MAX;
 use ringest_engine::backend::tx::Cursor;
 use ringest_engine::batch::arena::{Batch, Entry, Frame, TrainLimits, datagrams_of};
 
-/// What a single datagram takes of a send buffer beside its bytes: headers, and the kernel's own
-/// book-keeping. Too low and a send may be refused that was said to fit; too high only makes the sender
-/// careful too early.
+/// Bytes of the send buffer that a datagram takes beside its payload: headers, and the kernel's own book-keeping. Too low
+/// and a send that should fit may be refused; too high only makes the sender careful too early.
 const OVERHEAD_BYTES: usize = 2048;
-/// The kernel's memory comes in sizes that are up to twice what was asked for, and a datagram longer
-/// than the MTU is cut into several.
+/// Bytes of the send buffer for each payload byte, at most: the kernel's allocations are up to twice the size asked for,
+/// and a datagram longer than the MTU is cut into several.
 const BYTES_FACTOR: usize = 3;
 
-/// Of one entry.
+/// The state of one entry.
 #[derive(Clone, Copy, Debug)]
 struct Staged {
-    /// Where its datagrams begin in `due_ns`.
+    /// Index of its first datagram in `due_ns`.
     first: usize,
     /// It has found the send buffer full.
     was_full: bool,
 }
 
-/// What one flow wants of its send buffer in one round.
+/// The sends of one flow in one round, and the room they take.
 #[derive(Clone, Copy, Debug, Default)]
 struct Demand {
     round: u64,
@@ -37,11 +35,11 @@ struct Demand {
     bytes: usize,
 }
 
-/// See the module's description. All memory is taken at construction.
+/// A round of sends. All memory is taken at construction.
 #[derive(Debug)]
 pub(crate) struct Round {
     pub(crate) batch: Batch,
-    /// What is before it is settled.
+    /// Everything before it is settled.
     pub(crate) cursor: Cursor,
     staged: Vec<Staged>,
     due_ns: Vec<u64>,
@@ -51,12 +49,12 @@ pub(crate) struct Round {
     /// Flows with more than one frame in this round.
     repeated: Vec<u16>,
     has_trains: bool,
-    /// A datagram is left of whose flow a later one was sent.
+    /// Whether a datagram is left although a later one of its flow was sent.
     overtaken: bool,
 }
 
 impl Round {
-    /// For frames of at most `frame_bytes` and `train` datagrams, of `flows` flows.
+    /// Returns an empty round for frames of at most `frame_bytes` and `train` datagrams, of `flows` flows.
     pub(crate) fn new(frame_bytes: usize, train: usize, flows: usize) -> Self {
         Self {
             batch: Batch::new(SENDS_MAX * frame_bytes.max(1), SENDS_MAX, 0),
@@ -71,7 +69,7 @@ impl Round {
         }
     }
 
-    /// Begins the next one.
+    /// Empties the round for the next one.
     pub(crate) fn clear(&mut self) {
         self.batch.clear();
         self.cursor = Cursor::default();
@@ -83,22 +81,22 @@ impl Round {
         self.overtaken = false;
     }
 
-    /// Whether nothing of it is left to be sent.
+    /// Returns whether no send is left.
     pub(crate) fn is_settled(&self) -> bool {
         self.cursor.entry == self.batch.entries().len()
     }
 
-    /// Whether it takes no more frames.
+    /// Returns whether no more frames fit.
     pub(crate) fn is_full(&self) -> bool {
         self.batch.entries().len() == SENDS_MAX
     }
 
-    /// The entry to be sent next. There must be one.
+    /// Returns the entry to be sent next. There must be one.
     pub(crate) fn current(&self) -> Entry {
         self.batch.entries()[self.cursor.entry]
     }
 
-    /// Adds a frame whose datagrams are due at these times. `false`: it does not fit.
+    /// Adds a frame whose datagrams are due at these times. Returns `false` if it does not fit.
     #[must_use]
     pub(crate) fn push(&mut self, frame: &Frame<'_>, due_ns: &[u64]) -> bool {
         if !self.batch.push(frame, 0) {
@@ -108,8 +106,7 @@ impl Round {
         true
     }
 
-    /// Adds a datagram, to the train before it if that is of its flow and size. `false`: it does not
-    /// fit.
+    /// Adds a datagram, to the train before it if flow and size are the same. Returns `false` if it does not fit.
     #[must_use]
     pub(crate) fn join(&mut self, frame: &Frame<'_>, due_ns: u64, limits: TrainLimits) -> bool {
         let before = self.batch.entries().len();
@@ -138,12 +135,12 @@ impl Round {
         }
     }
 
-    /// Whether one of its sends is a train.
+    /// Returns whether one of the sends is a train.
     pub(crate) fn has_trains(&self) -> bool {
         self.has_trains
     }
 
-    /// Flows with several sends in this round, and the room that all of them take at most.
+    /// Returns the flows with several sends in this round, and the room that the sends of each take at most, bytes.
     pub(crate) fn repeated(&self) -> impl Iterator<Item = (usize, usize)> {
         self.repeated.iter().map(|&flow| {
             let flow = usize::from(flow);
@@ -151,14 +148,14 @@ impl Round {
         })
     }
 
-    /// When the datagrams of an entry were due.
+    /// Returns when the datagrams of an entry were due, ns.
     pub(crate) fn due_ns(&self, entry: usize) -> &[u64] {
         let first = self.staged[entry].first;
         let count = usize::try_from(datagrams_of(&self.batch.entries()[entry])).unwrap_or(0);
         &self.due_ns[first..first + count]
     }
 
-    /// When the oldest datagram that is left was due.
+    /// Returns when the oldest datagram that is left was due, ns; `None`: none is left.
     pub(crate) fn oldest_due_ns(&self) -> Option<u64> {
         let staged = self.staged.get(self.cursor.entry).filter(|_| !self.is_settled())?;
         self.due_ns.get(staged.first).copied()
@@ -169,7 +166,7 @@ impl Round {
         !std::mem::replace(&mut self.staged[entry].was_full, true)
     }
 
-    /// Of the `tried` entries from the cursor on, keeps those that `again` tells, in order.
+    /// Keeps, of the `tried` entries from the cursor on, those marked in `again`, in order.
     pub(crate) fn keep(&mut self, tried: usize, again: &[bool; SENDS_MAX]) {
         let start = self.cursor.entry;
         self.overtaken |= Self::is_overtaken(&self.batch.entries()[start..start + tried], again);
@@ -190,18 +187,13 @@ impl Round {
         (0..entries.len()).any(|at| again[at] && gone(at + 1, kept(at)))
     }
 
-    /// The next datagram of the train at the cursor is settled.
-    pub(crate) fn step_in_train(&mut self) {
-        let entry = self.current();
-        self.staged[self.cursor.entry].was_full = false;
-        self.cursor.offset += usize::from(entry.segment_bytes);
-        if self.cursor.offset >= entry.len as usize {
-            self.cursor = Cursor { entry: self.cursor.entry + 1, offset: 0 };
-        }
+    /// Notes that the next datagram of an entry has not found the send buffer full yet.
+    pub(crate) fn forget_full(&mut self, entry: usize) {
+        self.staged[entry].was_full = false;
     }
 
-    /// Flow and number of datagrams of all that is left, and was to be the last of its flow. After an ICMP
-    /// error a later one may have been sent, and the numbers of what is left are gaps then.
+    /// Returns flow and number of datagrams of every entry that is left, if these are the last of their flows. After an
+    /// ICMP error a later datagram may have been sent, and the numbers of the entries left are gaps then.
     pub(crate) fn left_at_the_tail(&self) -> impl Iterator<Item = (usize, u64)> {
         let mut offset = self.cursor.offset;
         let left = self.batch.entries()[self.cursor.entry..].iter();

@@ -1,5 +1,5 @@
-//! One sending thread: what is due is staged into a round, the round leaves through the engine's own
-//! send path, and what became of each send is counted.
+//! One sending thread. Datagrams that are due are staged into a round, the round leaves through the engine's own send
+//! path, and each send is counted.
 //!
 //! ```text
 //!  due? ─► stage: frames of one flow each ─► transmit ─► settle: sent, dropped, again
@@ -8,7 +8,7 @@
 //!
 //! A flow's datagrams leave in order. Sends of one submission are independent of each other, so one that
 //! found the send buffer full could be overtaken by the next; chained (IORING_SQE_LINK) they are not, but
-//! cost half as much again. So a round is chained only where it must be (see `way`).
+//! cost half as much again. So a round is chained only where it must be (see `order`).
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -30,18 +30,18 @@ use ringest_engine::socket::connected::Connected;
 
 /// After a send that had to be tried again, this many rounds are chained whatever room there is.
 const CAUTION_ROUNDS: u32 = 1000;
-/// What was due before the end may leave this much after it. The last deadline is often a few microseconds
-/// before the end, and without it every run would lose its last datagram to the wake-up. Too high and a
+/// How long after the end a datagram that was due before it may still leave, ns. The last deadline is often a few
+/// microseconds before the end, and without this every run would lose its last datagram to the wake-up. Too high and a
 /// sender that cannot keep its rate would hide that; at 1 ms it can hide a thousandth of a second's load.
 const GRACE_NS: u64 = 1_000_000;
-/// The longest sleep before `stop` is looked at again.
+/// The longest sleep before `stop` is read again, ns.
 const WAIT_MAX_NS: u64 = 50_000_000;
-/// A pause shorter than this is not used to look for errors.
+/// The shortest pause that is used to look for errors, ns.
 const LOOK_NS: u64 = 200_000;
-/// Sockets looked at in one pause.
+/// Sockets asked for errors in one pause.
 const LOOKS: usize = 16;
 
-/// A sender at work.
+/// A sending thread at work.
 pub(crate) struct Sender<'a, B, E> {
     pub(crate) spec: &'a LoadSpec,
     pub(crate) share: Share,
@@ -49,16 +49,16 @@ pub(crate) struct Sender<'a, B, E> {
     pub(crate) source: Source,
     pub(crate) round: Round,
     pub(crate) results: Vec<Sent>,
-    /// Nothing has a time, so nothing is late.
+    /// Datagrams have no due time, so none is late.
     pub(crate) flat_out: bool,
     pub(crate) start_ns: u64,
-    /// When the last transmission began and ended.
+    /// When the last transmission began and ended, ns.
     pub(crate) sent_between_ns: (u64, u64),
-    /// Rounds that are still chained.
+    /// Rounds that are still to be chained.
     pub(crate) caution: u32,
     /// ICMP errors since the last datagram that was sent.
-    pub(crate) told_in_a_row: usize,
-    /// The socket whose errors are looked for next.
+    pub(crate) errors_in_a_row: usize,
+    /// The socket that is asked for errors next.
     look: usize,
     pub(crate) report: LoadReport,
     echoes: E,
@@ -80,7 +80,7 @@ impl<'a, B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'a, B, E> {
             start_ns: 0,
             sent_between_ns: (0, 0),
             caution: 0,
-            told_in_a_row: 0,
+            errors_in_a_row: 0,
             look: 0,
             report: LoadReport::empty(spec.flows, kind.send_name()),
             echoes,
@@ -126,16 +126,16 @@ impl<'a, B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'a, B, E> {
         self.source.is_exhausted() && self.round.is_settled()
     }
 
-    /// One round of sends.
+    /// Sends one round.
     fn send(&mut self, began_ns: u64) -> Result<(), LoadError> {
-        let way = self.way().map_err(backend_failed("SO_MEMINFO"))?;
+        let order = self.order().map_err(backend_failed("SO_MEMINFO"))?;
         self.caution = self.caution.saturating_sub(1);
         self.results.clear();
         self.backend
-            .transmit(&self.round.batch, self.round.cursor, way, &mut self.results)
+            .transmit(&self.round.batch, self.round.cursor, order, &mut self.results)
             .map_err(backend_failed("send"))?;
         self.sent_between_ns = (began_ns, clock::monotonic_ns());
-        let full = if way == SendOrder::Split { self.settle_split()? } else { self.settle()? };
+        let full = self.settle(order == SendOrder::Split)?;
         self.publish();
         if let Some(listener) = full {
             self.await_room(listener).map_err(backend_failed("wait for room"))?;
@@ -143,10 +143,10 @@ impl<'a, B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'a, B, E> {
         Ok(())
     }
 
-    /// How the round may be sent. Apart from each other only if none of them can overtake another of
-    /// its flow: each flow has one send, or room for all it has. A train may be refused as such, and is
-    /// sent in pieces then; as there are few sends where there are trains, a chain costs nothing.
-    fn way(&mut self) -> io::Result<SendOrder> {
+    /// Returns how the round may be sent. Sends are independent only if none can overtake another of its flow: each flow
+    /// has one send, or room for all its sends. A refused train is sent in pieces. Where there are trains there are few
+    /// sends, so a chain costs nothing.
+    fn order(&mut self) -> io::Result<SendOrder> {
         if self.report.trains_refused && self.round.current().segment_bytes > 0 {
             return Ok(SendOrder::Split);
         }
@@ -161,12 +161,12 @@ impl<'a, B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'a, B, E> {
         Ok(SendOrder::Free)
     }
 
-    /// From now on, and for a while, nothing is sent before what must be tried again.
+    /// Chains the next rounds: no datagram overtakes one that must be tried again.
     pub(crate) fn be_careful(&mut self) {
         self.caution = CAUTION_ROUNDS;
     }
 
-    /// Sleeps until the socket can be written to, or for a while.
+    /// Sleeps until the socket can be written to, at most a millisecond.
     fn await_room(&mut self, listener: usize) -> io::Result<()> {
         self.backend.await_writable(listener)?;
         let sleep = Wait::Sleep { gather_us: 0, timeout_ns: 1_000_000, frames: false };
@@ -175,12 +175,12 @@ impl<'a, B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'a, B, E> {
         Ok(())
     }
 
-    /// Nothing is due until then.
+    /// Waits until the next datagram is due.
     fn idle(&mut self, now_ns: u64, until_ns: u64) -> Result<(), LoadError> {
         if self.echoes.wait(&mut self.backend, until_ns).map_err(backend_failed("wait"))? {
             return Ok(());
         }
-        // The next send would say it, but at a low rate that is too late to matter.
+        // The next send would report the error, but at a low rate that is too late.
         if self.is_greeting(now_ns) && until_ns.saturating_sub(now_ns) > LOOK_NS {
             let sockets = self.backend.sockets().len();
             self.look_for_errors(self.look, LOOKS.min(sockets))?;
@@ -190,7 +190,7 @@ impl<'a, B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'a, B, E> {
         Ok(())
     }
 
-    /// Asks `count` sockets from `first` on for errors that nobody was told of.
+    /// Asks `count` sockets from `first` on for pending errors.
     fn look_for_errors(&mut self, first: usize, count: usize) -> Result<(), LoadError> {
         let sockets = self.backend.sockets().len();
         for step in 0..count {
@@ -199,7 +199,7 @@ impl<'a, B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'a, B, E> {
             if let Some(errno) = errno.filter(|errno| {
                 matches!(*errno, libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH)
             }) {
-                self.told(errno, listener)?;
+                self.note_unreachable(errno, listener)?;
             }
         }
         Ok(())
@@ -211,7 +211,7 @@ impl<'a, B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'a, B, E> {
         if let Some(received) = self.echoes.received() {
             self.share.progress.echoed.store(received, Ordering::Relaxed);
         }
-        told.map_or(Ok(()), |(errno, listener)| self.told(errno, listener))
+        told.map_or(Ok(()), |(errno, listener)| self.note_unreachable(errno, listener))
     }
 
     fn publish(&self) {
@@ -225,31 +225,31 @@ impl<'a, B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'a, B, E> {
         }
     }
 
-    /// Settles what is still open, and waits for the last echoes.
+    /// Completes the report, and waits for the last echoes.
     fn finish(mut self, ended_ns: u64) -> Result<LoadReport, LoadError> {
         let report = &mut self.report;
         let tried = report.sent + report.qdisc_dropped + report.send_failed;
         report.intended = self.source.intended(ended_ns, tried)?;
         report.unsent = report.intended.saturating_sub(tried);
-        // A datagram takes its share of the time, the last one too: one, at one a second, takes a second.
+        // Every datagram takes its share of the time, the last one too: one datagram at one a second takes a second.
         let last_ns = self.sent_between_ns.1.saturating_sub(self.start_ns);
         report.elapsed_ns = last_ns.max(self.source.span_ns(tried));
-        // Staged, but never sent: the tail of their flows.
+        // Staged, but never sent: the last datagrams of their flows.
         for (flow, count) in self.round.left_at_the_tail() {
             self.source.take_back(flow, count);
         }
         for (&flow, &issued) in self.share.flows.iter().zip(self.source.issued()) {
             report.issued_by_flow[flow] = issued;
         }
-        self.await_last_word()?;
+        self.await_last_echoes()?;
         let issued = self.source.issued();
         let never_left = issued.iter().sum::<u64>().saturating_sub(self.report.sent);
         self.report.echo = self.echoes.report(issued, never_left);
         Ok(self.report)
     }
 
-    /// Errors that came back after the last send, and echoes that are still on their way.
-    fn await_last_word(&mut self) -> Result<(), LoadError> {
+    /// Waits for echoes that are still on their way, then looks for errors that came back after the last send.
+    fn await_last_echoes(&mut self) -> Result<(), LoadError> {
         let mut quiet_since_ns = clock::monotonic_ns();
         while let Some(before) = self.echoes.received() {
             let now_ns = clock::monotonic_ns();

@@ -1,4 +1,4 @@
-//! What became of each send: counted, or to be tried again.
+//! Counting of a load's sends, over the settling that replies use too ([`ringest_engine::send::settle`]).
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -7,144 +7,111 @@ use crate::receive::echo::Echo;
 use crate::report::{LoadError, note_error};
 use crate::send::sender::Sender;
 use ringest_base::sys::clock;
-use ringest_engine::backend::outgoing::SENDS_MAX;
 use ringest_engine::backend::sockets::Sockets;
-use ringest_engine::backend::tx::{Sent, Tx};
-use ringest_engine::batch::arena::datagrams_of;
+use ringest_engine::backend::tx::Tx;
+use ringest_engine::batch::arena::Entry;
+use ringest_engine::send::settle::{Judged, Next, SendOwner, Verdict, settle_round, settle_split};
 use ringest_engine::socket::connected::Connected;
 
-/// "Port unreachable" within this time of the start means that nobody was ever there.
+/// "Port unreachable" within this time of the start means that no receiver was ever there, ns.
 const REFUSED_NS: u64 = 1_000_000_000;
-/// The same for "host unreachable": a neighbour that does not answer is given up after three questions,
-/// a second apart (arp(7), mcast_solicit).
+/// The same for "host unreachable", ns: a neighbour that does not answer is given up after three questions, a second apart
+/// (arp(7), mcast_solicit).
 const UNREACHABLE_NS: u64 = 5_000_000_000;
 
-/// What one result means for its datagrams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Judged {
-    Sent,
-    /// Gone, and counted.
-    Failed,
-    /// To be tried again at once.
-    Again,
-    /// To be tried again when there is room.
-    Full,
+impl<B: Tx + Sockets<Socket = Connected>, E: Echo<B>> SendOwner for Sender<'_, B, E> {
+    type Error = LoadError;
+
+    fn entry(&self, index: usize) -> Entry {
+        self.round.batch.entries()[index]
+    }
+
+    fn judge(&mut self, send: Judged) -> Result<Next, LoadError> {
+        let Judged { verdict, datagrams, .. } = send;
+        match verdict {
+            Verdict::Sent => {
+                self.report.sent += datagrams;
+                self.errors_in_a_row = 0;
+                self.record_lateness(&send);
+            }
+            Verdict::Full => {
+                self.report.blocked += datagrams * u64::from(self.round.note_full(send.entry));
+                return Ok(Next::Full);
+            }
+            Verdict::Interrupted => return Ok(Next::Again),
+            Verdict::TrainRefused => {
+                self.report.trains_refused = true;
+                self.source.refuse_trains();
+                return Ok(Next::Again);
+            }
+            // The error of an earlier datagram: this one was not sent, and is tried again. Each socket may hold one such
+            // error. With more in a row the kernel refuses this datagram itself: the route was removed.
+            Verdict::Failed(
+                errno @ (libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH),
+            ) => {
+                self.note_unreachable(errno, send.listener)?;
+                self.errors_in_a_row += 1;
+                if self.errors_in_a_row <= self.share.flows.len() + 8 {
+                    return Ok(Next::Again);
+                }
+                self.count_failed(errno, datagrams);
+            }
+            Verdict::Failed(errno @ (libc::EMSGSIZE | libc::EINVAL))
+                if self.spec.replay.is_none() =>
+            {
+                return Err(impossible(errno));
+            }
+            Verdict::Failed(libc::ENOBUFS) => self.report.qdisc_dropped += datagrams,
+            Verdict::Failed(errno) => self.count_failed(errno, datagrams),
+        }
+        if send.piece.is_some() {
+            // The next datagram of the train has not found the buffer full yet.
+            self.round.forget_full(send.entry);
+        }
+        Ok(Next::Settled)
+    }
 }
 
 impl<B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'_, B, E> {
-    /// Accounts for one round; what is to be tried again stays at the cursor. Returns a listener whose
-    /// send buffer is full.
-    pub(crate) fn settle(&mut self) -> Result<Option<usize>, LoadError> {
-        let mut again = [false; SENDS_MAX];
-        let mut full = None;
+    /// Settles one round; sends to be tried again stay at the cursor. Returns a listener whose send buffer is full.
+    pub(crate) fn settle(&mut self, split: bool) -> Result<Option<usize>, LoadError> {
         let results = std::mem::take(&mut self.results);
-        let tried = results.len();
-        for (distance, sent) in results.iter().enumerate() {
-            let index = self.round.cursor.entry + distance;
-            let entry = self.round.batch.entries()[index];
-            let datagrams = datagrams_of(&entry);
-            let listener = usize::from(entry.listener);
-            match self.judge(*sent, datagrams, entry.segment_bytes > 0, listener)? {
-                Judged::Sent => self.record_lateness(index, (distance, tried)),
-                Judged::Failed => {}
-                Judged::Again => again[distance] = true,
-                Judged::Full => {
-                    again[distance] = true;
-                    full = Some(listener);
-                    self.report.blocked += datagrams * u64::from(self.round.note_full(index));
-                }
+        let cursor = self.round.cursor;
+        let full = if split {
+            let (cursor, full) = settle_split(self, cursor, &results)?;
+            self.round.cursor = cursor;
+            full
+        } else {
+            let settled = settle_round(self, cursor, &results)?;
+            if settled.again.contains(&true) {
+                self.be_careful();
             }
-        }
-        if again.contains(&true) {
-            self.be_careful();
-        }
-        self.results = results;
-        self.round.keep(tried, &again);
-        Ok(full)
-    }
-
-    /// The same for a train that was sent datagram by datagram.
-    pub(crate) fn settle_split(&mut self) -> Result<Option<usize>, LoadError> {
-        let index = self.round.cursor.entry;
-        let entry = self.round.current();
-        let listener = usize::from(entry.listener);
-        let results = std::mem::take(&mut self.results);
-        let mut full = None;
-        for (distance, sent) in results.iter().enumerate() {
-            match self.judge(*sent, 1, false, listener)? {
-                Judged::Sent => {
-                    let at = self.round.cursor.offset / usize::from(entry.segment_bytes).max(1);
-                    let due_ns = self.round.due_ns(index)[at];
-                    self.record(due_ns, self.sent_ns((distance, results.len())), 1);
-                }
-                Judged::Failed => {}
-                Judged::Again => break,
-                Judged::Full => {
-                    full = Some(listener);
-                    self.report.blocked += u64::from(self.round.note_full(index));
-                    break;
-                }
-            }
-            self.round.step_in_train();
-        }
-        self.results = results;
-        Ok(full)
-    }
-
-    /// What one result means, counted.
-    fn judge(
-        &mut self,
-        sent: Sent,
-        datagrams: u64,
-        train: bool,
-        listener: usize,
-    ) -> Result<Judged, LoadError> {
-        let Sent::Failed(errno) = sent else {
-            self.report.sent += datagrams;
-            self.told_in_a_row = 0;
-            return Ok(Judged::Sent);
+            self.round.keep(settled.tried, &settled.again);
+            settled.full
         };
-        match errno {
-            libc::EAGAIN => Ok(Judged::Full),
-            libc::EINTR => Ok(Judged::Again),
-            // Of an earlier datagram: this one was not sent, and is tried again.
-            libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH => {
-                self.told(errno, listener)?;
-                self.told_in_a_row += 1;
-                // Each socket may hold one such error. More in a row, and it is this datagram that the
-                // kernel refuses: the route has gone.
-                if self.told_in_a_row > self.share.flows.len() + 8 {
-                    self.report.send_failed += datagrams;
-                    note_error(&mut self.report.errors, errno, datagrams);
-                    return Ok(Judged::Failed);
-                }
-                Ok(Judged::Again)
-            }
-            libc::EMSGSIZE | libc::EIO | libc::EINVAL if train => {
-                self.report.trains_refused = true;
-                self.source.refuse_trains();
-                Ok(Judged::Again)
-            }
-            libc::EMSGSIZE | libc::EINVAL if self.spec.replay.is_none() => Err(impossible(errno)),
-            libc::ENOBUFS => {
-                self.report.qdisc_dropped += datagrams;
-                Ok(Judged::Failed)
-            }
-            _ => {
-                self.report.send_failed += datagrams;
-                note_error(&mut self.report.errors, errno, datagrams);
-                Ok(Judged::Failed)
-            }
-        }
+        self.results = results;
+        Ok(full)
     }
 
-    /// Whether an error that comes back now may still mean that nobody was ever there.
+    fn count_failed(&mut self, errno: i32, datagrams: u64) {
+        self.report.send_failed += datagrams;
+        note_error(&mut self.report.errors, errno, datagrams);
+    }
+
+    /// Returns whether an error that comes back now may still mean that no receiver was ever there.
     pub(crate) fn is_greeting(&self, now_ns: u64) -> bool {
         self.spec.needs_receiver && now_ns.saturating_sub(self.start_ns) <= UNREACHABLE_NS
     }
 
-    /// An ICMP error came back, or the route is gone. At the beginning that means nobody is there.
-    pub(crate) fn told(&mut self, errno: i32, listener: usize) -> Result<(), LoadError> {
+    /// Notes an ICMP error that came back, or that the route is gone.
+    ///
+    /// # Errors
+    /// The error came so soon after the start that no receiver was ever there.
+    pub(crate) fn note_unreachable(
+        &mut self,
+        errno: i32,
+        listener: usize,
+    ) -> Result<(), LoadError> {
         let queued = self.backend.sockets().get(listener).map_or(0, |it| it.discard_errors());
         self.report.unreachable += queued.max(1);
         let (target, sent) = (self.spec.target, self.report.sent);
@@ -161,21 +128,25 @@ impl<B: Tx + Sockets<Socket = Connected>, E: Echo<B>> Sender<'_, B, E> {
         }
     }
 
-    /// When a send of the last transmission was made, of which there were so many: they are spread over
-    /// the time that all of them took.
+    /// Returns when a send of the last transmission was made, ns: the sends are spread evenly over the time that all of
+    /// them took.
     fn sent_ns(&self, (distance, of): (usize, usize)) -> u64 {
         let (began_ns, ended_ns) = self.sent_between_ns;
         let took_ns = ended_ns.saturating_sub(began_ns);
         began_ns + took_ns / of.max(1) as u64 * distance as u64
     }
 
-    /// An entry was sent: each of its datagrams is so late.
-    fn record_lateness(&mut self, entry: usize, place: (usize, usize)) {
-        let sent_ns = self.sent_ns(place);
+    /// Records how late each datagram of a send was.
+    fn record_lateness(&mut self, send: &Judged) {
+        let sent_ns = self.sent_ns(send.place);
+        if let Some(piece) = send.piece {
+            let due_ns = self.round.due_ns(send.entry)[piece];
+            return self.record(due_ns, sent_ns, 1);
+        }
         let mut at = 0;
-        while let Some(&due_ns) = self.round.due_ns(entry).get(at) {
+        while let Some(&due_ns) = self.round.due_ns(send.entry).get(at) {
             let alike = |other: &&u64| **other == due_ns;
-            let times = self.round.due_ns(entry)[at..].iter().take_while(alike).count();
+            let times = self.round.due_ns(send.entry)[at..].iter().take_while(alike).count();
             self.record(due_ns, sent_ns, times as u64);
             at += times;
         }

@@ -1,8 +1,9 @@
 //! Sinks that count datagrams and keep nothing. They show the cost of receiving itself.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::decode::stage::{Consumer, DecodeStage};
+use ringest_base::sys::clock;
 use ringest_engine::batch::arena::{Batch, Datagram};
 use ringest_engine::send::reply::Replies;
 use ringest_engine::work::handler::{Handler, Outcome};
@@ -54,8 +55,12 @@ impl Handler for DiscardRecords {
         self.stage.tick(Instant::now(), &mut Dropped);
     }
 
-    fn idle_within(&self) -> Option<Duration> {
-        self.stage.due_within(Instant::now())
+    fn deadline_ns(&self) -> Option<u64> {
+        self.stage.due_within(Instant::now()).map(clock::monotonic_ns_after)
+    }
+
+    fn on_deadline(&mut self, _: u64, _: &mut Replies) {
+        self.on_idle();
     }
 
     fn finish(&mut self) {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::decode::stage::{Consumer, DecodeStage};
 use crate::settle::run::Run;
 use crate::settle::tally::Tally;
+use ringest_base::sys::clock;
 use ringest_engine::batch::arena::{Batch, Datagram};
 use ringest_engine::send::reply::Replies;
 use ringest_engine::work::handler::{Handler, Outcome};
@@ -216,6 +217,16 @@ impl Consumer for Now<'_> {
     }
 }
 
+impl SinkHandler {
+    /// Returns how soon a sink or a held datagram must be looked after; `None`: none must.
+    pub(crate) fn due_within(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let places = self.sets.sets.iter().flat_map(|set| &set.places);
+        let sinks = places.filter_map(|place| place.sink.due_within(now));
+        sinks.chain(self.stage.due_within(now)).min()
+    }
+}
+
 impl Handler for SinkHandler {
     fn handle(&mut self, batch: &Batch, _: &mut Replies) {
         let mut to = Now(&mut self.sets, Instant::now());
@@ -247,11 +258,12 @@ impl Handler for SinkHandler {
         self.pump(false);
     }
 
-    fn idle_within(&self) -> Option<Duration> {
-        let now = Instant::now();
-        let places = self.sets.sets.iter().flat_map(|set| &set.places);
-        let sinks = places.filter_map(|place| place.sink.due_within(now));
-        sinks.chain(self.stage.due_within(now)).min()
+    fn deadline_ns(&self) -> Option<u64> {
+        self.due_within().map(clock::monotonic_ns_after)
+    }
+
+    fn on_deadline(&mut self, _: u64, _: &mut Replies) {
+        self.on_idle();
     }
 
     fn finish(&mut self) {

@@ -122,9 +122,9 @@ fn ways() -> impl Iterator<Item = (BackendChoice, usize)> {
     })
 }
 
-/// Ticks come sooner where there is something to be looked after, and only then.
+/// A deadline is met though the tick is an hour away.
 #[test]
-fn a_handler_may_ask_for_a_tick_sooner() {
+fn a_handler_may_ask_for_a_call_sooner_than_any_tick() {
     for (backend, workers) in ways() {
         let builder = small(backend).listen(SocketAddr::new(LOOPBACK, 0)).workers(workers);
         let builder = builder.idle_tick(Duration::from_secs(3600));
@@ -136,11 +136,12 @@ fn a_handler_may_ask_for_a_tick_sooner() {
     }
 }
 
-/// Delivers what came at the third tick.
+/// Delivers a datagram at the third deadline.
 #[derive(Debug, Default)]
 struct Restless {
     held: u64,
     ticks: u64,
+    due_ns: u64,
 }
 
 impl Handler for Restless {
@@ -152,15 +153,69 @@ impl Handler for Restless {
         Outcome { delivered: handled - self.held, pending: self.held, ..Outcome::default() }
     }
 
-    fn on_idle(&mut self) {
+    fn on_deadline(&mut self, now_ns: u64, _: &mut Replies) {
         self.ticks += 1;
+        self.due_ns = now_ns + 1_000_000;
         if self.ticks == 3 {
             self.held = 0;
         }
     }
 
-    fn idle_within(&self) -> Option<Duration> {
-        (self.held > 0).then_some(Duration::from_millis(1))
+    fn deadline_ns(&self) -> Option<u64> {
+        (self.held > 0).then_some(self.due_ns)
+    }
+}
+
+/// Batches that follow each other without a pause do not put a deadline off.
+#[test]
+fn a_deadline_is_met_between_two_batches() {
+    for (backend, workers) in ways() {
+        let (events, most) = (Arc::new(Mutex::new(Vec::new())), 200);
+        let builder = small(backend).listen(SocketAddr::new(LOOPBACK, 0)).workers(workers);
+        let log = Arc::clone(&events);
+        let engine = builder.start(move |_| Prompt { log: Arc::clone(&log), held: 0 }).unwrap();
+        let peer = Peer::bind(LOOPBACK);
+        for _ in 0..most {
+            peer.send(LOOPBACK, engine.addresses()[0].port(), "again");
+        }
+        until("all to be handled", || engine.stats().ledger.delivered == most);
+        stop(engine);
+        // Each batch sets a deadline that is over at once, so a batch is never followed by another.
+        let events = events.lock().unwrap();
+        assert!(events.windows(2).all(|pair| pair[0] != pair[1]), "{events:?}");
+    }
+}
+
+/// Has a deadline as soon as it holds a datagram. Writes down batches (`true`) and deadlines.
+struct Prompt {
+    log: Arc<Mutex<Vec<(usize, bool)>>>,
+    held: u64,
+}
+
+impl Prompt {
+    fn note(&self, batch: bool) {
+        let handler = std::ptr::from_ref(self).addr();
+        self.log.lock().unwrap().push((handler, batch));
+    }
+}
+
+impl Handler for Prompt {
+    fn handle(&mut self, batch: &Batch, _: &mut Replies) {
+        self.held += batch.len();
+        self.note(true);
+    }
+
+    fn outcome(&self, handled: u64) -> Outcome {
+        Outcome { delivered: handled - self.held, pending: self.held, ..Outcome::default() }
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        (self.held > 0).then_some(0)
+    }
+
+    fn on_deadline(&mut self, _: u64, _: &mut Replies) {
+        self.held = 0;
+        self.note(false);
     }
 }
 

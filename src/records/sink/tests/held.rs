@@ -117,7 +117,7 @@ fn chunks_are_pending_until_their_message_is_whole_and_share_its_fate() {
     let mut rig = Rig::new(1 << 20, &[PROMPT]);
     let outcome = rig.handle(&[b"c\x01\x02\x03three", b"c\x01\x00\x03one"]);
     assert_eq!((outcome.pending, outcome.delivered), (2, 0));
-    assert_eq!(rig.handler.idle_within(), Some(AGE));
+    assert_eq!(rig.handler.due_within(), Some(AGE));
     let outcome = rig.handle(&[b"c\x01\x01\x03two"]);
     assert_eq!((outcome.pending, outcome.delivered, outcome.records), (0, 3, 1));
     assert_eq!(rig.records(), [b"onetwothree"]);
