@@ -1,5 +1,5 @@
-//! Criterion: what a batch costs its two users. The receiver copies frames in, the worker takes
-//! datagrams out of trains.
+//! Criterion: the cost of a batch to its two users. The receiver copies frames in, the worker takes datagrams out of
+//! trains.
 //!
 //! Goals: the price per datagram of `Batch::push` from 64 B to 9 kB, and of splitting trains.
 //! Non-goals: the kernel, queues, cache misses of a slot the kernel has just written.

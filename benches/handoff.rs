@@ -1,4 +1,4 @@
-//! Criterion: what it costs to hand datagrams to another thread, by how many travel together.
+//! Criterion: the cost of handing datagrams to another thread, by how many a batch holds.
 //!
 //! ```text
 //!  this thread: pool ─► push n ─► queue ══► other thread: empty it ══► home ─► pool

@@ -1,8 +1,7 @@
 //! The message headers of one round of sends, for SENDMSG on a ring and for sendmmsg(2) alike.
 //!
-//! A header points to its payload in the reply batch and to its name, control and iovec here. All
-//! of it must stay where it is until the kernel has answered, which both backends await before
-//! they return; the arrays are boxed and never grow.
+//! A header points to its payload in the batch, and to its name, control and iovec here. All of these must stay in place
+//! until the kernel has answered. Both backends await that before they return; the arrays are boxed and never grow.
 
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -22,7 +21,7 @@ pub const SENDS_MAX: usize = 64;
 pub(crate) struct SendSocket {
     pub(crate) fd: RawFd,
     pub(crate) is_v6: bool,
-    /// The socket knows its peer, so that a send names none and the kernel looks up no route.
+    /// The socket is connected: a send names no peer, and the kernel looks up no route.
     pub(crate) connected: bool,
 }
 
@@ -131,7 +130,7 @@ impl Outgoing {
         &raw const self.headers[index].msg_hdr
     }
 
-    /// The headers from `start` on that leave through the same socket.
+    /// Returns the headers from `start` on that leave through the same socket.
     pub(crate) fn run(&mut self, start: usize) -> &mut [libc::mmsghdr] {
         let listener = self.listeners[start];
         let len = self.listeners[start..self.used].iter().take_while(|&&l| l == listener).count();
@@ -139,7 +138,7 @@ impl Outgoing {
     }
 }
 
-/// A header without name, payload or control.
+/// Returns a header without name, payload or control.
 pub const fn empty_header() -> libc::msghdr {
     libc::msghdr {
         msg_name: std::ptr::null_mut(),

@@ -1,6 +1,5 @@
-//! The simulated backend: a kernel in miniature, driven by a seed, that does everything a real one
-//! may do wrong to a receiver. It knows the truth (what was offered, what it dropped), so a test can
-//! hold the receiver's ledger against it.
+//! The simulated backend: a kernel in miniature, driven by a seed, with all the faults that a real kernel may show to a
+//! receiver. It counts the datagrams offered and dropped, so a test can compare the receiver's ledger with the truth.
 //!
 //! Faults: slots run out, the completion queue overflows, a multishot ends without a reason, a
 //! payload is truncated, EINTR, socket errors, zero-length datagrams, completions out of order,
@@ -55,19 +54,19 @@ struct SimSocket {
     shut: bool,
 }
 
-/// What really happened, in datagrams.
+/// The true counts, in datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Truth {
     pub(crate) offered: u64,
     pub(crate) dropped_datagrams: u64,
     pub(crate) dropped_buffers: u64,
-    /// Released by the receiver.
+    /// Datagrams that the receiver released.
     pub(crate) taken: u64,
-    /// Replies the simulated kernel took.
+    /// Replies that the simulated kernel took.
     pub(crate) replies: u64,
 }
 
-/// See the module's description.
+/// A simulated kernel with its sockets.
 #[derive(Debug)]
 pub(crate) struct Sim {
     pub(crate) chance: Chance,
@@ -84,11 +83,11 @@ pub(crate) struct Sim {
     overflows: u64,
     drops_unread: u64,
     pub(crate) truth: Truth,
-    /// A digest of everything the receiver asked for.
+    /// A digest of all calls of the receiver.
     pub(crate) trace: u64,
-    /// Whether the world still sends.
+    /// Whether datagrams still arrive.
     pub(crate) sending: bool,
-    /// What every send gets, instead of chance: a verdict for trains, and one for single datagrams.
+    /// The result of every train and of every single datagram; `None`: by chance.
     sends: Option<(Sent, Sent)>,
 }
 
@@ -116,12 +115,12 @@ impl Sim {
         }
     }
 
-    /// A kernel that takes single datagrams only.
+    /// Returns a kernel that takes single datagrams only.
     pub(crate) fn refusing_trains() -> Self {
         Self { sends: Some((Sent::Failed(libc::EMSGSIZE), Sent::All)), ..Self::new(1) }
     }
 
-    /// A kernel whose send buffers stay full.
+    /// Returns a kernel whose send buffers stay full.
     pub(crate) fn without_send_room() -> Self {
         let full = Sent::Failed(libc::EAGAIN);
         Self { sends: Some((full, full)), ..Self::new(1) }
@@ -147,7 +146,7 @@ impl Sim {
         self.trace = (self.trace ^ what).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
     }
 
-    /// Datagrams in sockets and in completions that were not released.
+    /// Returns the datagrams in sockets and in completions that were not released.
     pub(crate) fn on_the_way(&self) -> u64 {
         let queued: u64 = self.sockets.iter().flat_map(|s| &s.queue).map(SimFrame::datagrams).sum();
         let held = self.pending.iter().filter_map(|c| c.outcome.as_ref().ok());
@@ -158,7 +157,7 @@ impl Sim {
         self.sockets.iter().all(|socket| socket.queue.is_empty())
     }
 
-    /// The world sends a few datagrams; a full or shut socket drops them.
+    /// Lets a few datagrams arrive; a full or shut socket drops them.
     fn arrive(&mut self) {
         for _ in 0..self.chance.below(30) {
             let frame = self.make_frame();
@@ -166,7 +165,7 @@ impl Sim {
             let socket = &mut self.sockets[listener];
             let datagrams = frame.datagrams();
             if socket.shut {
-                // As in the kernel, the drop counter shows what the door refused.
+                // As in the kernel, the drop counter includes datagrams that the filter refused.
                 self.drops_unread += 1;
                 continue;
             }
@@ -181,7 +180,7 @@ impl Sim {
         }
     }
 
-    /// A frame whose datagrams of 8 bytes or more begin with their number.
+    /// Returns a frame whose datagrams of 8 bytes or more begin with their number.
     fn make_frame(&mut self) -> SimFrame {
         let port = u16::try_from(1000 + self.chance.below(20)).unwrap();
         let peer = SocketAddr::from(([192, 0, 2, 1], port));
@@ -209,7 +208,7 @@ impl Sim {
         self.pending.push_back(SimCompletion { listener, outcome, more });
     }
 
-    /// What an armed receive does until it has to stop.
+    /// Runs an armed receive until it has to stop.
     fn serve(&mut self, listener: usize) {
         if std::mem::take(&mut self.sockets[listener].cancelled) {
             return self.complete(listener, Err(libc::ECANCELED), false);

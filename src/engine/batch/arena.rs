@@ -1,4 +1,4 @@
-//! The noun that travels: many datagrams, dense in one arena.
+//! Batches: many datagrams, dense in one arena.
 //!
 //! ```text
 //!  arena    │ payload │ payload │ train: 500 │ 500 │ 500 │ 200 │ free …       │
@@ -6,8 +6,8 @@
 //!  entries  │ entry 0 │ entry 1 │ entry 2 (segment_bytes 500) │ … │
 //! ```
 //!
-//! Both are allocated once, when the pool is filled. A train stays whole in the arena; the iterator
-//! splits it, so a train costs one copy and one entry however many datagrams it holds.
+//! Arena and entries are allocated once, when the pool is filled. A train stays whole in the arena and the iterator splits
+//! it, so a train costs one copy and one entry however many datagrams it holds.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -93,7 +93,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// How many datagrams an entry holds.
+/// Returns how many datagrams an entry holds.
 pub fn datagrams_of(entry: &Entry) -> u64 {
     datagrams_in(entry.len as usize, entry.segment_bytes)
 }
@@ -105,7 +105,7 @@ fn datagrams_in(bytes: usize, segment_bytes: u16) -> u64 {
     }
 }
 
-/// Where a frame lies in the arena, and all that is known of it.
+/// A frame in the arena: its place, and its metadata.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub(crate) peer: SocketAddr,
@@ -132,7 +132,7 @@ pub struct Batch {
     entries: Vec<Entry>,
     entries_max: usize,
     datagrams: u64,
-    /// What to add to a monotonic stamp to get Unix time.
+    /// Unix time less monotonic time, ns.
     unix_offset_ns: u64,
     /// The pool this batch goes home to.
     pub(crate) owner: u16,
@@ -141,8 +141,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// An empty batch of `arena_bytes` and at most `entries_max` frames. Every page is touched now,
-    /// so that memory in use does not grow under load.
+    /// Returns an empty batch of `arena_bytes` and at most `entries_max` frames. Every page is touched now, so that memory
+    /// in use does not grow under load. `owner`: the pool that the batch goes home to.
     #[must_use]
     pub fn new(arena_bytes: usize, entries_max: usize, owner: u16) -> Self {
         let mut arena = vec![0u8; arena_bytes].into_boxed_slice();
@@ -174,7 +174,7 @@ impl Batch {
         }
     }
 
-    /// Memory one batch takes, for the plan's bill.
+    /// Returns the memory of one batch, bytes.
     #[must_use]
     pub fn footprint_bytes(arena_bytes: usize, entries_max: usize) -> usize {
         arena_bytes + entries_max * size_of::<Entry>() + size_of::<Self>()
@@ -194,7 +194,7 @@ impl Batch {
         self.datagrams = 0;
     }
 
-    /// Copies a frame in, or returns `false` if it does not fit any more.
+    /// Copies a frame in. Returns `false` if it does not fit.
     #[must_use]
     pub fn push(&mut self, frame: &Frame<'_>, received_at_ns: u64) -> bool {
         let end = self.used_bytes + frame.payload.len();
@@ -217,19 +217,19 @@ impl Batch {
         true
     }
 
-    /// How many datagrams the batch holds; every member of a train counts.
+    /// Returns how many datagrams the batch holds; each datagram of a train counts.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.datagrams
     }
 
-    /// Whether the batch holds nothing.
+    /// Returns whether the batch holds nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Payload bytes held.
+    /// Returns the payload bytes held.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.used_bytes
@@ -247,7 +247,7 @@ impl Batch {
         &self.entries
     }
 
-    /// Of the `count` entries from `start` on, keeps those `keep` wants (by distance from `start`)
+    /// Keeps, of the `count` entries from `start` on, those for which `keep` is true (by distance from `start`)
     /// and moves them, in order, up against the entries that follow. Returns the index of the
     /// first one kept.
     pub fn keep_entries(
@@ -264,7 +264,7 @@ impl Batch {
         first
     }
 
-    /// Payload bytes of an entry of this batch.
+    /// Returns the payload of an entry of this batch.
     #[must_use]
     pub fn payload(&self, entry: &Entry) -> &[u8] {
         &self.arena[entry.offset as usize..][..entry.len as usize]
@@ -272,7 +272,7 @@ impl Batch {
 
     /// Appends a reply. If it continues the run of equal-sized replies to the same peer it joins
     /// the last entry's train, which leaves as one UDP_SEGMENT send, within
-    /// `limits`. `false`: no room.
+    /// `limits`. Returns `false` if there is no room.
     #[must_use]
     pub fn push_reply(&mut self, frame: &Frame<'_>, limits: TrainLimits) -> bool {
         let end = self.used_bytes + frame.payload.len();
@@ -314,8 +314,7 @@ const fn index(bytes: usize) -> u32 {
     bytes as u32
 }
 
-/// How long a train of replies may get (udp(7), UDP_SEGMENT: at most 64 segments, and the whole
-/// must fit one IP datagram).
+/// The limits of a train that is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainLimits {
     /// Most datagrams of a train.
@@ -334,8 +333,8 @@ impl TrainLimits {
         Self { datagrams_max: index(datagrams), bytes_max: index(PAYLOAD_BYTES_MAX) }
     }
 
-    /// Whether a reply of `size` bytes may join `last`: same size, or the short tail of a train
-    /// that has none yet.
+    /// Returns whether a reply of `size` bytes may join `last`: same size, or the short tail of a train that has none
+    /// yet.
     fn joins(self, last: &Entry, size: usize) -> bool {
         let size = index(size);
         let segment = if last.segment_bytes == 0 { last.len } else { last.segment_bytes.into() };
@@ -369,13 +368,13 @@ impl<'a> Datagram<'a> {
         }
     }
 
-    /// The bytes the peer sent; may be empty.
+    /// Returns the bytes that the peer sent; may be empty.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
-    /// Who sent it. IPv4 peers of a dual-stack socket are shown as IPv4.
+    /// Returns the sender's address. IPv4 peers of a dual-stack socket are shown as IPv4.
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.entry.peer
@@ -395,13 +394,13 @@ impl<'a> Datagram<'a> {
         batch
     }
 
-    /// Index of the listen address it arrived at, in the order they were given.
+    /// Returns the index of the listen address that the datagram arrived at, in the order they were given.
     #[must_use]
     pub fn listener(&self) -> usize {
         self.entry.listener.into()
     }
 
-    /// The address of this host it was sent to, on wildcard listeners and where the engine was told
+    /// Returns the address of this host that the datagram was sent to, on wildcard listeners and where the engine was told
     /// to ask ([`Builder::ip_headers`](crate::control::builder::Builder::ip_headers)). `None` too for a datagram to a
     /// multicast group: no answer can come from that address.
     #[must_use]
@@ -409,7 +408,7 @@ impl<'a> Datagram<'a> {
         self.entry.headers.local()
     }
 
-    /// Where its peer sent it: an address of this host, a multicast group, or with
+    /// Returns the destination of the datagram: an address of this host, a multicast group, or with
     /// [`SocketOptions::transparent`](crate::socket::options::SocketOptions) any address at all; of a broadcast to one
     /// network, the interface's own address. Where the engine was told to ask ([`Builder::ip_headers`](crate::control::builder::Builder::ip_headers)).
     #[must_use]
@@ -417,33 +416,33 @@ impl<'a> Datagram<'a> {
         self.entry.headers.destination()
     }
 
-    /// TTL or hop limit it arrived with, where the engine was told to ask.
+    /// Returns the TTL or hop limit on arrival, where the engine was told to ask.
     #[must_use]
     pub fn hop_limit(&self) -> Option<u8> {
         self.entry.headers.hop_limit()
     }
 
-    /// TOS byte or traffic class it arrived with, where the engine was told to ask: DSCP in the
-    /// upper six bits, ECN in the lower two.
+    /// Returns the TOS byte or traffic class on arrival, where the engine was told to ask: DSCP in the upper six bits, ECN
+    /// in the lower two.
     #[must_use]
     pub fn traffic_class(&self) -> Option<u8> {
         self.entry.headers.traffic_class()
     }
 
-    /// When the engine took it from the socket, `CLOCK_MONOTONIC` ns.
+    /// Returns when the engine took the datagram from the socket, `CLOCK_MONOTONIC` ns.
     #[must_use]
     pub fn received_at_ns(&self) -> u64 {
         self.entry.received_at_ns
     }
 
-    /// When the kernel received it, ns since 1970-01-01T00:00:00Z, where the engine was told to ask
+    /// Returns when the kernel received the datagram, ns since 1970-01-01T00:00:00Z, where the engine was told to ask
     /// ([`Builder::timestamps`](crate::control::builder::Builder::timestamps)); of a train, its first datagram.
     #[must_use]
     pub fn kernel_unix_ns(&self) -> Option<u64> {
         (self.entry.kernel_unix_ns > 0).then_some(self.entry.kernel_unix_ns)
     }
 
-    /// [`received_at_ns`](Self::received_at_ns) as nanoseconds since 1970-01-01T00:00:00Z.
+    /// Returns [`received_at_ns`](Self::received_at_ns) as nanoseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn unix_time_ns(&self) -> u64 {
         self.entry.received_at_ns + self.batch.unix_offset_ns
@@ -455,7 +454,7 @@ impl<'a> Datagram<'a> {
 pub struct Datagrams<'a> {
     batch: &'a Batch,
     next_entry: usize,
-    /// What is left of the train being split, and its entry.
+    /// The rest of the train being split, and its entry.
     train: Option<(&'a [u8], &'a Entry)>,
 }
 

@@ -1,6 +1,6 @@
 //! Batches of datagrams, and the pool that owns them.
 
-/// The noun that travels.
+/// Batches, and the frames and datagrams in them.
 pub mod arena;
-/// The pool.
+/// The pool that batches come from and go home to.
 pub mod pool;

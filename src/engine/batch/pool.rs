@@ -15,7 +15,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::batch::arena::Batch;
 
-/// Long enough that the channel is slept on, short enough for a start.
+/// How long a thread blocks once at its start; see [`Pool::settle_in`]. Too short and the channel only spins; too long and
+/// the start is delayed.
 pub const SETTLE_IN: Duration = Duration::from_millis(1);
 
 /// One thread's supply of empty batches.
@@ -27,22 +28,22 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Makes `total` batches with `make`, and the end of the channel through which they come home.
-    /// The channel holds them all, so sending one home never blocks.
+    /// Makes `total` batches with `make`. Returns the pool, and the end of the channel through which batches come home. The
+    /// channel has room for all of them, so sending one home never blocks.
     pub fn new(total: usize, make: impl Fn() -> Batch) -> (Self, Sender<Batch>) {
         let (sender, home) = bounded(total.max(1));
         let spare = std::iter::repeat_with(make).take(total).collect();
         (Self { spare, home, total }, sender)
     }
 
-    /// An empty batch, or `None` while all are on their way.
+    /// Returns an empty batch, or `None` while none is here.
     pub fn take(&mut self) -> Option<Batch> {
         self.gather();
         self.spare.pop()
     }
 
-    /// Like [`take`](Self::take), but waits for one to come home. `None` if none ever can: the
-    /// other side is gone, or the pool was made empty.
+    /// Returns an empty batch, waiting for one to come home. `None` if none ever can: the other side has ended, or the pool
+    /// was made empty.
     pub fn take_waiting(&mut self) -> Option<Batch> {
         if self.total == 0 {
             return None;
@@ -50,15 +51,14 @@ impl Pool {
         self.take().or_else(|| self.home.recv().ok())
     }
 
-    /// Whether [`take`](Self::take) would find a batch; true for a pool made empty, whose owner does
-    /// not wait for any.
+    /// Returns whether [`take`](Self::take) would find a batch; `true` for a pool made empty, whose owner waits for none.
     pub fn has_spare(&mut self) -> bool {
         self.gather();
         self.total == 0 || !self.spare.is_empty()
     }
 
-    /// Sleeps once, for a moment, on the way home: a thread's first sleep on a channel allocates its
-    /// place there, and that is better done before the first datagram.
+    /// Blocks once on the home channel, for [`SETTLE_IN`]: a thread's first blocking receive allocates, and that must happen
+    /// before the first datagram.
     pub fn settle_in(&mut self) {
         self.spare.extend(self.home.recv_timeout(SETTLE_IN));
     }
@@ -69,13 +69,13 @@ impl Pool {
         self.spare.push(batch);
     }
 
-    /// How many batches the stack does not hold: open, on their way, or coming home.
+    /// Returns how many batches the stack does not hold: open, in a queue, with a handler, or coming home.
     #[must_use]
     pub fn away(&self) -> usize {
         self.total - self.spare.len()
     }
 
-    /// How many batches are not home. After a complete stop this is 0, or a batch was lost.
+    /// Returns how many batches are not home. After a complete stop this is 0, or a batch was lost.
     #[must_use]
     pub fn missing(&mut self) -> usize {
         self.gather();

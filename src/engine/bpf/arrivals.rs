@@ -1,4 +1,4 @@
-//! Counting what reaches a socket, before its receive buffer can refuse it.
+//! Counts the datagrams that reach a socket, before its receive buffer can refuse them.
 //!
 //! The kernel's own drop counter counts buffers, and with UDP_GRO one buffer may be a train of many
 //! datagrams. A socket filter (BPF_PROG_TYPE_SOCKET_FILTER, attached with SO_ATTACH_BPF, Linux 3.19)
@@ -16,19 +16,19 @@ use crate::bpf::program::{
     MOV32_IMM, op,
 };
 
-/// Why counting arrivals is not possible here, with the kernel's error.
+/// Why arrivals cannot be counted on this host.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {error}")]
 pub struct ArrivalsError {
-    /// What was tried.
+    /// The step that failed.
     pub step: &'static str,
-    /// What the kernel said; EPERM without CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN).
+    /// The kernel's error; EPERM without CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN).
     #[source]
     pub error: io::Error,
 }
 
 impl ArrivalsError {
-    /// What would mend it.
+    /// Returns what would mend it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self.error.raw_os_error() {
@@ -48,7 +48,7 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Loads the map and both programs.
+    /// Loads the map and the program.
     ///
     /// # Errors
     /// The kernel refused: no CAP_BPF, no bpf(2), or the verifier does not know `gso_size`.
@@ -59,7 +59,7 @@ impl Arrivals {
         Ok(Self { map, program })
     }
 
-    /// Accept and count everything from now on. Attach before bind(2), so nothing slips by.
+    /// Counts and accepts every datagram from now on. Attach before bind(2), so that none is missed.
     ///
     /// # Errors
     /// setsockopt(2) failed.
@@ -67,7 +67,7 @@ impl Arrivals {
         program::attach(socket.as_fd(), libc::SO_ATTACH_BPF, self.program.as_fd())
     }
 
-    /// Datagrams that reached the socket.
+    /// Returns how many datagrams have reached the socket.
     ///
     /// # Errors
     /// bpf(2) failed, which it does not for a map that is open.

@@ -1,8 +1,8 @@
 //! Programs for the kernel: bpf(2) without a compiler or a library.
 
-/// Counting what reaches a socket, before its receive buffer can refuse it.
+/// Counts the datagrams that reach a socket.
 pub mod arrivals;
 /// Classic BPF programs.
 pub(crate) mod classic;
-/// bpf(2).
+/// The bpf(2) system call: maps, programs, attaching.
 pub mod program;

@@ -1,5 +1,5 @@
-//! bpf(2): a map of one counter, a program, and hanging it on a socket. Raw calls and raw
-//! instructions: no C compiler, no ELF, no library.
+//! bpf(2): a map of one counter, a program, and attaching it to a socket. Raw calls and raw instructions: no C compiler, no
+//! ELF, no library.
 #![expect(unsafe_code, reason = "bpf(2) has no safe wrapper")]
 
 use std::io;
@@ -38,7 +38,7 @@ fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A map of one 64-bit counter, 0 at first.
+/// Creates a map of one 64-bit counter, 0 at first.
 ///
 /// # Errors
 /// The kernel refused: no CAP_BPF, no bpf(2); or this host is big-endian.
@@ -87,8 +87,8 @@ pub(crate) fn read(map: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(value)
 }
 
-/// Hangs a program on a socket: `SO_ATTACH_BPF` as its filter, `SO_ATTACH_REUSEPORT_EBPF` to choose
-/// among its group.
+/// Attaches a program to a socket: with `SO_ATTACH_BPF` as its filter, with `SO_ATTACH_REUSEPORT_EBPF` to choose among its
+/// group.
 ///
 /// # Errors
 /// setsockopt(2) failed.
@@ -100,7 +100,7 @@ pub(crate) fn attach(
     sockopt::set_int(socket, (libc::SOL_SOCKET, option), program.as_raw_fd())
 }
 
-/// One eBPF instruction: opcode, destination, source, jump or memory offset, constant.
+/// Encodes one eBPF instruction: opcode, destination, source, jump or memory offset, constant.
 pub(crate) const fn op(code: u8, dst: u8, src: u8, offset: i16, imm: i32) -> u64 {
     code as u64
         | (dst as u64) << 8
@@ -120,7 +120,7 @@ pub(crate) const DIV_REG: u8 = 0x3f;
 pub(crate) const MOD_IMM: u8 = 0x97;
 pub(crate) const JEQ_IMM: u8 = 0x15;
 pub(crate) const JLE_IMM: u8 = 0xb5;
-/// With [`ADD_FETCH`] as its constant (Linux 5.12) it returns what was there, else it only adds.
+/// With [`ADD_FETCH`] as its constant (Linux 5.12) it also returns the old value, else it only adds.
 pub(crate) const ATOMIC_ADD_DW: u8 = 0xdb;
 pub(crate) const ADD_FETCH: i32 = 1;
 pub(crate) const EXIT: u8 = 0x95;
@@ -130,8 +130,8 @@ const PSEUDO_MAP_FD: u8 = 1;
 const CALL: u8 = 0x85;
 const MAP_LOOKUP_ELEM: i32 = 1;
 
-/// The instructions that leave the address of a map's counter in r0, 0 if it had none. They use r1,
-/// r2 and the first word of the stack.
+/// Returns the instructions that leave the address of a map's counter in r0, or 0 if there is none. They use r1, r2 and the
+/// first word of the stack.
 pub(crate) fn look_up(map: BorrowedFd<'_>) -> [u64; 6] {
     [
         op(ST_W, 10, 0, -4, 0),

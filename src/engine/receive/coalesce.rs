@@ -24,18 +24,18 @@ const AVERAGE_OVER_NS: f64 = 10e6;
 const SUSPEND_FIRST_NS: u64 = 10_000_000;
 const SUSPEND_MAX_NS: u64 = 1_000_000_000;
 
-/// What a frame costs of the receive buffer beside its payload, bytes: a small datagram's `truesize` is
-/// 768 on a 64-bit kernel.
+/// Bytes of the receive buffer that a frame takes beside its payload: the `truesize` of a small datagram is 768 on a 64-bit
+/// kernel.
 const FRAME_COST_BYTES: f64 = 768.0;
 
 /// Decides the waits of one receiver.
 #[derive(Debug)]
 pub struct Coalescer {
-    /// The most latency the user agreed to; 0: never wait.
+    /// The longest wait that the user allows, µs; 0: never wait.
     bound_us: u32,
-    /// What a wait may fill of the receive buffer, bytes: a quarter.
+    /// Bytes of the receive buffer that a wait may fill: a quarter.
     room_bytes: f64,
-    /// What a frame costs of the receive buffer, averaged, bytes.
+    /// Bytes of the receive buffer that a frame takes, averaged.
     frame_bytes: f64,
     rate_per_ns: f64,
     last_ns: u64,
@@ -45,7 +45,7 @@ pub struct Coalescer {
 }
 
 impl Coalescer {
-    /// `bound_us`: the longest wait. `rcvbuf_bytes`: the receive buffer as granted; a wait must not
+    /// Returns a coalescer that waits for at most `bound_us`. `rcvbuf_bytes`: the receive buffer as granted; a wait must not
     /// fill more than a quarter of it.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a size needs no 53 bits")]
@@ -62,7 +62,7 @@ impl Coalescer {
         }
     }
 
-    /// How long the next sleep may gather datagrams, µs; 0: wake for the first.
+    /// Returns how long the next sleep may gather datagrams, µs; 0: wake for the first.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
@@ -83,7 +83,7 @@ impl Coalescer {
         (fill_us as u32).clamp(1, self.bound_us)
     }
 
-    /// The receiver woke at `now_ns` and found `arrivals` frames of `bytes` together.
+    /// Notes that the receiver woke at `now_ns` and found `arrivals` frames of `bytes` together.
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
     pub fn observe(&mut self, now_ns: u64, arrivals: u64, bytes: u64) {
         let elapsed_ns = now_ns.saturating_sub(self.last_ns).max(1) as f64;
@@ -92,7 +92,7 @@ impl Coalescer {
         self.rate_per_ns += (arrivals as f64 / elapsed_ns - self.rate_per_ns) * weight;
         if arrivals > 0 {
             let cost = FRAME_COST_BYTES + bytes as f64 / arrivals as f64;
-            // Dearer frames count at once, cheaper ones slowly: too short a wait only costs CPU.
+            // Larger frames count at once, smaller ones slowly: too short a wait only costs CPU.
             self.frame_bytes = cost.max(self.frame_bytes * 0.9 + cost * 0.1);
         }
         if std::mem::take(&mut self.waited) {

@@ -1,4 +1,4 @@
-//! From frames to batches to workers: what a receiver does with what it took.
+//! Dispatch: a receiver copies frames into batches, and hands batches over to workers.
 //!
 //! ```text
 //!  frame ──► lane (flow: hash of peer; spread: one for all) ──► open batch ──► queue of a worker
@@ -20,13 +20,12 @@ use crate::work::handler::Handler;
 use crate::work::worker::Worker;
 use ringest_base::sys::clock;
 
-/// Batches in a worker's queue, and of this receiver on their way, from which on one that is not full
-/// waits for more. Too low and a
-/// worker that is briefly busy delays datagrams; too high and a slow worker's queue fills up with
-/// batches of one datagram each.
+/// With more batches than this in a worker's queue, and away from this receiver's pool, a batch that is not full waits for
+/// more datagrams. Too low and a worker that is briefly busy delays datagrams; too high and a slow worker's queue fills up
+/// with batches of one datagram each.
 const PARTIAL_BATCHES_MAX: usize = 4;
 
-/// Which worker a datagram goes to.
+/// The choice of the worker that gets a datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dispatch {
     /// By a hash of the peer's address: one peer's datagrams are handled in order of arrival.
@@ -41,7 +40,7 @@ ringest_base::names!(Dispatch {
     "spread" => Spread
 });
 
-/// What to do when workers fall behind.
+/// The choice of what happens when workers fall behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overload {
     /// Stop taking; the socket buffer fills and the kernel drops (counted as `kernel`).
@@ -57,23 +56,23 @@ ringest_base::names!(Overload {
     "drop" => Drop
 });
 
-/// Where full batches go.
+/// The way of full batches.
 #[derive(Debug)]
 pub enum Route<H> {
     /// The handler runs on the receiver's own thread.
     Inline(Box<Worker<H>>),
     /// One queue per worker.
     Queues(Vec<Sender<Batch>>),
-    /// Nowhere: the stop has come past this point.
+    /// Closed by a stop: no batch is handed over any more.
     Closed,
 }
 
-/// What became of a frame that was offered.
+/// The outcome of offering a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// It is accounted for; its slot can go back.
+    /// The frame is accounted for; its slot can go back.
     Settled,
-    /// There is no room for it; offer it again later.
+    /// There is no room for the frame; offer it again later.
     Stalled,
 }
 
@@ -88,17 +87,17 @@ pub struct Dispatcher<H> {
     overload: Overload,
     receiver: u16,
     seed: u64,
-    /// The worker the next batch goes to, with `Spread`.
+    /// The worker that gets the next batch, with `Spread`.
     next_worker: usize,
     unix_offset_ns: u64,
     /// Datagrams that may still be taken, shared by all receivers; `None`: no limit.
     limit: Option<Arc<AtomicU64>>,
     published: Arc<PublishedReceiver>,
-    /// Why the frame offered last was not taken.
+    /// The thing that the frame offered last waits for; `None`: it was taken.
     stall: Option<Stall>,
 }
 
-/// What a dispatcher is made of, apart from memory and routes.
+/// The settings of a dispatcher.
 #[derive(Clone, Debug)]
 pub struct DispatchSpec {
     /// Which worker.
@@ -114,7 +113,7 @@ pub struct DispatchSpec {
 }
 
 impl<H: Handler> Dispatcher<H> {
-    /// A dispatcher with no batch open.
+    /// Returns a dispatcher with no batch open.
     #[must_use]
     pub fn new(
         pool: Pool,
@@ -142,13 +141,13 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Whether the datagrams asked for have all been taken.
+    /// Returns whether the datagrams asked for have all been taken.
     #[must_use]
     pub fn limit_reached(&self) -> bool {
         self.limit.as_ref().is_some_and(|limit| limit.load(Ordering::Relaxed) == 0)
     }
 
-    /// Takes a frame in, or drops it under a named cause, or stalls.
+    /// Takes a frame, or drops it and counts it under its cause, or stalls.
     pub fn offer(
         &mut self,
         frame: &Frame<'_>,
@@ -211,7 +210,7 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// A full batch that found no room, with `Overload::Drop`: it is emptied and filled anew.
+    /// Drops the datagrams of a full batch that found no room, with `Overload::Drop`; the batch is filled anew.
     fn drop_open(&mut self, lane: usize, counts: &mut ReceiverCounts) {
         if let Some(batch) = &mut self.open[lane] {
             counts.enqueued -= batch.len();
@@ -220,7 +219,7 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Hands over every open batch. `false` if one found no room and stays open.
+    /// Hands over every open batch. Returns `false` if one found no room and stays open.
     pub fn flush(&mut self, counts: &ReceiverCounts) -> bool {
         let mut all = true;
         for lane in 0..self.open.len() {
@@ -229,7 +228,7 @@ impl<H: Handler> Dispatcher<H> {
         all
     }
 
-    /// A tick: the wall clock may have been set.
+    /// Reads the wall clock again: it may have been set.
     pub fn tick(&mut self) {
         self.unix_offset_ns = clock::unix_offset_ns();
     }
@@ -239,7 +238,7 @@ impl<H: Handler> Dispatcher<H> {
         // Before the worker can publish that it handled them, so that no reader sees more handled
         // than queued.
         self.published.publish(counts);
-        // What is open in any lane is away, but not on its way.
+        // Open batches are out of the pool but not queued yet, so subtract them.
         let behind = !full && self.pool.away() > self.open.len() + PARTIAL_BATCHES_MAX;
         match &mut self.route {
             Route::Inline(worker) => {
@@ -262,7 +261,7 @@ impl<H: Handler> Dispatcher<H> {
                     }
                     match queues[worker].try_send(batch) {
                         Ok(()) => return true,
-                        // Gone only after a panic there; the engine aborts then.
+                        // The worker has ended only after a panic; the engine aborts then.
                         Err(refused) => batch = refused.into_inner(),
                     }
                 }
@@ -273,7 +272,7 @@ impl<H: Handler> Dispatcher<H> {
         false
     }
 
-    /// Looks once more, before the receiver sleeps, for what it would wait for: whether it is there.
+    /// Returns whether the room that the receiver would wait for is there. Asked once more before it sleeps.
     pub fn room(&mut self, counts: &ReceiverCounts) -> bool {
         let all_gone = self.flush(counts);
         match self.stall {
@@ -283,20 +282,19 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Whether a batch with datagrams in it is still open.
+    /// Returns whether a batch with datagrams in it is open.
     #[must_use]
     pub fn has_open(&self) -> bool {
         self.open.iter().flatten().any(|batch| !batch.is_empty())
     }
 
-    /// Datagrams in open batches.
+    /// Returns the number of datagrams in open batches.
     #[must_use]
     pub fn open_datagrams(&self) -> u64 {
         self.open.iter().flatten().map(Batch::len).sum()
     }
 
-    /// No more batches will be handed over. Workers end when every receiver has said so; an inline
-    /// handler is finished now.
+    /// Closes the way of batches. Workers end when every receiver has closed; an inline handler is finished now.
     pub fn close(&mut self) {
         for batch in self.open.iter_mut().filter_map(Option::take) {
             debug_assert!(batch.is_empty(), "closed before the flush");
@@ -308,7 +306,7 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Whether the handler runs on the receiver's own thread.
+    /// Returns whether the handler runs on the receiver's own thread.
     #[must_use]
     pub fn is_inline(&self) -> bool {
         matches!(self.route, Route::Inline(_))
@@ -339,20 +337,20 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Nothing came for that long.
+    /// Gives an inline handler its tick.
     pub fn idle(&mut self) {
         if let Route::Inline(worker) = &mut self.route {
             worker.idle();
         }
     }
 
-    /// Whether an inline handler was called and has not returned.
+    /// Returns whether an inline handler was called and has not returned.
     #[must_use]
     pub fn is_in_handler(&self) -> bool {
         matches!(&self.route, Route::Inline(worker) if worker.is_in_handler())
     }
 
-    /// Datagrams an inline handler was given and has not returned from.
+    /// Returns the datagrams of the batch that an inline handler was given and has not returned from.
     #[must_use]
     pub fn inline_in_hand(&self) -> u64 {
         match &self.route {
@@ -361,7 +359,7 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Batches that are not home, an inline handler's replies included.
+    /// Returns how many batches are not home, an inline handler's reply batches included.
     pub fn missing(&mut self) -> usize {
         let replies = match &mut self.route {
             Route::Inline(worker) => worker.replies_missing(),
@@ -379,12 +377,12 @@ enum Enqueued {
     NoRoom(usize),
 }
 
-/// What a stalled frame waits for.
+/// The thing that a stalled frame waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stall {
     /// An empty batch.
     Batch,
-    /// That the open batch of a lane goes.
+    /// The open batch of a lane is handed over.
     Lane(usize),
 }
 

@@ -1,9 +1,10 @@
 //! A receiver: takes frames, copies them into batches, hands the batches over.
 
-/// When to let datagrams gather before waking up for them.
+/// Decides how long datagrams may gather before the receiver wakes.
 pub mod coalesce;
 /// Dispatch: from frames to batches, from batches to workers.
 pub mod dispatch;
+/// Faults that a test can plant.
 pub(crate) mod fault;
-/// The receiver.
+/// The receiver's thread: its turn, and the phases of its life.
 pub mod receiver;

@@ -30,15 +30,15 @@ use ringest_base::sys::clock;
 /// From this many frames in one turn on, more are likely waiting: look before flushing. Too low and
 /// batches leave half empty; too high and a busy receiver sleeps for the next frame.
 const BUSY_FRAMES: u64 = 16;
-/// How often CPU time, kernel drops and the wall clock are read.
+/// How often CPU time, kernel drops and the wall clock are read, ns.
 const TICK_NS: u64 = 1_000_000_000;
-/// Frames taken in one turn at most, so that replies and a stop get their turn under full load.
+/// The most frames of one turn, so that replies, deadlines and a stop get their turn under full load.
 const TURN_FRAMES_MAX: u64 = 4096;
 
-/// What a receiver shares with the rest of the engine.
+/// The objects that a receiver shares with the rest of the engine.
 #[derive(Clone, Debug)]
 pub struct ReceiverLinks {
-    /// Its counters, for everyone to read.
+    /// The receiver's counters, readable by all threads.
     pub published: Arc<PublishedReceiver>,
     /// Wakes it.
     pub waker: Arc<Waker>,
@@ -48,12 +48,12 @@ pub struct ReceiverLinks {
     pub all_wakers: Vec<Arc<Waker>>,
 }
 
-/// What a receive on one listener is doing.
+/// The state of the receive on one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Receive {
     /// The backend holds it.
     Armed,
-    /// It ended and is to be armed again as soon as a slot is free.
+    /// The receive ended, and is armed again as soon as a slot is free.
     Ended,
     /// Drained: the socket is empty.
     Dry,
@@ -76,7 +76,7 @@ impl Phase {
     }
 }
 
-/// What a receiver had to leave when it ended; nothing, unless it was aborted.
+/// The datagrams and batches that a receiver left when it ended; none, unless it was aborted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeftBehind {
     /// Datagrams in batches that were never handed over.
@@ -94,7 +94,7 @@ pub enum Turn {
     Done,
 }
 
-/// See the module's description.
+/// A receiver: its backend, dispatcher and transmitter, and the phase of its life.
 #[derive(Debug)]
 pub struct Receiver<B, H> {
     backend: B,
@@ -104,27 +104,27 @@ pub struct Receiver<B, H> {
     links: ReceiverLinks,
     counts: ReceiverCounts,
     receives: Vec<Receive>,
-    /// Frames each listener's receive brought since it was armed.
+    /// Frames that each listener's receive brought since it was armed.
     frames_since_arm: Vec<u64>,
     phase: Phase,
     /// A frame is waiting for room.
     stalled: bool,
-    /// The last turn found much: more is likely there.
+    /// The last turn took many frames: more are likely waiting.
     busy: bool,
     replies: Pumped,
     drain_bound_ns: u64,
-    /// When draining turns into discarding.
+    /// When draining ends and the rest is discarded, ns.
     drain_until_ns: u64,
     next_tick_ns: u64,
-    /// What the thread had used before: setting up is no cost of a datagram.
+    /// CPU time of the thread before the first turn, ns: setting up is not a cost of datagrams.
     cpu_before_ns: u64,
     /// When an inline handler gets a tick if nothing comes; `u64::MAX`: it gets none.
     next_idle_ns: u64,
 }
 
 impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
-    /// A receiver that has not armed anything yet. Make it on the thread that will run it: its CPU
-    /// time counts from here.
+    /// Returns a receiver that has not armed anything yet. Make it on the thread that will run it: its CPU time counts from
+    /// here.
     #[must_use]
     pub fn new(
         backend: B,
@@ -163,7 +163,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
         self
     }
 
-    /// Receives until a stop has been carried out. Returns what is left behind.
+    /// Receives until a stop has been carried out. Returns what was left behind.
     ///
     /// # Errors
     /// The backend or a socket became unusable.
@@ -172,7 +172,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
         Ok(self.left_behind())
     }
 
-    /// One turn.
+    /// Runs one turn.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -213,7 +213,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
         Ok(if self.phase == Phase::Done { Turn::Done } else { Turn::Again })
     }
 
-    /// Notes when the last datagram came, and gives an inline handler its tick when none does.
+    /// Notes when the last datagram came; gives an inline handler its tick when none comes, and meets its deadline.
     fn idle_or_not(&mut self, now_ns: u64, taken: u64) {
         if taken > 0 {
             self.counts.last_received_ns = now_ns;
@@ -269,7 +269,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
         }
     }
 
-    /// Takes completions until there are none, or none can be taken. Returns the frames taken.
+    /// Takes completions until there are none, or none can be taken. Returns the number of frames taken.
     fn take(&mut self, now_ns: u64) -> io::Result<u64> {
         let discarding = now_ns >= self.drain_until_ns || self.links.stop.is_abort();
         let mut taken = 0;
@@ -332,7 +332,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
                 | libc::EOPNOTSUPP
                 | libc::ENOSYS),
             ) => return Err(io::Error::from_raw_os_error(fatal)),
-            // What an ICMP message or memory pressure left on the socket: the socket lives on.
+            // An error that an ICMP message or memory pressure left on the socket: the socket goes on working.
             Some(_) => self.counts.socket_errors += 1,
         }
         // With the fault planted, no turn will arm it again.
@@ -341,7 +341,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
         Ok(())
     }
 
-    /// Arms again what ended, once there is a slot to write into; without one it would end at once.
+    /// Arms ended receives again, once a slot is free; without one they would end at once.
     fn arm_ended(&mut self) -> io::Result<()> {
         let arm = match self.phase {
             Phase::Listening => Arm::Listen,
@@ -359,7 +359,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
         Ok(())
     }
 
-    /// Goes on to the next phase where the present one is over.
+    /// Goes on to the next phase when the present one is over.
     fn advance(&mut self, now_ns: u64) -> io::Result<()> {
         if !self.links.stop.has_begun() {
             return Ok(());
@@ -369,8 +369,8 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
             self.phase = Phase::Disarming;
             for listener in 0..self.receives.len() {
                 match self.backend.refuse_all(listener) {
-                    // net.core.optmem_max is used up (many multicast groups do): the door stays open, and
-                    // what is there is read all the same.
+                    // net.core.optmem_max is used up, as by many multicast groups: the socket goes on accepting, and is
+                    // read all the same.
                     Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
                         self.counts.socket_errors += 1;
                     }
@@ -380,8 +380,8 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
                     self.backend.disarm(listener)?;
                 }
             }
-            // The last reading: from here on the kernel's counter shows what was turned away at the
-            // door, which is no loss of this run.
+            // The last reading: from here on the kernel's counter includes datagrams that the filter refused, which are not
+            // a loss of this run.
             self.counts.kernel_buffers += self.backend.new_kernel_drops()?;
         }
         if self.phase == Phase::Disarming && !self.receives.contains(&Receive::Armed) {
@@ -414,8 +414,8 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
         Ok(())
     }
 
-    /// Whether every reply has been sent or given up. An inline handler's inbox is never closed, as
-    /// the receiver itself holds its other end; it is done when it is idle.
+    /// Returns whether every reply has been sent or given up. The inbox of an inline handler is never closed, as the receiver
+    /// itself holds the other end; it is done when it is idle.
     fn lingered(&mut self, no_more_replies: bool) -> io::Result<bool> {
         if !no_more_replies || matches!(self.replies, Pumped::Blocked { .. }) {
             return Ok(false);
@@ -450,7 +450,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
         self.links.published.publish(&self.counts);
     }
 
-    /// What is not home, or was never handed over.
+    /// Returns the datagrams never handed over, and the batches not home.
     pub(crate) fn left_behind(&mut self) -> LeftBehind {
         LeftBehind {
             open_datagrams: self.dispatcher.open_datagrams(),
@@ -468,7 +468,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
         &mut self.backend
     }
 
-    /// The counters as of now.
+    /// Returns the counters as of now.
     #[must_use]
     pub fn counts(&self) -> ReceiverCounts {
         self.counts

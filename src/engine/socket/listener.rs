@@ -1,4 +1,4 @@
-//! One socket of one receiver for one listen address: opened, measured, turned away, closed.
+//! A listening socket: one for each receiver and listen address.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +22,7 @@ use ringest_base::sys::sockopt as numbered;
 /// How to open the sockets of one listen address.
 #[derive(Clone, Debug)]
 pub struct SocketSpec {
-    /// Where to listen; port 0 lets the kernel choose.
+    /// The address to bind; port 0 lets the kernel choose.
     pub address: SocketAddr,
     /// Take IPv6 alone on `[::]`, because IPv4 has a socket of its own on that port.
     pub only_v6: bool,
@@ -31,21 +31,21 @@ pub struct SocketSpec {
     /// address with any such socket of this user without a word, and given port 0 may even choose
     /// one that is taken.
     pub first: bool,
-    /// What is to come with each datagram.
+    /// The control messages that come with each datagram.
     pub asked: Asked,
     /// Receive buffer to ask for, bytes of payload room as SO_RCVBUF counts them (the kernel
     /// doubles it for its own overhead).
     pub rcvbuf_bytes: usize,
-    /// All that can be set beyond that.
+    /// Further options.
     pub options: SocketOptions,
-    /// The CPU whose datagrams it would rather have (SO_INCOMING_CPU, Linux 4.4; within a group 6.2).
+    /// The CPU whose datagrams the socket prefers (SO_INCOMING_CPU, Linux 4.4; within a group 6.2).
     pub incoming_cpu: Option<usize>,
-    /// Let nothing in before [`Listener::accept`]: its group is to be complete first.
+    /// Refuse everything before [`Listener::accept`]: the socket's group is to be complete first.
     pub shut: bool,
 }
 
 impl SocketSpec {
-    /// A lone socket on `address`, with nothing set that need not be.
+    /// Returns the spec of a lone socket on `address` without further options.
     #[must_use]
     pub fn plain(address: SocketAddr, asked: Asked, rcvbuf_bytes: usize) -> Self {
         Self {
@@ -67,7 +67,7 @@ pub struct Listener {
     socket: Socket,
     address: SocketAddr,
     asked: Asked,
-    /// What getsockopt(SO_RCVBUF) says: twice what was granted (socket(7)).
+    /// The receive buffer as getsockopt(SO_RCVBUF) reports it: twice the size granted (socket(7)).
     rcvbuf_bytes: usize,
     drops_seen: u32,
     /// The options that were asked for, as they are now.
@@ -142,26 +142,26 @@ impl Listener {
         self.new_kernel_drops().map(drop).map_err(|error| ("SO_MEMINFO", error))
     }
 
-    /// The options that were asked for, as the kernel has them.
+    /// Returns the options that were asked for, as the kernel granted them.
     #[must_use]
     pub fn options(&self) -> &[ReadBack] {
         &self.options
     }
 
-    /// Where it listens, with the port the kernel chose.
+    /// Returns the address bound, with the port that the kernel chose.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The receive buffer granted, as getsockopt(SO_RCVBUF) reports it.
+    /// Returns the receive buffer granted, bytes as getsockopt(SO_RCVBUF) reports them.
     #[must_use]
     pub fn rcvbuf_bytes(&self) -> usize {
         self.rcvbuf_bytes
     }
 
-    /// What the kernel dropped here since the last call, in buffers. The kernel's counter is a u32
-    /// and wraps; calling at least once in 4 billion drops keeps the sum exact.
+    /// Returns how many buffers the kernel dropped at this socket since the last call. The kernel's counter is a u32 and
+    /// wraps; calling at least once in 4 billion drops keeps the sum exact.
     ///
     /// # Errors
     /// getsockopt(SO_MEMINFO) failed (it exists since Linux 4.12).

@@ -22,31 +22,31 @@ use ringest_base::sys::sockopt::Name;
 pub struct Group {
     /// The group's address.
     pub address: IpAddr,
-    /// Whom to hear; empty: anyone.
+    /// The senders to receive from; empty: any sender.
     pub sources: Vec<IpAddr>,
-    /// Where it is joined; `None`: where the routing table sends the group.
+    /// The interface to join on; `None`: where the routing table sends the group.
     pub interface: Option<Interface>,
 }
 
 impl Group {
-    /// The group from any source, on the interface the routing table says.
+    /// Returns the group from any source, on the interface that the routing table gives.
     #[must_use]
     pub fn any_source(address: IpAddr) -> Self {
         Self { address, sources: Vec::new(), interface: None }
     }
 
-    /// Becomes a member. A group with several sources is joined once for each.
+    /// Joins the group. A group with several sources is joined once for each.
     ///
     /// # Errors
-    /// What was refused: no such interface, no route to the group, too many groups.
+    /// No such interface, no route to the group, too many groups.
     pub(crate) fn join(&self, socket: BorrowedFd<'_>) -> Result<(), OptionError> {
         self.ask(socket, ("MCAST_JOIN_GROUP", libc::MCAST_JOIN_GROUP), JOIN_SOURCE)
     }
 
-    /// Is a member no longer.
+    /// Leaves the group.
     ///
     /// # Errors
-    /// It was none (EADDRNOTAVAIL).
+    /// The socket was no member (EADDRNOTAVAIL).
     pub(crate) fn leave(&self, socket: BorrowedFd<'_>) -> Result<(), OptionError> {
         self.ask(socket, ("MCAST_LEAVE_GROUP", libc::MCAST_LEAVE_GROUP), LEAVE_SOURCE)
     }
@@ -76,7 +76,7 @@ impl Group {
         for (number, source) in self.sources.iter().enumerate() {
             let request = |source| request(index, self.address, Some(source));
             if let Err(error) = sockopt::set(socket, name, &request(*source)) {
-                // A join is of all or of none; what cannot be undone was not done.
+                // Joins all sources or none. An undo that fails had nothing to undo.
                 let joined = if from_source.1 == JOIN_SOURCE.1 { number } else { 0 };
                 for source in &self.sources[..joined] {
                     let _ = sockopt::set(socket, (level, LEAVE_SOURCE.1), &request(*source));
@@ -112,12 +112,12 @@ fn request(index: u32, group: IpAddr, source: Option<IpAddr>) -> Vec<u8> {
     request
 }
 
-/// Has a socket receive only what groups of its own bring: by default Linux gives a wildcard socket
-/// every group anyone on the host has joined (IP_MULTICAST_ALL, ip(7); IPV6_MULTICAST_ALL, Linux
+/// Limits a socket to the groups that it joined itself: by default Linux gives a wildcard socket every group that any
+/// program on the host has joined (IP_MULTICAST_ALL, ip(7); IPV6_MULTICAST_ALL, Linux
 /// 4.20).
 ///
 /// # Errors
-/// What was refused.
+/// The option that was refused.
 pub(crate) fn only_groups_joined(socket: BorrowedFd<'_>, is_v6: bool) -> Result<(), OptionError> {
     /// linux/in6.h; not in every libc's headers.
     const IPV6_MULTICAST_ALL: libc::c_int = 29;

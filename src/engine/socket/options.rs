@@ -1,5 +1,5 @@
-//! What a socket can be told beyond its address, set and read back. The kernel clamps some values
-//! without a word, and refuses others for want of a capability, which it does not name: this does.
+//! Socket options, set and read back. The kernel clamps some values silently, and refuses others for want of a capability
+//! that it does not name; the errors here name it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,9 +15,9 @@ use ringest_base::sys::sockopt::Name;
 pub struct SocketOptions {
     /// Send buffer to ask for, bytes as SO_SNDBUF counts them (the kernel doubles it).
     pub sndbuf_bytes: Option<usize>,
-    /// TTL (IP_TTL) and hop limit (IPV6_UNICAST_HOPS) of what is sent, from 1 up.
+    /// TTL (IP_TTL) and hop limit (IPV6_UNICAST_HOPS) of datagrams sent, from 1 up.
     pub hop_limit: Option<u8>,
-    /// TOS byte (IP_TOS) and traffic class (IPV6_TCLASS) of what is sent: DSCP in the upper six
+    /// TOS byte (IP_TOS) and traffic class (IPV6_TCLASS) of datagrams sent: DSCP in the upper six
     /// bits, ECN in the lower two (RFC 2474, RFC 3168).
     pub traffic_class: Option<u8>,
     /// Take datagrams for addresses this host does not have, where the routing table or TPROXY
@@ -25,18 +25,18 @@ pub struct SocketOptions {
     pub transparent: bool,
     /// Bind to an address the host does not have yet (IP_FREEBIND, IPV6_FREEBIND).
     pub freebind: bool,
-    /// Only this interface, in and out (SO_BINDTODEVICE).
+    /// Receives from and sends to this interface only (SO_BINDTODEVICE).
     pub device: Option<String>,
-    /// Mark of what is sent, for routing rules and firewalls (SO_MARK).
+    /// Mark of datagrams sent, for routing rules and firewalls (SO_MARK).
     pub mark: Option<u32>,
-    /// Priority of what is sent, which a queueing discipline may sort by (SO_PRIORITY).
+    /// Priority of datagrams sent, which a queueing discipline may sort by (SO_PRIORITY).
     pub priority: Option<u32>,
-    /// Poll the device for so long before sleeping, µs (SO_BUSY_POLL; on a ring
+    /// How long to poll the device before sleeping, µs (SO_BUSY_POLL; on a ring
     /// IORING_REGISTER_NAPI, Linux 6.9).
     pub busy_poll_us: Option<u32>,
-    /// What to do about the path MTU (IP_MTU_DISCOVER, IPV6_MTU_DISCOVER).
+    /// The treatment of the path MTU (IP_MTU_DISCOVER, IPV6_MTU_DISCOVER).
     pub path_mtu: Option<PathMtu>,
-    /// Of what is sent to multicast groups.
+    /// Options of datagrams sent to multicast groups.
     pub multicast: MulticastSending,
 }
 
@@ -52,7 +52,7 @@ pub struct MulticastSending {
     pub interface: Option<Interface>,
 }
 
-/// What to do about the path MTU, ip(7).
+/// The treatment of the path MTU, ip(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathMtu {
     /// Fragment where the path is known to need it, else forbid it on the way (the usual default).
@@ -215,11 +215,11 @@ const MULTICAST_LOOP: Pair = [
 ];
 
 impl SocketOptions {
-    /// Sets what is asked for on a socket that is not bound yet, and reads it back. On an IPv6 socket
+    /// Sets the options on a socket that is not bound yet, and reads them back. On an IPv6 socket
     /// the options of both families are set: it may take IPv4 too.
     ///
     /// # Errors
-    /// The first option that was refused, and what it takes.
+    /// The first option that was refused, and the capability it needs.
     pub fn apply(&self, socket: &impl AsFd, is_v6: bool) -> Result<Vec<ReadBack>, OptionError> {
         const ADMIN: &str = "CAP_NET_ADMIN";
         const ADMIN_OR_RAW: &str = "CAP_NET_ADMIN or CAP_NET_RAW";

@@ -1,5 +1,5 @@
-//! Which receiver's socket gets a datagram: the choice the kernel makes in a SO_REUSEPORT group, and
-//! what can be put in its place.
+//! Steering: the choice of the receiver whose socket gets a datagram. The kernel makes it within a SO_REUSEPORT group, and
+//! a program can take its place.
 //!
 //! | | by | order of one peer | locality |
 //! |---|---|---|---|
@@ -16,7 +16,7 @@ use crate::bpf::program;
 use crate::bpf::program::{ADD_FETCH, ATOMIC_ADD_DW, EXIT, JEQ_IMM, MOD_IMM, MOV_IMM, MOV_REG, op};
 use ringest_base::sys::sockopt;
 
-/// Which receiver's socket gets a datagram. On loopback the CPU is the sender's.
+/// The choice of the receiver whose socket gets a datagram. On loopback the CPU is the sender's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Steer {
     /// The kernel's own way: a hash of addresses and ports. One peer's datagrams go to one receiver.
@@ -42,13 +42,13 @@ ringest_base::names!(Steer {
 });
 
 impl Steer {
-    /// Whether a program must be in place before the first datagram is let in.
+    /// Returns whether a program must be in place before the first datagram is accepted.
     pub(crate) fn needs_program(self) -> bool {
         matches!(self, Self::Cpu | Self::RoundRobin)
     }
 }
 
-/// Counts, and returns the count modulo the number of sockets.
+/// Returns a program that counts, and chooses the socket by the count modulo their number.
 fn round_robin(map: BorrowedFd<'_>, sockets: i32) -> Vec<u64> {
     let take = [
         op(JEQ_IMM, 0, 0, 4, 0),

@@ -35,7 +35,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// What either asks for.
+    /// Returns the control messages that either asks for.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -67,14 +67,14 @@ const fn padded(data_bytes: usize) -> usize {
     HEADER_BYTES + data_bytes.next_multiple_of(8)
 }
 
-/// What the control messages of one frame said.
+/// The content of the control messages of one frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// Size of each datagram in the train, bytes; 0 if the frame is a single datagram.
     pub segment_bytes: u16,
-    /// Where the datagram was sent, with which TTL and TOS.
+    /// Destination, TTL and TOS.
     pub headers: Headers,
-    /// When the kernel received it, ns since 1970-01-01T00:00:00Z; 0: not told.
+    /// When the kernel received the frame, ns since 1970-01-01T00:00:00Z; 0: not known.
     pub kernel_unix_ns: u64,
 }
 
@@ -129,7 +129,7 @@ pub fn parse(mut control: &[u8]) -> Received {
     received
 }
 
-/// Of an `int`, or of the single byte there is.
+/// Returns the low byte of an `int`, or the single byte there is.
 fn low_byte(data: &[u8]) -> u8 {
     match data.first_chunk() {
         Some(raw) => u8::try_from(i32::from_ne_bytes(*raw)).unwrap_or(0),
@@ -137,7 +137,7 @@ fn low_byte(data: &[u8]) -> u8 {
     }
 }
 
-/// The first message of `control`: level, type, data, and what follows.
+/// Returns the first message of `control`: level, type, data, and the bytes after it.
 fn next(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
     let len = usize::from_ne_bytes(*control.first_chunk()?);
     let level = i32::from_ne_bytes(*control.get(8..)?.first_chunk()?);

@@ -1,9 +1,9 @@
-//! What the IP and UDP headers of a datagram said, as far as its listener asked: in as few bytes as
-//! it takes, because every frame of a batch carries it.
+//! Fields of a datagram's IP and UDP headers, where its listener asked for them. Kept in few bytes, because every frame of
+//! a batch carries them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Destination, TTL and TOS; nothing, unless asked for.
+/// Destination, TTL and TOS; not known unless asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers {
     /// Unspecified: not known. IPv4 as mapped.
@@ -22,7 +22,7 @@ impl Default for Headers {
 }
 
 impl From<Option<IpAddr>> for Headers {
-    /// An address to send from, or none.
+    /// Returns headers with an address to send from, or with none.
     fn from(local: Option<IpAddr>) -> Self {
         let address = local.map_or(Ipv6Addr::UNSPECIFIED, mapped);
         Self { address, ..Self::default() }
@@ -30,8 +30,8 @@ impl From<Option<IpAddr>> for Headers {
 }
 
 impl Headers {
-    /// Of a datagram to `destination`, of which the kernel would answer from `local` (the
-    /// destination itself, unless that was a multicast or broadcast address).
+    /// Returns the headers of a datagram sent to `destination`. Replies leave from `local`, which differs from the
+    /// destination for multicast and broadcast.
     pub(crate) fn new(
         destination: Option<SocketAddr>,
         local: Option<IpAddr>,
@@ -46,7 +46,7 @@ impl Headers {
         Self { address, port, hop_limit, traffic_class }
     }
 
-    /// The address to answer from.
+    /// Returns the address that replies leave from.
     pub(crate) fn local(&self) -> Option<IpAddr> {
         let ip = self.address.to_canonical();
         let none = ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST;
@@ -61,7 +61,7 @@ impl Headers {
         (self.hop_limit > 0).then_some(self.hop_limit)
     }
 
-    /// It comes with the hop limit.
+    /// Returns the traffic class, which is known when the hop limit is.
     pub(crate) fn traffic_class(&self) -> Option<u8> {
         (self.hop_limit > 0).then_some(self.traffic_class)
     }

@@ -2,7 +2,7 @@
 
 /// Control messages (cmsg(3)), read and written as bytes.
 pub mod cmsg;
-/// What the IP and UDP headers of a datagram said, as far as its listener asked.
+/// Fields of the IP and UDP headers of a datagram.
 pub mod headers;
 /// Limits of datagrams and trains.
 pub mod limits;

@@ -88,7 +88,7 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    /// Runs the handler over one batch and accounts for it.
+    /// Runs the handler over one batch, and counts its datagrams.
     pub fn process(&mut self, batch: &Batch) {
         let now_ns = clock::monotonic_ns();
         self.counts.taken += batch.len();

@@ -1,4 +1,4 @@
-//! Datagrams that are made to be sent: stamped, numbered in their flow, due by a schedule.
+//! Generated datagrams: stamped, numbered in their flow, due by a schedule.
 
 use crate::schedule::Schedule;
 use crate::send::round::Round;
@@ -8,17 +8,17 @@ use crate::stamp;
 use crate::stamp::Stamp;
 use ringest_engine::batch::arena::Frame;
 
-/// Where the next datagram of the schedule stands.
+/// The group of datagrams that is due next.
 #[derive(Clone, Copy, Debug, Default)]
 struct Group {
-    /// Datagrams of it not staged yet.
+    /// Datagrams of the group not staged yet.
     left: u64,
     due_ns: u64,
-    /// Of this thread's flows.
+    /// Index among this thread's flows.
     flow: usize,
 }
 
-/// A thread's datagrams, in order.
+/// The generated datagrams of one thread, in order.
 #[derive(Debug)]
 pub(crate) struct GeneratedSource {
     spec: LoadSpec,
@@ -84,17 +84,17 @@ impl GeneratedSource {
         self.budget == 0
     }
 
-    /// When the next group is due.
+    /// Returns when the next group is due, ns.
     pub(crate) fn next_ns(&self) -> u64 {
         self.start_ns.saturating_add(self.schedule.next_ns())
     }
 
-    /// Stamps what is due into the round, as much as it takes.
+    /// Stages the datagrams that are due, as many as the round takes.
     pub(crate) fn stage(&mut self, now_ns: u64, round: &mut Round) {
         while !round.is_full() && self.stage_frame(now_ns, round) {}
     }
 
-    /// Stages one frame: a datagram, or a train of one flow. `false`: nothing more is due.
+    /// Stages one frame: a datagram, or a train of one flow. Returns `false` if nothing more is due.
     fn stage_frame(&mut self, now_ns: u64, round: &mut Round) -> bool {
         let (mut used, mut size) = (0, 0);
         self.due_ns.clear();
@@ -131,8 +131,7 @@ impl GeneratedSource {
         true
     }
 
-    /// Whether a datagram is due for the frame being staged; takes the next group if this one is used
-    /// up. A frame is of one flow, so another group may join it only where there is but one.
+    /// Returns whether a datagram is due for the frame being staged; takes the next group if this one is used up. A frame is of one flow, so another group may join it only where there is but one.
     fn has_due(&mut self, now_ns: u64, new_frame: bool) -> bool {
         // Flat out a datagram is due when it is sent, and the time is up when it is up.
         if self.budget == 0 || (self.rate_pps.is_none() && now_ns >= self.end_ns) {
@@ -154,12 +153,12 @@ impl GeneratedSource {
         true
     }
 
-    /// From now on each datagram is a frame of its own.
+    /// Stops building trains: each datagram is a frame of its own from now on.
     pub(crate) fn refuse_trains(&mut self) {
         self.train = 1;
     }
 
-    /// `count` datagrams of a flow were staged and never sent.
+    /// Takes back `count` datagrams of a flow that were staged and never sent.
     pub(crate) fn take_back(&mut self, flow: usize, count: u64) {
         self.sequences[flow] -= count;
     }
@@ -168,7 +167,7 @@ impl GeneratedSource {
         &self.sequences
     }
 
-    /// Datagrams whose time had come when it ended; `tried` have been sent or refused.
+    /// Returns how many datagrams were due when the load ended; `tried` were sent or refused.
     pub(crate) fn intended(&mut self, ended_ns: u64, tried: u64) -> u64 {
         match self.count {
             // Flat out nothing is due but what was tried, unless a number was asked for.
@@ -183,7 +182,7 @@ impl GeneratedSource {
         self.due.saturating_add(missed.saturating_mul(self.schedule.together()))
     }
 
-    /// The time that so many take by the schedule: the last one's gap belongs to it.
+    /// Returns the time that `tried` datagrams take by the schedule, ns, the gap after the last one included.
     pub(crate) fn span_ns(&self, tried: u64) -> u64 {
         self.schedule.span_ns(tried)
     }

@@ -1,10 +1,10 @@
 //! The sending half: from a datagram that is due to the kernel.
 
-/// Datagrams that are made to be sent.
+/// Generated datagrams.
 pub mod generated;
-/// Datagrams out of a capture, or a journal.
+/// Datagrams of a capture or a journal.
 pub mod replayed;
-/// What is handed to the kernel in one go.
+/// The frames handed to the kernel in one go.
 pub mod round;
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -12,9 +12,9 @@ pub(crate) mod scripted;
 pub mod sender;
 /// A thread's share of a load, and its counters.
 pub mod share;
-/// What became of each send.
+/// Counting of sends.
 pub mod settle;
-/// Where a sender's datagrams come from.
+/// The source of a sender's datagrams.
 pub mod source;
-/// Waiting for a deadline, as exactly as the host allows.
+/// Waits for a deadline, as exactly as the host allows.
 pub mod wait;

@@ -1,4 +1,4 @@
-//! Datagrams out of a capture, or a journal: unchanged, in order, each flow of it from a source port of its own.
+//! Replayed datagrams of a capture or a journal: unchanged, in order, each flow from a source port of its own.
 //!
 //! ```text
 //!  capture ─► datagram n ─► flow ─► whose socket? ─┬─ this thread's: due at its time
@@ -20,7 +20,7 @@ use crate::spec::{LoadSpec, Replay};
 use crate::stamp::FLOWS_MAX;
 use ringest_engine::batch::arena::{Frame, TrainLimits};
 
-/// Datagrams of other threads passed over before `stop` is looked at again.
+/// Datagrams of other threads passed over before `stop` is read again.
 const STRIDE: u32 = 4096;
 
 /// When the datagrams of a capture are due.
@@ -59,7 +59,7 @@ impl Pace {
     }
 }
 
-/// Which socket sends which flow of the capture.
+/// The socket of each flow of the capture.
 #[derive(Debug)]
 struct Sockets {
     count: usize,
@@ -77,7 +77,7 @@ impl Sockets {
             self.known.insert(source, socket);
             return socket;
         }
-        // Without a key: all threads must come to the same.
+        // Without a key: all threads must come to the same socket.
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(source);
         usize::try_from(hash % self.count as u64).unwrap_or(0)
     }
@@ -87,7 +87,7 @@ impl Sockets {
 #[derive(Clone, Copy, Debug)]
 struct Next {
     due_ns: u64,
-    /// Of this thread's sockets.
+    /// Index among this thread's sockets.
     flow: usize,
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct ReplaySource {
     pace: Pace,
     limits: TrainLimits,
     sockets: Sockets,
-    /// Of all threads, which this is.
+    /// Index of this thread.
     index: usize,
     threads: usize,
     next: Option<Next>,
@@ -122,7 +122,7 @@ impl ReplaySource {
     /// Opens the capture and reads this thread's first datagram.
     ///
     /// # Errors
-    /// It cannot be read any more.
+    /// The capture cannot be read any more.
     pub(crate) fn new(spec: &LoadSpec, replay: &Replay, share: &Share) -> Result<Self, LoadError> {
         let limits = TrainLimits::of(spec.train());
         let mut played = Self {
@@ -157,7 +157,7 @@ impl ReplaySource {
         self.ended && self.next.is_none()
     }
 
-    /// When the next datagram is due; at once if it has yet to be found.
+    /// Returns when the next datagram is due, ns; at once if it has yet to be found.
     pub(crate) fn next_ns(&self) -> u64 {
         match self.next {
             Some(next) => self.start_ns.saturating_add(next.due_ns),
@@ -166,7 +166,7 @@ impl ReplaySource {
         }
     }
 
-    /// Stages what is due, as much as the round takes.
+    /// Stages the datagrams that are due, as many as the round takes.
     pub(crate) fn stage(&mut self, now_ns: u64, round: &mut Round) -> Result<(), LoadError> {
         let limit_ns = if self.is_flat_out() { now_ns } else { self.next_ns() };
         if limit_ns >= self.end_ns {
@@ -223,12 +223,12 @@ impl ReplaySource {
         Ok(())
     }
 
-    /// From now on each datagram is a frame of its own.
+    /// Stops building trains: each datagram is a frame of its own from now on.
     pub(crate) fn refuse_trains(&mut self) {
         self.limits.datagrams_max = 1;
     }
 
-    /// `count` datagrams of a flow were staged and never sent.
+    /// Takes back `count` datagrams of a flow that were staged and never sent.
     pub(crate) fn take_back(&mut self, flow: usize, count: u64) {
         self.issued[flow] -= count;
     }
@@ -237,8 +237,7 @@ impl ReplaySource {
         &self.issued
     }
 
-    /// Datagrams whose time had come when it ended; `tried` have been sent or refused. Reads on to find
-    /// the rest.
+    /// Returns how many datagrams were due when the load ended; `tried` were sent or refused. Reads on to find the rest.
     pub(crate) fn intended(&mut self, ended_ns: u64, tried: u64) -> Result<u64, LoadError> {
         if self.is_flat_out() && self.count.is_none() {
             return Ok(tried);
@@ -254,7 +253,8 @@ impl ReplaySource {
         Ok(intended)
     }
 
-    /// The time that all up to the last staged take at an even rate, its own gap included; 0 otherwise.
+    /// Returns the time that all datagrams up to the last staged take at an even rate, ns, its own gap included; 0 without an
+    /// even rate.
     pub(crate) fn span_ns(&self) -> u64 {
         if let Pace::Even(_) = self.pace { self.pace.due_ns(self.reached, 0) } else { 0 }
     }

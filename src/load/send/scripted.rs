@@ -24,7 +24,7 @@ use ringest_engine::backend::tx::{Cursor, SendOrder, Sent, Tx};
 use ringest_engine::batch::arena::{Batch, Entry};
 use ringest_engine::socket::connected::Connected;
 
-/// What this kernel does to sends. Each fault happens in one of so many cases; 0: never.
+/// The faults of the scripted kernel. Each happens in one of so many sends; 0: never.
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
     refused: usize,
@@ -38,12 +38,12 @@ struct Faults {
 struct Kernel {
     chance: Chance,
     faults: Faults,
-    /// What of each flow's send buffer is taken.
+    /// Bytes taken of each flow's send buffer.
     used_bytes: Vec<usize>,
-    /// Numbers that left, by flow, in order.
+    /// Numbers that were sent, by flow, in order.
     left: Vec<Vec<u64>>,
     trains: u64,
-    /// Sends until somebody asks for the end; `None`: nobody does.
+    /// Sends until a stop is asked for; `None`: never.
     until_stop: Option<u32>,
     stop: Arc<AtomicBool>,
     full: u64,
@@ -63,7 +63,7 @@ impl Kernel {
         }
     }
 
-    /// What becomes of one send.
+    /// Returns the result of one send.
     fn send(&mut self, flow: usize, payload: &[u8], segment_bytes: usize) -> Sent {
         self.drain();
         if let Some(left) = &mut self.until_stop {
@@ -197,7 +197,7 @@ fn spec(run: u32) -> LoadSpec {
     }
 }
 
-/// What must hold in the end, whatever happened.
+/// Checks the accounts at the end, whatever happened.
 fn balances(report: &LoadReport, kernel: &Kernel) {
     let failed = report.send_failed + report.qdisc_dropped;
     assert_eq!(report.intended, report.sent + report.unsent + failed, "{report:?}");
@@ -261,7 +261,7 @@ fn refused_and_dropped_datagrams_keep_their_numbers() {
     assert_eq!(report.lateness_ns.len(), report.sent, "of each that was sent, and no other");
 }
 
-/// What waited for room is as late as it was in the end.
+/// A datagram that waited for room is as late as it was when it left.
 #[test]
 fn a_datagram_that_waited_is_as_late_as_that() {
     let faults = Faults { buffer_bytes: 800, ..Faults::default() };

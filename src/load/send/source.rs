@@ -1,4 +1,4 @@
-//! Where a sender's datagrams come from.
+//! The source of a sender's datagrams.
 
 use crate::report::LoadError;
 use crate::send::generated::GeneratedSource;
@@ -7,16 +7,18 @@ use crate::send::round::Round;
 use crate::send::share::Share;
 use crate::spec::LoadSpec;
 
-/// Hands out what is due, and knows in the end what should have been.
+/// A source: stages datagrams that are due, and knows at the end how many were.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// GeneratedSource on the spot.
+    /// Generates them.
     GeneratedSource(Box<GeneratedSource>),
-    /// Out of a capture.
+    /// Replays a capture or a journal.
     ReplaySource(Box<ReplaySource>),
 }
 
 impl Source {
+    /// Returns the source of a thread's share of a load.
+    ///
     /// # Errors
     /// The capture cannot be read.
     pub(crate) fn new(spec: &LoadSpec, share: &Share) -> Result<Self, LoadError> {
@@ -26,7 +28,7 @@ impl Source {
         })
     }
 
-    /// Everything is due from here on, and nothing from `end_ns` on.
+    /// Starts the schedule at `start_ns`; nothing is due from `end_ns` on.
     pub(crate) fn start(&mut self, start_ns: u64, end_ns: u64) {
         match self {
             Self::GeneratedSource(made) => made.start(start_ns, end_ns),
@@ -34,7 +36,7 @@ impl Source {
         }
     }
 
-    /// Whether all has been staged that ever will be.
+    /// Returns whether every datagram has been staged.
     pub(crate) fn is_exhausted(&self) -> bool {
         match self {
             Self::GeneratedSource(made) => made.is_exhausted(),
@@ -42,7 +44,7 @@ impl Source {
         }
     }
 
-    /// When something is due next, `CLOCK_MONOTONIC`.
+    /// Returns when the next datagram is due, `CLOCK_MONOTONIC` ns.
     pub(crate) fn next_ns(&self) -> u64 {
         match self {
             Self::GeneratedSource(made) => made.next_ns(),
@@ -50,7 +52,7 @@ impl Source {
         }
     }
 
-    /// Puts into an empty round what is due by now, as much as it takes.
+    /// Empties the round, and stages the datagrams due by now, as many as it takes.
     pub(crate) fn stage(&mut self, now_ns: u64, round: &mut Round) -> Result<(), LoadError> {
         round.clear();
         match self {
@@ -62,7 +64,7 @@ impl Source {
         }
     }
 
-    /// The path takes no trains.
+    /// Stops building trains: the path takes none.
     pub(crate) fn refuse_trains(&mut self) {
         match self {
             Self::GeneratedSource(made) => made.refuse_trains(),
@@ -70,7 +72,7 @@ impl Source {
         }
     }
 
-    /// `count` datagrams, the last ones of a flow, were staged and never sent.
+    /// Takes back the last `count` datagrams of a flow, which were staged and never sent.
     pub(crate) fn take_back(&mut self, flow: usize, count: u64) {
         match self {
             Self::GeneratedSource(made) => made.take_back(flow, count),
@@ -78,7 +80,7 @@ impl Source {
         }
     }
 
-    /// How many datagrams of each of this thread's flows have been given out.
+    /// Returns how many datagrams of each of this thread's flows were staged.
     pub(crate) fn issued(&self) -> &[u64] {
         match self {
             Self::GeneratedSource(made) => made.issued(),
@@ -86,7 +88,7 @@ impl Source {
         }
     }
 
-    /// How many were due by `ended_ns` after the start; `tried` have been sent or refused.
+    /// Returns how many were due by `ended_ns` after the start; `tried` were sent or refused.
     pub(crate) fn intended(&mut self, ended_ns: u64, tried: u64) -> Result<u64, LoadError> {
         match self {
             Self::GeneratedSource(made) => Ok(made.intended(ended_ns, tried)),
@@ -94,7 +96,7 @@ impl Source {
         }
     }
 
-    /// The time that what was tried takes at a constant rate, ns; 0 where that is not known.
+    /// Returns the time that `tried` datagrams take at a constant rate, ns; 0 where that is not known.
     pub(crate) fn span_ns(&self, tried: u64) -> u64 {
         match self {
             Self::GeneratedSource(made) => made.span_ns(tried),

@@ -1,4 +1,4 @@
-//! Waiting for a deadline, as exactly as the host allows.
+//! Waits for a deadline, as exactly as the host allows.
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
-//! What io_uring can do here, found by doing it: a ring with our flags, a multishot recvmsg on a
-//! provided buffer, one datagram through it. Version numbers say nothing about seccomp, sysctls or
-//! backports.
+//! The probe: tries io_uring on this host with a ring of our flags, a multishot recvmsg on a provided buffer, and one
+//! datagram. Version numbers say nothing about seccomp, sysctls or backports.
 //!
 //! The datagram goes through a pair of Unix sockets: the same request, and no address, port or
 //! loopback interface is needed.
@@ -12,12 +11,11 @@ use std::os::unix::net::UnixDatagram;
 use crate::backend::uring::ring;
 use crate::backend::uring::setup::Features;
 
-/// Tries io_uring. Call it on a thread that ends soon: the kernel takes a closed ring down later, and
-/// for that interrupts the thread that made it (EINTR from its next slow call, EAGAIN from the bpf
-/// verifier).
+/// Tries io_uring. Call it on a thread that ends soon: the kernel takes a closed ring down later, and interrupts the
+/// thread that made it for that (EINTR from its next slow call, EAGAIN from the bpf verifier).
 ///
 /// # Errors
-/// What was refused and what would mend it, as one sentence.
+/// One sentence: the step that was refused, and what would mend it.
 pub fn io_uring() -> Result<Features, String> {
     try_io_uring().map_err(|(step, error)| explain(step, &error))
 }
@@ -28,7 +26,7 @@ fn try_io_uring() -> Result<Features, (&'static str, io::Error)> {
     Ok(features)
 }
 
-/// The likely cause, from what the kernel said and what it shows under /proc.
+/// Returns the likely cause of an error, from its errno and from /proc.
 fn explain(step: &str, error: &io::Error) -> String {
     let cause = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => match sysctl_disabled() {

@@ -1,38 +1,38 @@
-//! What a multishot recvmsg writes into a slot, read as plain bytes.
+//! The layout of a slot after a multishot recvmsg, read as plain bytes.
 //!
 //! ```text
 //!  │ io_uring_recvmsg_out: 4 x u32 │ name room │ control room │ payload … │
 //! ```
 //!
-//! The io-uring crate's own parser lends its parts for no longer than itself lives, too short to
-//! hand a frame on.
+//! The parser of the io-uring crate lends its parts only as long as it lives itself, which is too short to hand a frame
+//! on.
 
 use crate::wire::cmsg;
 use crate::wire::cmsg::Asked;
 use crate::wire::sockaddr::NAME_ROOM_BYTES;
 
-/// `struct io_uring_recvmsg_out` at the head of every slot.
+/// Bytes of `struct io_uring_recvmsg_out`, at the head of every slot.
 const OUT_HEADER_BYTES: usize = 16;
 
-/// Bytes of a slot before its payload.
+/// Returns the bytes of a slot before its payload.
 #[must_use]
 pub(crate) fn head_bytes(asked: Asked) -> usize {
     OUT_HEADER_BYTES + NAME_ROOM_BYTES + cmsg::receive_room_bytes(asked)
 }
 
-/// What a multishot recvmsg wrote into a slot: `struct io_uring_recvmsg_out`, name room, control
-/// room, payload (io_uring_recvmsg_out(3)).
+/// The parts of a filled slot: `struct io_uring_recvmsg_out`, name room, control room, payload
+/// (io_uring_recvmsg_out(3)).
 #[derive(Debug)]
 pub(crate) struct RecvOut<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) control: &'a [u8],
     pub(crate) payload: &'a [u8],
-    /// MSG_TRUNC or MSG_CTRUNC.
+    /// MSG_TRUNC or MSG_CTRUNC was set.
     pub(crate) truncated: bool,
 }
 
 impl<'a> RecvOut<'a> {
-    /// `None` if the bytes cannot be such a record.
+    /// Returns the parts, or `None` if the bytes are too short.
     pub(crate) fn parse(bytes: &'a [u8], control_room: usize) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(OUT_HEADER_BYTES)?;
         let word = |at: usize| head.get(at..)?.first_chunk().map(|raw| u32::from_ne_bytes(*raw));
@@ -40,7 +40,7 @@ impl<'a> RecvOut<'a> {
         let (payload_len, flags) = (word(8)? as usize, word(12)?);
         let (name, rest) = rest.split_at_checked(NAME_ROOM_BYTES)?;
         let (control, payload) = rest.split_at_checked(control_room)?;
-        // With MSG_TRUNC a length is that of the original, longer than what is here.
+        // With MSG_TRUNC a length is that of the original, which is longer than the bytes here.
         Some(Self {
             name: &name[..name_len.min(name.len())],
             control: &control[..control_len.min(control.len())],

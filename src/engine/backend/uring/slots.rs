@@ -24,14 +24,14 @@ use crate::wire::limits::FRAME_BYTES_MAX;
 
 const PAGE_BYTES: usize = 4096;
 
-/// Bytes from one slot to the next, for slots whose header, name and control take `head_bytes`.
+/// Returns the bytes from one slot to the next, for slots whose header, name and control take `head_bytes`.
 #[must_use]
 pub(crate) fn stride_bytes(head_bytes: usize) -> usize {
     let lines = (head_bytes + FRAME_BYTES_MAX).div_ceil(64);
     (lines | 1) * 64
 }
 
-/// Memory for `slots` slots, the ring included, for the plan's bill.
+/// Returns the memory of `slots` slots, the buffer ring included, bytes.
 #[must_use]
 pub(crate) fn footprint_bytes(slots: usize, head_bytes: usize) -> usize {
     ring_bytes(slots) + slots * stride_bytes(head_bytes)
@@ -52,7 +52,7 @@ pub(crate) struct Slots {
     /// Entries published so far; its low 16 bits are the ring's tail.
     tail: u16,
     published: u16,
-    /// Slots that are ours now.
+    /// Slots that are ours now, taken and not given back.
     held: usize,
 }
 
@@ -100,7 +100,7 @@ impl Slots {
         }
     }
 
-    /// Address of the buffer ring, for its registration.
+    /// Returns the address of the buffer ring, for its registration.
     pub(crate) fn ring_address(&self) -> u64 {
         self.base.as_ptr().expose_provenance() as u64
     }
@@ -109,18 +109,17 @@ impl Slots {
         self.count
     }
 
-    /// Slots that are the kernel's or on their way back to it.
+    /// Returns how many slots are the kernel's, or on their way back to it.
     pub(crate) fn free(&self) -> usize {
         usize::from(self.count) - self.held
     }
 
-    /// The kernel has handed over one slot (a completion named it).
+    /// Notes that the kernel handed over one slot: a completion named it.
     pub(crate) fn taken(&mut self) {
         self.held += 1;
     }
 
-    /// The first `len` bytes of slot `id`, which a completion has named and which has not been
-    /// given back since.
+    /// Returns the first `len` bytes of slot `id`, which a completion has named and which was not given back since.
     pub(crate) fn bytes(&self, id: u16, len: usize) -> &[u8] {
         let id = id.min(self.count - 1);
         let len = len.min(self.stride);

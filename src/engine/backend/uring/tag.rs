@@ -1,6 +1,6 @@
-//! What a completion answers: `user_data` of the ring's entries, which the kernel hands back as it is.
+//! Tags: the `user_data` of submission entries. The kernel copies it into the completion, which it identifies.
 
-/// What `user_data` says: the kind in the high half, an index in the low.
+/// The operation that a completion belongs to. In `user_data` the kind is in the high half, an index in the low half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
     Receive(usize),

@@ -1,5 +1,5 @@
-//! Each feature of io_uring that the engine uses or could use, tried by itself: `ringest doctor` says
-//! which of them this host has. The engine does not ask here; [`crate::backend::uring::probe`] tells it all it needs.
+//! Each feature of io_uring that the engine uses or could use, tried by itself: `ringest doctor` lists which of them this
+//! host has. The engine itself uses [`crate::backend::uring::probe`].
 #![expect(unsafe_code, reason = "submission entries carry raw pointers")]
 
 use std::io;
@@ -15,18 +15,18 @@ use crate::backend::uring::recv_header::head_bytes;
 use crate::backend::uring::slots::Slots;
 use crate::wire::cmsg::Asked;
 
-/// One feature and what became of it.
+/// One feature and the outcome of its trial.
 #[derive(Debug)]
 pub struct Tried {
-    /// Its name, such as `multishot_recvmsg`.
+    /// The name, such as `multishot_recvmsg`.
     pub feature: &'static str,
     /// The first kernel that has it.
     pub since: &'static str,
-    /// Nothing, or what refused it.
+    /// `Ok`, or the error.
     pub outcome: Result<(), String>,
 }
 
-/// A feature, the first kernel that has it, how to try it.
+/// A feature, the first kernel that has it, and its trial.
 type Trial = (&'static str, &'static str, fn() -> io::Result<()>);
 
 const TRIALS: [Trial; 8] = [
@@ -40,7 +40,7 @@ const TRIALS: [Trial; 8] = [
     ("napi", "Linux 6.9", napi),
 ];
 
-/// Tries them all. Call it on a thread that ends soon, as [`probe::io_uring`].
+/// Tries every feature. Call it on a thread that ends soon, as [`probe::io_uring`].
 #[must_use]
 pub fn features() -> Vec<Tried> {
     let said = |error: io::Error| match error.raw_os_error() {
@@ -142,7 +142,7 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), TRIALS.len() + 1);
-        // What the engine needs as a whole is what its parts say.
+        // The probe as a whole agrees with the trials of its parts.
         let has = |wanted: &str| tried.iter().any(|t| t.feature == wanted && t.outcome.is_ok());
         if has("multishot_recvmsg") {
             assert!(has("ring") && has("buffer_ring") && has("defer_taskrun"), "{tried:#?}");
