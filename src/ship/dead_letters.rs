@@ -11,10 +11,10 @@ use crate::carrier::MessageId;
 use crate::cursor::slug;
 use ringest_records::journal::dir::JournalDir;
 use ringest_records::journal::format::Record;
+use ringest_records::journal::journal_writer::JournalWriter;
 use ringest_records::journal::keep::janitor::Retention;
-use ringest_records::journal::open::{Journal, JournalSpec, JournalWriter};
+use ringest_records::journal::open::{Journal, JournalSpec};
 use ringest_records::journal::read::reader::{Next, ReadError, Reader};
-use ringest_records::journal::segment;
 use ringest_records::journal::writer::WriterSpec;
 use ringest_records::settle::run::Run;
 
@@ -71,7 +71,7 @@ impl DeadLetters {
         let known = self.source.take().filter(|(known, _)| *known == segment);
         let mut reader = match known {
             Some((_, reader)) => reader,
-            None => match segment::open(home.dir(), id.worker, id.sequence) {
+            None => match Reader::find(home.dir(), id.worker, id.sequence) {
                 Ok(reader) => reader,
                 Err(ReadError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error);
@@ -148,6 +148,7 @@ mod tests {
     use tempfile::TempDir;
 
     use crate::tests::temp_dir;
+    use ringest_records::journal::segment;
 
     /// A journal of so many records of a kilobyte, numbered by their times, in one segment; and where each is.
     fn records(count: u64) -> (TempDir, Vec<MessageId>) {
@@ -171,7 +172,7 @@ mod tests {
         pen.finish(Instant::now(), &mut |_| {});
         drop(pen);
         journal.close();
-        let mut reader = segment::open(place.path(), 0, 1).unwrap();
+        let mut reader = Reader::find(place.path(), 0, 1).unwrap();
         let mut ids = Vec::new();
         while let Next::Record { offset, .. } = reader.read_next().unwrap() {
             ids.push(MessageId { segment: 0, worker: 0, sequence: 1, offset });

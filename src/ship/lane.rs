@@ -7,9 +7,8 @@ use crate::carrier::{Message, MessageId};
 use ringest_records::journal::dir::JournalDir;
 use ringest_records::journal::format::HEADER_BYTES;
 use ringest_records::journal::keep::commit_index::{CommitIndex, Position, Volume};
-use ringest_records::journal::read::bytes::is_eio;
+use ringest_records::journal::read::gaps::is_eio;
 use ringest_records::journal::read::reader::{Next, ReadError, Reader};
-use ringest_records::journal::segment;
 
 /// How often the disk may fail to read a place of the journal, until it is passed over: some 10 seconds of trying.
 const GAP_TRIES: u32 = 8;
@@ -220,7 +219,7 @@ impl Lane {
             return Ok(true);
         }
         let (worker, sequence) = (self.worker, self.position.sequence);
-        match segment::open(home.dir(), worker, sequence) {
+        match Reader::find(home.dir(), worker, sequence) {
             Ok(mut reader) => {
                 reader.seek(self.position.offset);
                 if self.gaps_passed.is_some_and(|passed| sequence <= passed) {

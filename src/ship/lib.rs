@@ -21,12 +21,10 @@ pub mod dead_letters;
 /// All shippers of a journal.
 pub mod fleet;
 /// Kafka's carrier, on librdkafka's idempotent producer.
-#[cfg(feature = "kafka")]
 pub mod kafka;
 /// One worker's segments as a shipper reads them.
 pub mod lane;
 /// NATS JetStream.
-#[cfg(feature = "nats")]
 pub mod nats;
 /// One destination's thread.
 pub mod shipper;

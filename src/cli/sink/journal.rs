@@ -8,7 +8,8 @@ use clap::Args;
 use ringest_records::journal::keep::commit_index::Position;
 use ringest_records::journal::keep::compress::{LEVEL_DEFAULT, levels};
 use ringest_records::journal::keep::janitor::Retention;
-use ringest_records::journal::open::{Journal, JournalSpec, Repaired};
+use ringest_records::journal::open::{Journal, JournalSpec};
+use ringest_records::journal::repair::Repaired;
 use ringest_records::journal::writer::WriterSpec;
 
 use crate::cli::args::values;

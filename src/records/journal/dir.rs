@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::journal::disk::interface::is_on;
-use crate::journal::open::JournalError;
+use crate::journal::error::JournalError;
 
 /// Where a journal is, for those who read it beside its writer, too.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::journal::format::HEADER_BYTES;
-use crate::journal::read::reader::{ReadError, Reader};
+use crate::journal::names::{is_packed, packed_path, parse};
 
 /// A segment by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,43 +29,6 @@ impl SegmentFile {
     pub fn is_unborn(&self) -> bool {
         !is_packed(&self.path) && self.bytes < HEADER_BYTES as u64
     }
-}
-
-/// `DIR/WWW-NNNNNNNNNN.seg`.
-#[must_use]
-pub fn path_of(dir: &Path, worker: u16, sequence: u64) -> PathBuf {
-    dir.join(format!("{worker:03}-{sequence:010}.seg"))
-}
-
-/// Behind the name of a segment that was compressed.
-const PACKED: &str = "zst";
-
-/// The name a segment has when it is compressed; `None` of one that is.
-#[must_use]
-pub fn packed_path(path: &Path) -> Option<PathBuf> {
-    (!is_packed(path)).then(|| path.with_added_extension(PACKED))
-}
-
-/// Whether a segment is compressed, by its name.
-#[must_use]
-pub fn is_packed(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == PACKED)
-}
-
-/// Whether a segment may be called so.
-pub(crate) fn is_segment(path: &Path) -> bool {
-    number_of(path).is_some()
-}
-
-/// Whose segment it is, and its number among that worker's, by its name.
-pub(crate) fn number_of(path: &Path) -> Option<(u16, u64)> {
-    path.file_name().and_then(|name| name.to_str()).and_then(parse)
-}
-
-fn parse(name: &str) -> Option<(u16, u64)> {
-    let plain = name.strip_suffix(".zst").unwrap_or(name);
-    let (worker, sequence) = plain.strip_suffix(".seg")?.split_once('-')?;
-    Some((worker.parse().ok()?, sequence.parse().ok()?))
 }
 
 /// The segments of a journal, each worker's in their order. One that is there plain and compressed, as
@@ -142,23 +105,10 @@ pub fn aside(dir: &Path) -> io::Result<Vec<SegmentFile>> {
     Ok(found)
 }
 
-/// Opens a segment for reading, compressed or not.
-///
-/// # Errors
-/// It is not there, or cannot be read.
-pub fn open(dir: &Path, worker: u16, sequence: u64) -> Result<Reader, ReadError> {
-    let path = path_of(dir, worker, sequence);
-    match (Reader::open(&path), packed_path(&path)) {
-        (Err(ReadError::Io(error)), Some(packed)) if error.kind() == io::ErrorKind::NotFound => {
-            Reader::open(&packed)
-        }
-        (opened, _) => opened,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::names::path_of;
 
     #[test]
     fn one_that_is_compressed_while_it_is_looked_for_is_found() {
@@ -170,21 +120,5 @@ mod tests {
         fs::remove_file(&packed).unwrap();
         let gone = measured(plain).unwrap();
         assert_eq!((found, gone), (Some((packed, 5)), None));
-    }
-
-    #[test]
-    fn names_come_back() {
-        let path = path_of(Path::new("/j"), 3, 17);
-        assert_eq!(path, Path::new("/j/003-0000000017.seg"));
-        assert_eq!(parse("003-0000000017.seg"), Some((3, 17)));
-        assert_eq!(parse("003-0000000017.seg.zst"), Some((3, 17)));
-        let packed = packed_path(&path).unwrap();
-        assert_eq!(packed, Path::new("/j/003-0000000017.seg.zst"));
-        assert_eq!((packed_path(&packed), is_packed(&path)), (None, false));
-        for name in
-            ["", "lock", "003-17", "x-1.seg", "003.seg", "-1-2.seg", "1-2.seg.zst.tmp", "1-2.zst"]
-        {
-            assert_eq!(parse(name), None, "{name}");
-        }
     }
 }

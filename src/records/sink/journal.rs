@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::journal::format::Record;
-use crate::journal::open::JournalWriter;
+use crate::journal::journal_writer::JournalWriter;
 use crate::settle::run::Run;
 use crate::sink::handler::Sink;
 use ringest_engine::batch::arena::Datagram;

@@ -17,11 +17,11 @@ use tokio::time::timeout;
 
 use crate::carrier::Verdict;
 use crate::nats::answer::shown;
+use crate::nats::spec::{Login, NatsSpec};
 use crate::nats::stream;
 use crate::nats::stream::Facts;
 use crate::nats::window::{Order, SENT_MAX, Window};
-use crate::nats::wire::Wire;
-use crate::nats::{Letter, Login, NatsSpec};
+use crate::nats::wire::{Letter, Wire};
 
 /// How long a server may take to greet us.
 const GREETED_WITHIN: Duration = Duration::from_secs(5);

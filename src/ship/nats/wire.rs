@@ -1,16 +1,17 @@
 //! Messages out, answers in, over a connection that stands.
 
+use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use async_nats::connection::State;
 use async_nats::{Client, Event, HeaderMap, PublishErrorKind, StatusCode, Subject, Subscriber};
+use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task;
 use tokio::time::{Duration, timeout_at};
 
 use crate::carrier::Verdict;
-use crate::nats::Letter;
 use crate::nats::answer;
 use crate::nats::answer::{Answer, shown};
 use crate::nats::window::{Expected, Outgoing, Window};
@@ -18,6 +19,15 @@ use ringest_base::text::rfc3339::Rfc3339;
 
 /// How long to wait when the client has no room for more: it is writing.
 const WRITING: Duration = Duration::from_millis(1);
+
+/// What is kept of a message until it is acknowledged.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: u16,
+    pub(crate) received_unix_ns: u64,
+    pub(crate) payload: Bytes,
+}
 
 /// What messages need. Answers come each to its own subject below `inbox`.
 pub(crate) struct Wire {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::shipper::{Lane, Shipper};
+use crate::lane::Lane;
+use crate::shipper::thread::Shipper;
 use ringest_base::sys::clock;
 use ringest_records::journal::keep::commit_index::Backlog;
 

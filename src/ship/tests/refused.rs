@@ -9,7 +9,7 @@ use crate::carrier::{Carrier, Message, Submitted, Verdict};
 use crate::cursor::slug;
 use crate::tests::{NAMES, Run, dead_letters, is_refused, number, temp_dir, until};
 use ringest_records::journal::keep::janitor::Retention;
-use ringest_records::journal::segment;
+use ringest_records::journal::read::reader::Reader;
 
 /// A broker that refuses what it will never take at once, and of all else takes nothing while it is full.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ fn a_spool_is_full_when_what_waits_is_larger() {
     is_full.store(true, Ordering::Release);
     land(&mut run, 30..50);
     let is_sealed = |worker| {
-        segment::open(place.path(), worker, 1).is_ok_and(|reader| reader.footer().is_some())
+        Reader::find(place.path(), worker, 1).is_ok_and(|reader| reader.footer().is_some())
     };
     until("what is complete to be sealed", || is_sealed(0) && is_sealed(1));
     assert!(run.stats().backlog.bytes < 4_000, "{:?}", run.stats());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ringest_records::journal::keep::janitor::Retention;
 use ringest_records::journal::keep::seal::is_intact;
+use ringest_records::journal::names;
 use ringest_records::journal::open::{Journal, JournalSpec};
 use ringest_records::journal::segment;
 
@@ -200,7 +201,7 @@ fn a_segment_without_its_beginning_is_set_aside_for_good() {
     // Somebody gave one its name back.
     let bad = segment::aside(place.path()).unwrap();
     assert_eq!(bad.len(), 2);
-    fs::copy(&bad[0].path, segment::path_of(place.path(), 0, 1)).unwrap();
+    fs::copy(&bad[0].path, names::path_of(place.path(), 0, 1)).unwrap();
     open(place.path()).close();
     assert_eq!(segment::aside(place.path()).unwrap().len(), 3, "none replaces another");
 }

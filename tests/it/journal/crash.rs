@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use ringest_records::journal::keep::seal::is_intact;
+use ringest_records::journal::names;
 use ringest_records::journal::segment;
 
 use tempfile::TempDir;
@@ -135,8 +136,8 @@ fn unrepaired() -> (TempDir, Vec<u64>) {
     let last = segments.last().unwrap();
     let torn = segments.iter().rfind(|one| one.bytes > 1000).unwrap();
     fs::File::options().append(true).open(&torn.path).unwrap().write_all(&[0xa5; 1000]).unwrap();
-    fs::write(segment::path_of(place.path(), 0, last.sequence + 1), [0x52; 17]).unwrap();
-    fs::write(segment::path_of(place.path(), 0, last.sequence + 2), []).unwrap();
+    fs::write(names::path_of(place.path(), 0, last.sequence + 1), [0x52; 17]).unwrap();
+    fs::write(names::path_of(place.path(), 0, last.sequence + 2), []).unwrap();
     (place, found)
 }
 

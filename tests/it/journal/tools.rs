@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ringest_base::text::escape;
 use ringest_records::journal::format::Record;
+use ringest_records::journal::names;
 use ringest_records::journal::open::{Journal, JournalSpec};
 use ringest_records::journal::segment;
 use serde_json::Value;
@@ -166,7 +167,7 @@ fn cat_prints_all_there_is_in_order_and_what_is_asked_for() {
         write(place.path(), &all, compress);
         let segments = segment::list(place.path()).unwrap();
         assert!(segments.len() > 3, "several segments: {}", segments.len());
-        assert!(segments.iter().all(|one| segment::is_packed(&one.path) == compress));
+        assert!(segments.iter().all(|one| names::is_packed(&one.path) == compress));
         same(&entries_of(&journal_ok(place.path(), "cat {} --output json")), &all, "all");
         let raw: Vec<u8> = all.iter().flat_map(|entry| entry.payload.clone()).collect();
         assert!(journal_ok(place.path(), "cat {} --output raw") == raw);
@@ -320,7 +321,7 @@ fn tail_follows_a_running_engine() {
             // What is sealed has been read, or is open: whoever takes it takes nothing from a reader.
             until("a segment to be compressed", || {
                 let listed = segment::list(place.path()).unwrap();
-                let mut packed = listed.iter().filter(|one| segment::is_packed(&one.path));
+                let mut packed = listed.iter().filter(|one| names::is_packed(&one.path));
                 packed.next().is_some_and(|one| fs::remove_file(&one.path).is_ok())
             });
         }

@@ -7,7 +7,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ringest_records::journal::read::reader::{Next, Reader};
-use ringest_records::journal::segment;
 use ringest_ship::carrier::MessageId;
 use serde_json::Value;
 
@@ -114,7 +113,7 @@ impl Tail {
         loop {
             if self.reader.is_none() {
                 // It may not be there yet, or have no header yet.
-                self.reader = segment::open(&self.dir, 0, self.sequence).ok();
+                self.reader = Reader::find(&self.dir, 0, self.sequence).ok();
             }
             let Some(reader) = &mut self.reader else { return };
             let first = MessageId::first_of(reader.header(), 0, self.sequence);

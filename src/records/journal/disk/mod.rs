@@ -1,8 +1,8 @@
-//! How the journal writes files: io_uring, or a thread that blocks.
+//! How the journal writes files: by io_uring, or by a thread that blocks.
 
-/// What the writer asks of a disk.
+/// The operations that a writer needs from a disk.
 pub mod interface;
-/// write(2) and fdatasync(2), where io_uring cannot be had.
+/// A thread that calls write(2) and fdatasync(2), for hosts without io_uring.
 pub mod threaded;
-/// Files, writes and syncs by io_uring.
+/// Creates, writes, syncs and closes files through io_uring.
 pub mod uring;

@@ -13,7 +13,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use crate::journal::export::Sheet;
+use crate::journal::export::export_format::ExportFormat;
 use crate::journal::format::Record;
 
 /// The columns, as the format's own language says them.
@@ -108,7 +108,7 @@ fn column<T: DataType, W: Write + Send>(
     Ok(())
 }
 
-impl<W: Write + Send> Sheet for Parquet<W> {
+impl<W: Write + Send> ExportFormat for Parquet<W> {
     fn add(&mut self, record: &Record<'_>) -> io::Result<bool> {
         let group = &mut self.group;
         // After the year 2262 it is the last moment of it.

@@ -9,13 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, UdpHeader};
 
-use crate::journal::export::Sheet;
+use crate::journal::export::export_format::ExportFormat;
 use crate::journal::format::Record;
 
 /// Stands for the address of a listener that nobody told of (TEST-NET-1, RFC 5737).
-pub const PLACE_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub const PLACEHOLDER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The same for IPv6 (RFC 3849).
-pub const PLACE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+pub const PLACEHOLDER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// Stands for the port of listener 0; the others follow.
 pub const PORT_FIRST: u16 = 60_000;
 
@@ -59,7 +59,7 @@ impl<W: Write> Pcapng<W> {
 
     /// Where a record of this listener went to, as far as that is known.
     fn destination(&self, listener: u16, v6: bool) -> SocketAddr {
-        let place = if v6 { IpAddr::V6(PLACE_V6) } else { IpAddr::V4(PLACE_V4) };
+        let place = if v6 { IpAddr::V6(PLACEHOLDER_V6) } else { IpAddr::V4(PLACEHOLDER_V4) };
         let Some(told) = self.listeners.get(usize::from(listener)) else {
             return SocketAddr::new(place, PORT_FIRST.saturating_add(listener));
         };
@@ -114,7 +114,7 @@ impl<W: Write> Pcapng<W> {
     }
 }
 
-impl<W: Write> Sheet for Pcapng<W> {
+impl<W: Write> ExportFormat for Pcapng<W> {
     fn add(&mut self, record: &Record<'_>) -> io::Result<bool> {
         let destination = self.destination(record.listener, record.peer.is_ipv6());
         let Some(headers) = headers(record.peer, destination, record.payload) else {

@@ -15,14 +15,14 @@ use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
 use crate::journal::format::HEADER_BYTES;
-use crate::journal::read::bytes::read_at;
+use crate::journal::names;
+use crate::journal::read::gaps::read_at;
 use crate::journal::read::packed;
 use crate::journal::read::packed::{
     CHECKSUM_OF_NOTHING, ENTRY_BYTES, FRAME_BYTES, FRAMES_MAX, HEAD_BYTES, SEEKABLE_MAGIC,
     TABLE_BYTES, TABLE_MAGIC, WITH_CHECKSUMS,
 };
 use crate::journal::read::reader::{ReadError, Reader};
-use crate::journal::segment;
 
 /// What `--compress zstd` means: a third of the size for log lines, at a speed no network outruns.
 pub const LEVEL_DEFAULT: i32 = 3;
@@ -50,7 +50,7 @@ pub(crate) fn compress_while(
     level: i32,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<bool, ReadError> {
-    let target = segment::packed_path(path).ok_or(ReadError::NoSegment("compressed already"))?;
+    let target = names::packed_path(path).ok_or(ReadError::NoSegment("compressed already"))?;
     let unfinished = target.with_added_extension(UNFINISHED);
     let written = write(path, &unfinished, level, go_on);
     match written.and_then(|whole| Ok(whole && fs::rename(&unfinished, &target).map(|()| true)?)) {
@@ -166,9 +166,9 @@ pub fn tidy(dir: &Path) -> io::Result<()> {
         let without = path.with_extension("");
         let unfinished = path.extension().is_some_and(|extension| extension == UNFINISHED);
         let doomed = if unfinished {
-            segment::is_packed(&without) && segment::is_segment(&without)
+            names::is_packed(&without) && names::is_segment(&without)
         } else {
-            segment::is_packed(&path) && segment::is_segment(&path) && without.try_exists()?
+            names::is_packed(&path) && names::is_segment(&path) && without.try_exists()?
         };
         if doomed {
             fs::remove_file(&path)?;

@@ -14,6 +14,7 @@ use crate::journal::dir::DirLock;
 use crate::journal::keep::commit_index::CommitIndex;
 use crate::journal::keep::compress::compress_while;
 use crate::journal::keep::seal::seal_from;
+use crate::journal::names;
 use crate::journal::read::reader::{ReadError, Reader};
 use crate::journal::segment;
 use crate::journal::segment::SegmentFile;
@@ -126,7 +127,7 @@ impl Rounds {
         if self.retention.compress.is_none() {
             return VecDeque::new();
         }
-        let is_plain = |one: &&SegmentFile| !segment::is_packed(&one.path);
+        let is_plain = |one: &&SegmentFile| !names::is_packed(&one.path);
         let is_sealed = |one: &&SegmentFile| {
             Reader::open(&one.path).is_ok_and(|reader| reader.footer().is_some())
         };
@@ -190,7 +191,7 @@ impl Rounds {
 
     /// Whether it needs to be tried no more.
     fn seal(&self, path: &Path, tries: u32, own: &mut VecDeque<PathBuf>) -> bool {
-        let number = segment::number_of(path);
+        let number = names::number_of(path);
         let holds = number.and_then(|(worker, sequence)| self.shelf.holds(worker, sequence));
         let (committed_bytes, committed) =
             holds.map_or((0, 0), |holds| (holds.offset, holds.records));
@@ -232,7 +233,7 @@ impl Rounds {
     }
 
     fn should_be_there(&self, path: &Path) -> bool {
-        let number = segment::number_of(path);
+        let number = names::number_of(path);
         number.is_none_or(|(worker, sequence)| self.shelf.has(worker, sequence))
     }
 

@@ -1,11 +1,10 @@
-//! Segments after their last record: sealed, compressed, removed.
+//! Segments after their last record: indexed, sealed, compressed, removed.
 
-/// What a journal holds at the moment, and how far those who read it for others have come.
+/// The committed part of each segment, and how far each reader has read.
 pub mod commit_index;
-/// Sealed segments are compressed, and are read as before.
-pub mod compress;
-/// The thread that seals complete segments, cuts what was given up, compresses and lets old ones
-/// go, beside the workers.
-pub mod janitor;
-/// The end of a segment.
+/// Seals a segment: cuts its torn end, then writes index and footer.
 pub mod seal;
+/// Compresses sealed segments.
+pub mod compress;
+/// The background thread that seals, cuts, compresses and removes segments.
+pub mod janitor;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::vec::IntoIter;
 
 use crate::journal::format::Record;
+use crate::journal::names;
 use crate::journal::read::reader::{Next, ReadError, Reader};
 use crate::journal::read::select::Selection;
 use crate::journal::segment;
@@ -242,7 +243,7 @@ pub(crate) fn open(
         reader.seek_time(since)?;
     }
     // The size of a compressed file says nothing, but one has all it will ever have.
-    if !segment::is_packed(&segment.path) {
+    if !names::is_packed(&segment.path) {
         reader.set_limit(segment.bytes);
     }
     Ok(Some(reader))
@@ -294,7 +295,7 @@ mod tests {
     #[test]
     fn who_looks_for_what_is_not_there_can_stop() {
         let place = tempfile::tempdir().unwrap();
-        let starts = write_segment(&segment::path_of(place.path(), 3, 1), 10 << 20);
+        let starts = write_segment(&names::path_of(place.path(), 3, 1), 10 << 20);
         let nobody = Some(("192.0.2.99".parse().unwrap(), None));
         let selection = Selection { peer: nobody, ..Selection::default() };
         let mut merge = Merge::open(place.path(), selection).unwrap();

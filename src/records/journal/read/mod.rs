@@ -1,14 +1,16 @@
-//! Segments and journals, read.
+//! Reading segments and whole journals.
 
-/// The bytes of a segment, however they are kept.
-pub mod bytes;
-/// The end of a journal.
-pub mod follow;
-/// The records of a journal in the order they arrived, over all its workers.
-pub mod merge;
-/// A compressed segment, read as if it were not.
+/// Reads past the places that a disk cannot read.
+pub mod gaps;
+/// A compressed segment, read as if it were plain.
 pub mod packed;
-/// Reads a segment from its first record to its last, past whatever is damaged.
+/// The bytes of a segment, whether plain or compressed.
+pub mod bytes;
+/// Reads a segment from its first record to its last, past damage.
 pub mod reader;
-/// Which records are wanted.
+/// Selects records by time, peer and content.
 pub mod select;
+/// The records of a journal in the order of arrival, over all workers.
+pub mod merge;
+/// The end of a journal, followed as it grows.
+pub mod follow;

@@ -18,7 +18,7 @@ use zstd::bulk::Decompressor;
 use zstd::zstd_safe::{compress_bound, find_frame_compressed_size, get_frame_content_size};
 
 use crate::journal::format::{FOOTER_BYTES, Footer, HEADER_BYTES, Header};
-use crate::journal::read::bytes::{is_eio, read_at};
+use crate::journal::read::gaps::{is_eio, read_at};
 
 /// Bytes of a segment in one frame, but for the last. Smaller compresses worse; larger costs more
 /// records where one is damaged, and more work to get at one.

@@ -15,8 +15,9 @@ use crate::journal::format::{
     IndexEntry, OTHER_VERSION, RECORD_PAYLOAD_BYTES_MAX, Record, known_record, record_at,
     record_bytes,
 };
-use crate::journal::read::bytes::{Bytes, is_eio};
-use crate::journal::segment;
+use crate::journal::names;
+use crate::journal::read::bytes::Bytes;
+use crate::journal::read::gaps::is_eio;
 
 /// How much is read at once. Not less than two of the largest records.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -107,10 +108,26 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let packed = segment::packed_path(path).ok_or(error)?;
+                let packed = names::packed_path(path).ok_or(error)?;
                 Self::from_bytes(Bytes::open(File::open(packed)?, true)?)
             }
-            file => Self::from_bytes(Bytes::open(file?, segment::is_packed(path))?),
+            file => Self::from_bytes(Bytes::open(file?, names::is_packed(path))?),
+        }
+    }
+
+    /// Opens segment `sequence` of `worker` in the journal `dir`, compressed or not.
+    ///
+    /// # Errors
+    /// The segment does not exist, cannot be read, or its header is damaged.
+    pub fn find(dir: &Path, worker: u16, sequence: u64) -> Result<Self, ReadError> {
+        let path = names::path_of(dir, worker, sequence);
+        match (Self::open(&path), names::packed_path(&path)) {
+            (Err(ReadError::Io(error)), Some(packed))
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
+                Self::open(&packed)
+            }
+            (opened, _) => opened,
         }
     }
 

@@ -11,10 +11,12 @@ use crossbeam_channel::unbounded;
 
 use tempfile::tempdir;
 
+use crate::journal::error::JournalError;
 use crate::journal::keep::commit_index::{CommitIndex, Position};
 use crate::journal::keep::janitor::{Retention, Rounds, Task};
 use crate::journal::keep::seal::{is_intact, survey};
-use crate::journal::open::{Journal, JournalError, JournalSpec};
+use crate::journal::names;
+use crate::journal::open::{Journal, JournalSpec};
 use crate::journal::read::reader::Reader;
 use crate::journal::segment;
 use crate::journal::tests::packed::{read, write_segment};
@@ -34,13 +36,13 @@ const WRITER: WriterSpec = WriterSpec {
 
 /// Sealed plain segments, each with its place.
 fn segments(place: &Path, count: u64) -> Vec<PathBuf> {
-    let paths: Vec<_> = (1..=count).map(|number| segment::path_of(place, 3, number)).collect();
+    let paths: Vec<_> = (1..=count).map(|number| names::path_of(place, 3, number)).collect();
     paths.iter().for_each(|path| drop(write_segment(path, 400_000)));
     paths
 }
 
 fn packed(path: &Path) -> PathBuf {
-    segment::packed_path(path).unwrap()
+    names::packed_path(path).unwrap()
 }
 
 fn rounds(place: &Path) -> Rounds {
@@ -159,7 +161,7 @@ fn sealing_does_not_wait_for_compressing() {
 #[test]
 fn what_a_disk_damaged_before_it_was_sealed_is_told_of() {
     let place = tempdir().unwrap();
-    let path = segment::path_of(place.path(), 3, 1);
+    let path = names::path_of(place.path(), 3, 1);
     let starts = write_segment(&path, 100_000);
     let sealed = Reader::open(&path).unwrap();
     let footer = *sealed.footer().unwrap();

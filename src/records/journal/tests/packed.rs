@@ -12,6 +12,7 @@ use tempfile::tempdir;
 use crate::journal::format::{Header, Record, record_bytes};
 use crate::journal::keep::compress::{compress, tidy};
 use crate::journal::keep::seal::{is_intact, seal, survey};
+use crate::journal::names;
 use crate::journal::read::packed::{ENTRY_BYTES, FRAME_BYTES, HEAD_BYTES};
 use crate::journal::read::reader::{Next, Reader};
 use crate::journal::segment;
@@ -96,8 +97,8 @@ fn unpacked(file: &[u8]) -> Vec<u8> {
 fn a_compressed_segment_is_the_segment() {
     let place = tempdir().unwrap();
     for bytes in [64, 65, 100_000, 3 << 20] {
-        let path = segment::path_of(place.path(), 3, 1);
-        let packed = segment::packed_path(&path).unwrap();
+        let path = names::path_of(place.path(), 3, 1);
+        let packed = names::packed_path(&path).unwrap();
         let starts = write_segment(&path, bytes);
         let all: Vec<u64> = (0..starts.len() as u64).collect();
         let plain = fs::read(&path).unwrap();
@@ -142,8 +143,8 @@ fn a_compressed_segment_is_the_segment() {
 #[test]
 fn a_wrong_byte_costs_one_frame_at_most() {
     let place = tempdir().unwrap();
-    let path = segment::path_of(place.path(), 3, 1);
-    let packed = segment::packed_path(&path).unwrap();
+    let path = names::path_of(place.path(), 3, 1);
+    let packed = names::packed_path(&path).unwrap();
     let starts = write_segment(&path, 3 * FRAME_BYTES);
     compress(&path, 3).unwrap();
     let bytes = fs::read(&packed).unwrap();
@@ -190,8 +191,8 @@ fn a_wrong_byte_costs_one_frame_at_most() {
 #[test]
 fn a_cut_costs_what_is_behind_it() {
     let place = tempdir().unwrap();
-    let path = segment::path_of(place.path(), 3, 1);
-    let packed = segment::packed_path(&path).unwrap();
+    let path = names::path_of(place.path(), 3, 1);
+    let packed = names::packed_path(&path).unwrap();
     let starts = write_segment(&path, 3 * FRAME_BYTES);
     compress(&path, 3).unwrap();
     let bytes = fs::read(&packed).unwrap();
@@ -219,7 +220,7 @@ fn every_byte() -> bool {
 #[test]
 fn what_is_damaged_or_not_sealed_stays_plain() {
     let place = tempdir().unwrap();
-    let path = segment::path_of(place.path(), 3, 1);
+    let path = names::path_of(place.path(), 3, 1);
     write_segment(&path, 300_000);
     let bytes = fs::read(&path).unwrap();
     let file = fs::File::options().write(true).open(&path).unwrap();
@@ -235,8 +236,8 @@ fn what_is_damaged_or_not_sealed_stays_plain() {
 #[test]
 fn a_crash_while_compressing_leaves_one_segment() {
     let place = tempdir().unwrap();
-    let path = segment::path_of(place.path(), 3, 1);
-    let packed = segment::packed_path(&path).unwrap();
+    let path = names::path_of(place.path(), 3, 1);
+    let packed = names::packed_path(&path).unwrap();
     write_segment(&path, 100_000);
     let plain = fs::read(&path).unwrap();
     let unfinished = packed.with_added_extension("tmp");
@@ -259,8 +260,8 @@ fn a_crash_while_compressing_leaves_one_segment() {
 #[test]
 fn a_seek_table_that_lies_is_not_believed() {
     let place = tempdir().unwrap();
-    let path = segment::path_of(place.path(), 3, 1);
-    let packed = segment::packed_path(&path).unwrap();
+    let path = names::path_of(place.path(), 3, 1);
+    let packed = names::packed_path(&path).unwrap();
     let starts = write_segment(&path, 200_000);
     compress(&path, 3).unwrap();
     let bytes = fs::read(&packed).unwrap();
@@ -290,8 +291,8 @@ proptest! {
         damage in proptest::collection::vec((any::<u16>(), any::<u32>(), 0u8..3), 1..10),
     ) {
         let place = tempdir().unwrap();
-        let path = segment::path_of(place.path(), 3, 1);
-        let packed = segment::packed_path(&path).unwrap();
+        let path = names::path_of(place.path(), 3, 1);
+        let packed = names::packed_path(&path).unwrap();
         write_segment(&path, 140_000);
         compress(&path, 1).unwrap();
         let mut bytes = fs::read(&packed).unwrap();

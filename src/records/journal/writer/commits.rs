@@ -2,8 +2,10 @@
 
 use std::io::ErrorKind;
 
-use crate::journal::disk::interface::Done;
-use crate::journal::writer::{Disk, Event, Open, Refused, Run, Writer};
+use crate::journal::disk::interface::{Disk, Done};
+use crate::journal::writer::parts::{Open, Refused};
+use crate::journal::writer::segment_writer::Writer;
+use crate::settle::run::{Event, Run};
 
 impl<D: Disk> Writer<D> {
     /// Takes note of what has ended and begins the syncs that can.

@@ -1,10 +1,23 @@
 //! What a writer keeps account of: buffers, segments, and groups of datagrams on their way.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::journal::format::Header;
 use crate::settle::run::Committed;
+
+/// Bytes of one buffer. Must hold the largest record; a write is at most as long.
+pub(crate) const BUFFER_BYTES: usize = 256 << 10;
+
+/// What a writer takes from outside, and a test sets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outside {
+    /// Where salts come from.
+    pub(crate) salt: fn() -> u64,
+    /// The time, ns since 1970.
+    pub(crate) now_unix_ns: fn() -> u64,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Buffer {
@@ -43,4 +56,13 @@ pub(crate) struct Group {
     /// What its segment holds by then.
     pub(crate) holds: Committed,
     pub(crate) syncing: bool,
+}
+
+/// Why a record was not appended.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The disk has failed a moment ago.
+    Resting,
+    /// It fails now.
+    Failed(io::Error),
 }

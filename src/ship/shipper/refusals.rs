@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::shipper::{Fate, Shipper};
+use crate::shipper::flight::Fate;
+use crate::shipper::thread::Shipper;
 
 /// How soon to try again to keep what a broker refuses for good.
 const BURY_AGAIN: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });

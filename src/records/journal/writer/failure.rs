@@ -3,7 +3,10 @@
 use std::io;
 use std::time::Instant;
 
-use crate::journal::writer::{Buffer, Disk, Event, Writer};
+use crate::journal::disk::interface::Disk;
+use crate::journal::writer::parts::Buffer;
+use crate::journal::writer::segment_writer::Writer;
+use crate::settle::run::Event;
 
 impl<D: Disk> Writer<D> {
     /// Gives up what is not committed, and leaves the disk alone for a while.

@@ -1,0 +1,428 @@
+//! Kafka's carrier, on librdkafka's idempotent producer.
+//!
+//! ```text
+//!  submit ─► producer (batches, retries in order, for ever) ─► brokers
+//!  poll  ◄── reports ◄──────────── acks=all ◄──────────────────┘
+//! ```
+//! A broker that is away is no error: librdkafka keeps records and their order, and sends them when it is
+//! back. What fails for good stops the producer (`enable.gapless.guarantee`), so that nothing overtakes it;
+//! the shipper resets and sends again.
+//!
+//! A broker refuses a batch as a whole. Which record was at fault is found by sending those of the batch
+//! once more, each alone and one at a time ([`Careful`]): what is refused then is refused for good.
+//!
+//! Without idempotence (a broker may not have it) a batch that is refused for good does not stop those
+//! behind it: it is sent again after them. Nothing is lost, but the order of a peer is not kept there.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use crate::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
+use crate::kafka::causes;
+use crate::kafka::delivery_events::{DeliveryEvents, Heard};
+use crate::kafka::properties;
+use crate::kafka::spec::{KafkaSpec, Refused};
+use ringest_base::text::rfc3339::Rfc3339;
+
+/// How long to leave librdkafka alone between two looks at what it has to tell: longer would hold verdicts back,
+/// shorter would only ask more often. Not by its own wait, as rdkafka's `poll` has it: that goes on to its end
+/// whatever comes, the last millisecond of it without pause.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// The same while nothing has come for a while.
+const SLICE_QUIET: Duration = Duration::from_millis(5);
+
+/// After so long without a report they are looked for less often.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Without any acknowledgement for so long, while there are records under way, something is wrong.
+const STALLED: Duration = Duration::from_secs(10);
+
+/// A producer that stopped reports on what it had under way. Longer than that takes, and it is not waited
+/// for.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Events taken in one turn at most, so that a turn ends.
+const EVENTS_MAX: u32 = 10_000;
+
+/// Batches are not made smaller than this because a broker refuses larger ones.
+const BATCH_BYTES_MIN: usize = 4 << 10;
+
+/// Records sent one at a time at most, though one that is looked for has not come by: the journal may
+/// have let go of it.
+const CAREFUL_MAX: usize = 100_000;
+
+/// A producer that hands records to one topic.
+pub struct Kafka {
+    config: ClientConfig,
+    topic: String,
+    /// `None` until the next record, when it is made anew.
+    producer: Option<BaseProducer<DeliveryEvents>>,
+    under_way: BTreeMap<u64, MessageId>,
+    /// The first record that is to be sent again, and why: to be told in a moment.
+    failed: Option<(u64, String)>,
+    /// It was told: nothing is taken until the reset.
+    stopped: bool,
+    /// When the producer said that it is of no use any more, and why.
+    fatal: Option<(Instant, String)>,
+    /// Records of batches that were refused.
+    suspects: HashSet<MessageId>,
+    careful: Option<Careful>,
+    /// Whether the last refusal was one of size.
+    too_large: bool,
+    batch_bytes: usize,
+    trouble: Option<String>,
+    /// Whether the last that was heard of a record is that it was acknowledged.
+    works: bool,
+    last_report: Instant,
+    last_acknowledged: Instant,
+    heard: Heard,
+}
+
+/// Returns a carrier for the topic of `spec`. It does not wait for a connection.
+///
+/// # Errors
+/// A property is unknown, may not be set, or contradicts another; or a file that it names cannot be read.
+pub fn carrier(spec: &KafkaSpec) -> Result<Box<dyn Carrier>, Refused> {
+    Ok(Box::new(Kafka::new(spec)?))
+}
+
+/// While suspects are looked for.
+#[derive(Debug)]
+struct Careful {
+    /// Records that may still be sent so.
+    left: usize,
+    /// Whether one was refused though it was alone.
+    found: bool,
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Kafka")
+            .field("topic", &self.topic)
+            .field("under_way", &self.under_way.len())
+            .field("stopped", &self.stopped)
+            .field("suspects", &self.suspects.len())
+            .field("careful", &self.careful)
+            .field("batch_bytes", &self.batch_bytes)
+            .field("trouble", &self.trouble)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kafka {
+    /// A producer for a topic. It does not wait for a connection.
+    ///
+    /// # Errors
+    /// A property is unknown, not to be set, or does not fit the others; a file it names cannot be read.
+    pub fn new(spec: &KafkaSpec) -> Result<Self, Refused> {
+        let config = properties::config(spec)?;
+        let batch_bytes = properties::effective(&config, "batch.size");
+        let now = Instant::now();
+        let mut kafka = Self {
+            config,
+            topic: spec.topic.clone(),
+            producer: None,
+            under_way: BTreeMap::new(),
+            failed: None,
+            stopped: false,
+            fatal: None,
+            suspects: HashSet::new(),
+            careful: None,
+            too_large: false,
+            batch_bytes: batch_bytes.and_then(|text| text.parse().ok()).unwrap_or(1_000_000),
+            trouble: None,
+            works: false,
+            last_report: now,
+            last_acknowledged: now,
+            heard: Heard::default(),
+        };
+        kafka.start().map_err(Refused::because)?;
+        Ok(kafka)
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        let mut config = self.config.clone();
+        if self.careful.is_some() {
+            // One at a time, so that order needs no guarantee, and what is refused stops nothing.
+            config.set("linger.ms", "0").set("enable.gapless.guarantee", "false");
+        } else {
+            config.set("batch.size", self.batch_bytes.to_string());
+        }
+        match config.create_with_context(DeliveryEvents::default()) {
+            Ok(producer) => self.producer = Some(producer),
+            Err(error) => {
+                let reason = format!(
+                    "no Kafka client can be had: {}",
+                    causes::printable(&error.to_string())
+                );
+                return Err(reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks librdkafka for all it has to tell.
+    fn listen(&mut self, verdicts: &mut Vec<(u64, Verdict)>) {
+        let Some(producer) = &self.producer else { return };
+        let ear = producer.context();
+        let before = ear.events();
+        // Without a wait it takes one event at a time.
+        let mut seen = ear.events();
+        for _ in 0..EVENTS_MAX {
+            producer.poll(Duration::ZERO);
+            let now = ear.events();
+            if now == seen {
+                break;
+            }
+            seen = now;
+        }
+        if seen == before {
+            return;
+        }
+        let mut heard = std::mem::take(&mut self.heard);
+        ear.take(&mut heard);
+        for (code, reason) in &heard.errors {
+            self.troubled(*code, reason);
+        }
+        for (ticket, failure) in &heard.reports {
+            self.reported(*ticket as u64, *failure, verdicts);
+        }
+        self.heard = heard;
+    }
+
+    /// An error of no record in particular.
+    fn troubled(&mut self, code: Code, reason: &str) {
+        if code == Code::Fatal {
+            self.note_fatal();
+        } else if code != Code::AllBrokersDown || self.trouble.is_none() {
+            // That no broker is left is said after why, which says more.
+            self.trouble = Some(causes::of_client(code, reason, &self.topic));
+        }
+    }
+
+    /// Whether the producer is of no use any more, and why.
+    fn note_fatal(&mut self) {
+        let cause = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
+        if let (Some((code, reason)), None) = (cause, &self.fatal) {
+            self.fatal = Some((Instant::now(), causes::of_client(code, &reason, &self.topic)));
+        }
+    }
+
+    /// What became of a record.
+    fn reported(&mut self, ticket: u64, failure: Option<Code>, verdicts: &mut Vec<(u64, Verdict)>) {
+        let Some(id) = self.under_way.remove(&ticket) else { return };
+        self.last_report = Instant::now();
+        let Some(code) = failure else {
+            self.last_acknowledged = self.last_report;
+            self.works = true;
+            self.trouble = None;
+            verdicts.push((ticket, Verdict::Acknowledged));
+            return self.seen_alone(id, false);
+        };
+        let reason = causes::of_record(code, &self.topic);
+        if causes::is_refusal(code) {
+            self.too_large = causes::is_size(code);
+            if self.careful.is_some() {
+                verdicts.push((ticket, Verdict::Rejected(reason)));
+                return self.seen_alone(id, true);
+            }
+            self.suspects.insert(id);
+            let reason = format!("a batch was refused, its records are sent one by one: {reason}");
+            return self.fail(ticket, reason, true);
+        }
+        self.note_fatal();
+        // What was purged says nothing of why.
+        let of_all = self.fatal.as_ref().map(|(_, reason)| reason.clone());
+        let is_cause = !matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::Fatal);
+        self.fail(ticket, of_all.filter(|_| !is_cause).unwrap_or(reason), is_cause);
+    }
+
+    /// A record is to be sent again, and all behind it; nothing is taken until then.
+    fn fail(&mut self, ticket: u64, reason: String, is_cause: bool) {
+        match &mut self.failed {
+            Some((first, told)) => {
+                *first = ticket.min(*first);
+                if is_cause && self.suspects.is_empty() {
+                    told.clone_from(&reason);
+                }
+            }
+            None => self.failed = Some((ticket, reason)),
+        }
+    }
+
+    /// Says that all is to be sent again, once it is known of what.
+    fn hand_back(&mut self, verdicts: &mut Vec<(u64, Verdict)>) {
+        if self.stopped {
+            return;
+        }
+        if self.failed.is_some() {
+            self.note_fatal();
+        }
+        if let Some((since, reason)) = &self.fatal {
+            // It says of each record what became of it, which is worth a moment: the fewer are sent
+            // again, and which of them were refused is known.
+            if !self.under_way.is_empty() && since.elapsed() < REPORT_TIMEOUT {
+                return;
+            }
+            if let (None, Some((&first, _))) = (&self.failed, self.under_way.first_key_value()) {
+                self.failed = Some((first, reason.clone()));
+            }
+        }
+        if let Some((failed, reason)) = self.failed.take() {
+            let first =
+                self.under_way.first_key_value().map_or(failed, |(first, _)| failed.min(*first));
+            let verdict = self.again(reason);
+            verdicts.push((first, verdict));
+        }
+    }
+
+    /// The verdict on what is to be sent again.
+    fn again(&mut self, reason: String) -> Verdict {
+        self.stopped = true;
+        self.works = false;
+        self.trouble = Some(reason.clone());
+        Verdict::Again(reason)
+    }
+
+    /// A record was sent alone, if it is one of those times. Once all suspects went by so, there are
+    /// batches again.
+    fn seen_alone(&mut self, id: MessageId, refused: bool) {
+        let Some(careful) = &mut self.careful else { return };
+        careful.left -= 1;
+        careful.found |= refused;
+        self.suspects.remove(&id);
+        if !self.suspects.is_empty() && careful.left > 0 {
+            return;
+        }
+        if self.too_large && !careful.found {
+            // None of them was too large: the batch was.
+            self.batch_bytes = (self.batch_bytes / 2).max(BATCH_BYTES_MIN);
+        }
+        self.suspects.clear();
+        self.careful = None;
+        // Nothing is under way: what was reported was alone.
+        self.producer = None;
+    }
+
+    /// The answer of a producer that is of no use any more. What it had under way is told first.
+    fn dead(&mut self) -> Option<Submitted> {
+        let (_, reason) = self.fatal.as_ref()?;
+        if !self.under_way.is_empty() {
+            return Some(Submitted::Full);
+        }
+        let reason = reason.clone();
+        Some(Submitted::Refused(self.again(reason)))
+    }
+
+    /// The next move after librdkafka did not take a record.
+    fn not_taken(&mut self, code: Code) -> Submitted {
+        match code {
+            Code::QueueFull => Submitted::Full,
+            // Against message.max.bytes, which is ours to keep: no broker was asked.
+            Code::MessageSizeTooLarge => Submitted::Refused(Verdict::Rejected(
+                "it is larger than message.max.bytes in --kafka-config".to_owned(),
+            )),
+            code => {
+                self.note_fatal();
+                self.dead().unwrap_or_else(|| {
+                    let reason = causes::of_record(code, &self.topic);
+                    Submitted::Refused(self.again(reason))
+                })
+            }
+        }
+    }
+}
+
+impl Carrier for Kafka {
+    fn submit(&mut self, message: &Message<'_>) -> Submitted {
+        let waits = self.careful.is_some() && !self.under_way.is_empty();
+        if self.stopped || self.failed.is_some() || waits {
+            return Submitted::Full;
+        }
+        if let Some(answer) = self.dead() {
+            return answer;
+        }
+        if self.producer.is_none()
+            && let Err(reason) = self.start()
+        {
+            return Submitted::Refused(self.again(reason));
+        }
+        let (Some(producer), Ok(ticket)) = (&self.producer, usize::try_from(message.ticket)) else {
+            return Submitted::Full;
+        };
+        let (id, time) = (message.id.to_string(), Rfc3339(message.received_unix_ns).to_string());
+        let (key, listener) = (message.peer.to_string(), message.listener.to_string());
+        let headers =
+            [("ringest-id", &id), ("ringest-time", &time), ("ringest-listener", &listener)]
+                .into_iter()
+                .fold(OwnedHeaders::new_with_capacity(3), |headers, (key, value)| {
+                    headers.insert(Header { key, value: Some(value) })
+                });
+        let received_unix_ms =
+            i64::try_from(message.received_unix_ns / 1_000_000).unwrap_or(i64::MAX);
+        let record = BaseRecord::with_opaque_to(&self.topic, ticket)
+            .key(&key)
+            .payload(message.payload)
+            .timestamp(received_unix_ms)
+            .headers(headers);
+        let refused = producer.send(record).err().map(|(error, _)| error.rdkafka_error_code());
+        if let Some(code) = refused {
+            return self.not_taken(code.unwrap_or(Code::Fail));
+        }
+        if self.under_way.is_empty() {
+            self.last_acknowledged = Instant::now();
+        }
+        self.under_way.insert(message.ticket, message.id);
+        Submitted::Taken
+    }
+
+    fn poll(&mut self, bound: Duration, verdicts: &mut Vec<(u64, Verdict)>) {
+        let until = Instant::now() + bound;
+        let before = verdicts.len();
+        self.listen(verdicts);
+        while verdicts.len() == before {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.producer.is_none() {
+                break;
+            }
+            let quiet = self.last_report.elapsed() > QUIET;
+            std::thread::sleep(left.min(if quiet { SLICE_QUIET } else { SLICE }));
+            self.listen(verdicts);
+        }
+        self.hand_back(verdicts);
+    }
+
+    fn reset(&mut self) {
+        // Its records are purged first, so that none is sent any more.
+        self.producer = None;
+        self.under_way.clear();
+        self.stopped = false;
+        self.failed = None;
+        self.fatal = None;
+        if self.careful.is_none() && !self.suspects.is_empty() {
+            self.careful = Some(Careful { left: CAREFUL_MAX, found: false });
+        }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        if self.works && self.under_way.is_empty() {
+            // A broker may close an idle connection; that keeps nobody from anything.
+            return None;
+        }
+        let stalled = || {
+            (!self.under_way.is_empty() && self.last_acknowledged.elapsed() > STALLED).then(|| {
+                "no broker has acknowledged anything for a while, and none says why; see \
+                 security.protocol in --kafka-config"
+                    .to_owned()
+            })
+        };
+        self.trouble.clone().or_else(stalled)
+    }
+}

@@ -1,0 +1,91 @@
+//! Goes back to what is settled: to send again, or to pass over what retention removed.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::lane::Step;
+use crate::shipper::flight::{Fate, Flight};
+use crate::shipper::thread::{BACK_OFF, Shipper};
+use ringest_records::journal::keep::commit_index::Gone;
+
+/// Without a verdict for so long, what retention took is given up with what is under way: a carrier whose
+/// broker is away may hold that for ever.
+const GONE_WITHIN: Duration = match cfg!(test) {
+    false => Duration::from_secs(1),
+    true => Duration::from_millis(4),
+};
+
+impl Shipper {
+    /// Gives up what retention took in front of everything else, if that waits for a carrier that takes or
+    /// settles nothing, or is to be done at once. What is under way of it has no other fate then, and the
+    /// rest is sent again.
+    pub(super) fn pass_gone(&mut self, at_once: bool) {
+        let gone = self.post.shelf.gone(&self.settled);
+        let is_stuck = self.window.is_empty() || self.moved_at.elapsed() >= GONE_WITHIN;
+        if gone.is_empty() || !(at_once || is_stuck) {
+            return;
+        }
+        if !self.window.is_empty() || self.unreadable.is_some() {
+            self.carrier.reset();
+        }
+        self.forget();
+        let flight = |gone: Gone| Flight {
+            ticket: self.next_ticket,
+            worker: gone.worker,
+            step: Step { after: gone.after, own: gone.own, ends: true },
+            id: None,
+            records: gone.records,
+            datagrams: gone.datagrams,
+            bytes: 0,
+            received_unix_ns: 0,
+            fate: Some(Fate::Missing),
+        };
+        self.window.extend(gone.into_iter().map(flight));
+        self.settle();
+        self.rewind();
+        self.keep();
+    }
+
+    /// Forgets what is under way.
+    pub(super) fn forget(&mut self) {
+        self.unreadable = None;
+        self.window.clear();
+        self.window_bytes = 0;
+    }
+
+    /// The lanes go back, or on, to what is settled.
+    pub(super) fn rewind(&mut self) {
+        for (worker, lane) in &mut self.lanes {
+            lane.rewind(self.settled.get(worker).copied().unwrap_or_default());
+        }
+    }
+
+    /// Forgets what is under way, and begins again at what is settled, a little later.
+    pub(super) fn send_again(&mut self, about: &str, reason: &str) {
+        self.carrier.reset();
+        self.forget();
+        self.rewind();
+        self.post.account.resent();
+        self.tell();
+        let name = &self.post.destination;
+        self.post.notices.repeated(&format!("{name} {about}"), || {
+            format!("{name}: {reason}; it is tried again; {}", self.waiting())
+        });
+        self.rest(self.back_off);
+        self.back_off = (self.back_off * 2).min(BACK_OFF.1);
+    }
+
+    /// Waits, unless it is to stop; the carrier may move meanwhile.
+    pub(super) fn rest(&mut self, length: Duration) {
+        let until = Instant::now() + length;
+        while !self.post.stop.load(Ordering::Acquire) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            self.carrier.poll(Duration::ZERO, &mut Vec::new());
+            let changes = self.post.shelf.changes();
+            self.post.shelf.wait(changes, left.min(Duration::from_millis(50)));
+        }
+    }
+}
