@@ -30,5 +30,6 @@ pub use crate::nats::disabled::carrier;
 pub use crate::nats::nats_carrier::{Nats, carrier};
 pub use crate::nats::spec::{Login, NatsSpec, Secret};
 
-#[cfg(all(test, feature = "nats"))]
+#[cfg(test)]
+#[cfg(feature = "nats")]
 mod tests;
