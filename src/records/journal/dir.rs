@@ -1,4 +1,5 @@
-//! A journal's directory: made, and locked against other writers; made again when somebody removed it.
+//! The directory of a journal: creates it, locks it against other writers, and creates it again if it was
+//! removed.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,17 +12,16 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::journal::disk::interface::is_on;
 use crate::journal::error::JournalError;
 
-/// Where a journal is, for those who read it beside its writer, too.
+/// The directory of a journal, and the file system it is on. Readers beside the writer use it too.
 #[derive(Clone, Debug)]
 pub struct JournalDir {
     dir: PathBuf,
-    /// The file system it is on.
+    /// Device number of the file system that the directory is on.
     device: u64,
 }
 
 impl JournalDir {
-    /// That of a directory that is there.
-    /// The directory `dir`, which exists.
+    /// Returns the location of a journal in the existing directory `dir`.
     ///
     /// # Errors
     /// stat(2) failed.
@@ -29,22 +29,23 @@ impl JournalDir {
         Ok(Self { dir: dir.to_owned(), device: fs::metadata(dir)?.dev() })
     }
 
-    /// Path of the directory.
+    /// Returns the path of the directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Whether the directory is there. While its disk is away nothing in it is, and all of it is when it is back.
+    /// Checks that the directory exists on its file system. While its disk is absent, none of its files can
+    /// be found; all are back when the disk is.
     ///
     /// # Errors
-    /// It is not.
+    /// The directory does not exist, or a different file system is mounted there.
     pub fn check(&self) -> io::Result<()> {
         is_on(&File::open(&self.dir)?, self.device)
     }
 }
 
-/// See the module's description. Locked as long as it lives.
+/// The locked directory of an open journal. The lock is held as long as this value lives.
 #[derive(Debug)]
 pub(crate) struct DirLock {
     home: JournalDir,
@@ -52,7 +53,7 @@ pub(crate) struct DirLock {
 }
 
 impl DirLock {
-    /// Makes the directory if it is not there, and locks it.
+    /// Creates the directory if it does not exist, and locks it.
     pub(crate) fn take(dir: &Path) -> Result<Self, JournalError> {
         fs::create_dir_all(dir).map_err(failed(dir, "mkdir"))?;
         let device = fs::metadata(dir).map_err(failed(dir, "stat(2)"))?.dev();
@@ -64,13 +65,14 @@ impl DirLock {
         &self.home
     }
 
-    /// The file system it is on.
+    /// Device number of the file system that the directory is on.
     pub(crate) fn device(&self) -> u64 {
         self.home.device
     }
 
-    /// Makes the directory again if it is gone, and locks it again if need be. Returns whether it was made. Not
-    /// on another file system: a disk that was taken away is not one that is empty.
+    /// Creates the directory again if it was removed, and locks it again if the lock file was removed.
+    /// Returns whether the directory was created. Refuses on another file system: a disk that was unmounted
+    /// is not an empty one.
     pub(crate) fn restore(&self) -> Result<bool, JournalError> {
         let JournalDir { dir, device } = &self.home;
         let fail = |step| failed(dir, step);
@@ -104,7 +106,7 @@ fn lock(dir: &Path) -> Result<Flock<File>, JournalError> {
     }
 }
 
-/// What to say when a step fails.
+/// Returns a function that turns the error of `step` into a [`JournalError`].
 fn failed(dir: &Path, step: &'static str) -> impl FnOnce(io::Error) -> JournalError + use<> {
     let dir = dir.to_owned();
     move |source| JournalError::Io { dir, step, source }

@@ -3,21 +3,21 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a journal cannot be had.
+/// Errors of opening a journal.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The file system said no.
+    /// A file system operation failed.
     #[error("journal {dir}: {step}: {source}")]
     Io {
         /// The directory.
         dir: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         step: &'static str,
-        /// What the kernel said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Somebody writes it.
+    /// Another process writes to the journal.
     #[error(
         "journal {dir}: another process writes it (it holds {dir}/lock); give each its own directory"
     )]
@@ -25,7 +25,7 @@ pub enum JournalError {
         /// The directory.
         dir: PathBuf,
     },
-    /// A newer program wrote to it.
+    /// A newer version of the program wrote a segment in a format that this one does not know.
     #[error(
         "journal {dir}: {segment} is of another version than this program knows; use the program that wrote it, or \
          give this one a directory of its own"
@@ -36,7 +36,8 @@ pub enum JournalError {
         /// The segment's file.
         segment: String,
     },
-    /// A segment cannot be read, though its disk can: it would be taken for one that was sent.
+    /// A segment cannot be read although its disk works (permissions, for example). Opening the journal
+    /// anyway would count its records as sent.
     #[error(
         "journal {dir}: cannot read {segment}: {source}; make it readable, or move it elsewhere if it is not to be \
          carried on"
@@ -46,10 +47,10 @@ pub enum JournalError {
         dir: PathBuf,
         /// The segment's file.
         segment: String,
-        /// What the kernel said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The janitor could not be started.
+    /// The background thread could not be started.
     #[error(transparent)]
     Thread(#[from] ringest_base::sys::threads::ThreadError),
 }

@@ -1,4 +1,5 @@
-//! A segment, byte by byte. All numbers are little endian. docs/journal.md says the same in prose.
+//! The on-disk format of a segment. All numbers are little endian. docs/journal.md describes the same in
+//! prose.
 //!
 //! ```text
 //!  0          128                                       sealed segments go on:
@@ -15,51 +16,51 @@
 //!            payload_bytes:u64 first_unix_ns:u64 last_unix_ns:u64 blake3:[u8; 32] zero:[u8; 20]
 //!            crc32c:u32
 //! ```
-//! A record's checksum covers the segment's salt and the record's own offset too, a footer's the salt. So
-//! bytes that a peer sent, which may look like either, never pass for one: the search for the next record
-//! behind a damaged one cannot be led astray, and nobody seals a segment but who writes it.
+//! A record's checksum also covers the segment's salt and the record's offset; a footer's checksum covers
+//! the salt. A peer knows neither, so no payload can pass for a record or a footer: the search for the next
+//! record behind damage finds real records only, and only a segment's writer can seal it.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The flag of a record that is of the same datagram as the one before it.
+/// Flag of a record that belongs to the same datagram as the record before it.
 const CONTINUED: u16 = 1;
-/// Version of all of this.
+/// Version of the format.
 pub const VERSION: u16 = 1;
-/// Bytes before the first record.
+/// Bytes of the header, before the first record.
 pub const HEADER_BYTES: usize = 2 * HEADER_COPY_BYTES;
-/// Bytes of one of the header's two copies.
+/// Bytes of one of the two copies of the header.
 const HEADER_COPY_BYTES: usize = 64;
-/// Bytes of a record before its payload.
+/// Bytes of a record's head, before its payload.
 pub const RECORD_HEAD_BYTES: usize = 40;
-/// Bytes at the end of a sealed segment.
+/// Bytes of the footer of a sealed segment.
 pub const FOOTER_BYTES: usize = 112;
 /// Bytes of one entry of the index.
 pub const INDEX_ENTRY_BYTES: usize = 32;
-/// The index has an entry for the first record behind each such distance: too small and it grows, too
-/// large and a search by time reads more.
+/// The index has one entry for the first record behind each multiple of this distance, bytes. Smaller: the
+/// index grows. Larger: a search by time reads more records.
 pub const INDEX_EVERY_BYTES: u64 = 64 << 10;
 /// The largest payload of a record, bytes: the format's own limit, above every UDP payload.
 pub const RECORD_PAYLOAD_BYTES_MAX: usize = 65_535;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"RINGJRNL";
 const SEAL_MAGIC: [u8; 8] = *b"RINGSEAL";
-/// In no byte equal to its neighbours, so that a shifted one is none.
+/// Marks the beginning of a record. All four bytes differ, so a shifted copy does not match.
 const RECORD_MAGIC: u32 = 0x1ce7_0b5d;
 
-/// What the first bytes of a segment say.
+/// The header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Whose it is.
+    /// Index of the worker that writes the segment.
     pub worker: u16,
     /// Number of the segment among this worker's, from 1 up.
     pub sequence: u64,
-    /// A secret that goes into every checksum.
+    /// Random number that is part of every checksum of the segment. Must stay secret.
     pub salt: u64,
-    /// When it was begun, ns since 1970.
+    /// When the segment was created, ns since 1970.
     pub created_unix_ns: u64,
 }
 
-/// Appends `value` in little endian at `at`.
+/// Writes `value` at offset `at`.
 fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
     bytes[at..at + N].copy_from_slice(&value);
 }
@@ -80,11 +81,11 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     take(bytes, at).map(u64::from_le_bytes)
 }
 
-/// Why a header that is sound cannot be read.
+/// The error for a valid header of an unknown version.
 pub(crate) const OTHER_VERSION: &str = "of another version than this program knows";
 
 impl Header {
-    /// As bytes.
+    /// Encodes the value.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut whole = [0; HEADER_BYTES];
@@ -108,10 +109,10 @@ impl Header {
         bytes
     }
 
-    /// From bytes, of which one copy must be sound.
+    /// Decodes a header. One undamaged copy is enough.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// A text that says why the bytes are not a header.
     pub fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let Some((first, second)) =
             bytes.get(..HEADER_BYTES).map(|two| two.split_at(HEADER_COPY_BYTES))
@@ -124,7 +125,7 @@ impl Header {
         })
     }
 
-    /// Whether both copies are sound.
+    /// Returns whether both copies of the header are undamaged.
     #[must_use]
     pub fn is_whole(bytes: &[u8]) -> bool {
         let copies = bytes.chunks_exact(HEADER_COPY_BYTES).take(2);
@@ -151,28 +152,29 @@ impl Header {
     }
 }
 
-/// A record, its payload where it was read.
+/// A record. Its payload is borrowed from the buffer it was read into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// When the engine took its datagram from the socket, ns since 1970.
+    /// When the engine received its datagram from the socket, ns since 1970.
     pub received_unix_ns: u64,
-    /// Who sent it.
+    /// The sender's address.
     pub peer: SocketAddr,
     /// Index of the listen address.
     pub listener: u16,
-    /// Whether it is of the same datagram as the record before it.
+    /// Whether it belongs to the same datagram as the record before it.
     pub continued: bool,
-    /// The record, at most 65 535 bytes.
+    /// The payload, at most 65 535 bytes.
     pub payload: &'a [u8],
 }
 
-/// Bytes that a payload takes in a segment.
+/// Returns the bytes that a record with this payload takes in a segment: head, payload, padding to a
+/// multiple of 8.
 #[must_use]
 pub const fn record_bytes(payload_bytes: usize) -> usize {
     (RECORD_HEAD_BYTES + payload_bytes).next_multiple_of(8)
 }
 
-/// The checksum of the record at `offset`, whose bytes from the length on are `head` and `payload`.
+/// Computes the CRC32C of the record at `offset`. `head` is its head from the length field on.
 fn checksum(salt: u64, offset: u64, head: &[u8], payload: &[u8]) -> u32 {
     let mut place = [0; 16];
     put(&mut place, 0, salt.to_le_bytes());
@@ -182,10 +184,11 @@ fn checksum(salt: u64, offset: u64, head: &[u8], payload: &[u8]) -> u32 {
 }
 
 impl Record<'_> {
-    /// Writes it into `out`, which is [`record_bytes`] long, for the place `offset` of a segment.
+    /// Encodes the record into `out`, which must be [`record_bytes`] long, for position `offset` of a
+    /// segment.
     ///
     /// # Panics
-    /// `out` has another length, or the payload is longer than any datagram's.
+    /// `out` has the wrong length, or the payload is longer than 65 535 bytes.
     pub fn encode(&self, out: &mut [u8], salt: u64, offset: u64) {
         assert!(self.payload.len() <= RECORD_PAYLOAD_BYTES_MAX, "no datagram is that long");
         let length = u16::try_from(self.payload.len()).unwrap_or(0);
@@ -209,18 +212,19 @@ impl Record<'_> {
     }
 }
 
-/// What stands at a place of a segment.
+/// The result of looking for a record at a position of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'a> {
-    /// A record, and the bytes it takes with its padding.
+    /// A valid record, and its length with padding, bytes.
     Record(Record<'a>, usize),
-    /// No record.
+    /// No record begins here.
     Nothing,
-    /// Perhaps one, of so many bytes, of which not all are here.
+    /// A record may begin here, but its end is not in the buffer. Holds its length, bytes.
     Cut(usize),
 }
 
-/// Reads what stands at `offset` of a segment, of which `bytes` are at hand from there on.
+/// Looks for a record at `offset` of a segment. `bytes` is the part of the segment from there on that is in
+/// memory.
 #[must_use]
 pub fn record_at(bytes: &[u8], salt: u64, offset: u64) -> Found<'_> {
     let Some(head) = bytes.get(..RECORD_HEAD_BYTES) else {
@@ -244,7 +248,8 @@ pub fn record_at(bytes: &[u8], salt: u64, offset: u64) -> Found<'_> {
     Found::Record(fields_of(head, payload), whole)
 }
 
-/// The record that `bytes`, which [`record_at`] has found one in, begin with.
+/// Decodes the record at the beginning of `bytes`, without checking it: [`record_at`] must have found it
+/// there.
 #[must_use]
 pub(crate) fn known_record(bytes: &[u8]) -> Option<Record<'_>> {
     let (head, rest) = bytes.split_at_checked(RECORD_HEAD_BYTES)?;
@@ -263,19 +268,19 @@ fn fields_of<'a>(head: &[u8], payload: &'a [u8]) -> Record<'a> {
     }
 }
 
-/// An entry of the index: the first record behind a mark.
+/// An index entry: describes the first record behind a multiple of [`INDEX_EVERY_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
-    /// Where it stands.
+    /// Offset of the record in the segment, bytes.
     pub offset: u64,
-    /// Records before it.
+    /// Number of records before it.
     pub records_before: u64,
-    /// When the latest of the records up to it was received: those before it are no later.
+    /// Latest receive time of this record and all before it, ns since 1970. Records are not sorted by time.
     pub latest_unix_ns: u64,
 }
 
 impl IndexEntry {
-    /// As bytes.
+    /// Encodes the value.
     #[must_use]
     pub fn encode(&self) -> [u8; INDEX_ENTRY_BYTES] {
         let mut bytes = [0; INDEX_ENTRY_BYTES];
@@ -287,7 +292,7 @@ impl IndexEntry {
         bytes
     }
 
-    /// From bytes; `None` if they are too few, or not as they were written.
+    /// Decodes an entry. Returns `None` if the bytes are too few or damaged.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let sound = u32_at(bytes, 28)? == crc32c::crc32c(&bytes[..28]);
@@ -299,27 +304,27 @@ impl IndexEntry {
     }
 }
 
-/// What the last bytes of a sealed segment say.
+/// The footer of a sealed segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footer {
-    /// Where the records end and the index begins.
+    /// Offset of the index, which is the end of the records.
     pub data_end: u64,
-    /// Entries of the index.
+    /// Number of index entries.
     pub index_entries: u64,
-    /// Records there are.
+    /// Number of records.
     pub records: u64,
-    /// Bytes of all payloads.
+    /// Bytes of all payloads together.
     pub payload_bytes: u64,
-    /// When the earliest was received, ns since 1970; 0 without any.
+    /// Receive time of the earliest record, ns since 1970; 0 if there is none.
     pub first_unix_ns: u64,
-    /// When the latest was received.
+    /// Receive time of the latest record, ns since 1970; 0 if there is none.
     pub last_unix_ns: u64,
-    /// BLAKE3 of the header and everything up to the footer.
+    /// BLAKE3 hash of everything before the footer.
     pub hash: [u8; 32],
 }
 
 impl Footer {
-    /// As bytes, for the segment of that salt.
+    /// Encodes the footer of the segment with this salt.
     #[must_use]
     pub fn encode(&self, salt: u64) -> [u8; FOOTER_BYTES] {
         let mut bytes = [0; FOOTER_BYTES];
@@ -342,26 +347,26 @@ impl Footer {
         bytes
     }
 
-    /// The checksum of a footer that begins with its magic, whatever stands there.
+    /// Computes the checksum as if the footer began with its magic number, whatever its first bytes are.
     fn checksum(salt: u64, bytes: &[u8]) -> u32 {
         let crc = crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), &SEAL_MAGIC);
         crc32c::crc32c_append(crc, &bytes[SEAL_MAGIC.len()..FOOTER_BYTES - 4])
     }
 
-    /// Bytes of the index before it.
+    /// Returns the bytes of the index.
     #[must_use]
     pub fn index_bytes(&self) -> u64 {
         self.index_entries.saturating_mul(INDEX_ENTRY_BYTES as u64)
     }
 
-    /// Bytes of the whole segment; `None` if it says something impossible.
+    /// Returns the size of the whole segment, bytes, or `None` if the numbers overflow.
     #[must_use]
     pub fn segment_bytes(&self) -> Option<u64> {
         self.data_end.checked_add(self.index_bytes())?.checked_add(FOOTER_BYTES as u64)
     }
 
-    /// Whether the last bytes of a file were a footer once, as far as one can tell: all of it but its first
-    /// word is right, or that is.
+    /// Returns whether the last bytes of a file are a damaged footer: either the magic number or the
+    /// checksum of the rest matches.
     #[must_use]
     pub fn was_one(bytes: &[u8], salt: u64) -> bool {
         let Some(bytes) = bytes.len().checked_sub(FOOTER_BYTES).map(|at| &bytes[at..]) else {
@@ -371,8 +376,9 @@ impl Footer {
         bytes[..8] == SEAL_MAGIC || u32_at(bytes, FOOTER_BYTES - 4) == Some(crc)
     }
 
-    /// From the last bytes of a file; `None` if they are no footer, as those of an open segment. What a peer
-    /// sent stands there, too, and may look like one: it does not know the salt.
+    /// Decodes the footer from the last bytes of a file. Returns `None` if there is none, as in an open
+    /// segment. A payload at the end of a file may look like a footer, but its sender does not know the
+    /// salt.
     #[must_use]
     pub fn decode(bytes: &[u8], salt: u64) -> Option<Self> {
         let at = bytes.len().checked_sub(FOOTER_BYTES)?;

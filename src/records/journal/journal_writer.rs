@@ -21,7 +21,7 @@ pub(crate) enum AnyWriter {
     Plain(Box<Writer<Plain>>),
 }
 
-/// One worker's end of the journal. Dropping it commits nothing; [`finish`](Self::finish) does.
+/// One worker's end of a journal. Dropping it commits nothing; [`finish`](Self::finish) does.
 #[derive(Debug)]
 pub struct JournalWriter {
     pub(crate) writer: AnyWriter,
@@ -29,11 +29,11 @@ pub struct JournalWriter {
     pub(crate) complete: Sender<Task>,
     pub(crate) notices: Arc<Notices>,
     pub(crate) shelf: Arc<CommitIndex>,
-    /// What the disk said when it failed, until it takes something again.
+    /// The disk's last error, until a commit succeeds again.
     pub(crate) trouble: Option<String>,
 }
 
-/// Does the same to either writer.
+/// Evaluates an expression with either kind of writer.
 macro_rules! with_writer {
     ($pen:expr, $writer:ident => $what:expr) => {
         match &mut $pen.writer {
@@ -44,36 +44,37 @@ macro_rules! with_writer {
 }
 
 impl JournalWriter {
-    /// Appends a record of the datagram at hand.
+    /// Appends a record of the current datagram.
     pub fn push(&mut self, record: &Record<'_>, now: Instant) {
         with_writer!(self, writer => writer.push(record, now));
     }
 
-    /// The datagram at hand has no more records: it is committed, or given up, as a whole.
+    /// Ends the current datagram: it is committed, or given up, as a whole.
     pub fn end_datagram(&mut self, now: Instant) {
         with_writer!(self, writer => writer.end_datagram(now));
     }
 
-    /// Commits what is due, and tells what became of datagrams. To be called after each batch, and when
-    /// none comes.
+    /// Commits what is due, and calls `report` with the outcome of datagrams. Call it after each batch, and
+    /// when [`due_within`](Self::due_within) says so.
     pub fn pump(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
         with_writer!(self, writer => writer.pump(now));
         self.tell(tell);
     }
 
-    /// Commits everything there is, and waits for it; more may follow.
+    /// Commits everything, and waits for it. More records may follow.
     pub fn commit(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
         with_writer!(self, writer => writer.commit(now));
         self.tell(tell);
     }
 
-    /// Commits everything, and waits for it: the last segment is complete then.
+    /// Commits everything, and waits for it. The last segment is complete then.
     pub fn finish(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
         with_writer!(self, writer => writer.finish(now));
         self.tell(tell);
     }
 
-    /// How soon [`pump`](Self::pump) is to be called though nothing comes, if it is.
+    /// Returns how soon [`pump`](Self::pump) must be called even if no datagram comes, or `None` if it need
+    /// not be.
     #[must_use]
     pub fn due_within(&self, now: Instant) -> Option<Duration> {
         match &self.writer {
@@ -82,7 +83,7 @@ impl JournalWriter {
         }
     }
 
-    /// What became of the datagrams so far.
+    /// Returns how many datagrams are committed, undelivered and pending.
     #[must_use]
     pub fn counts(&self) -> WriterCounts {
         match &self.writer {
@@ -91,7 +92,7 @@ impl JournalWriter {
         }
     }
 
-    /// Why nothing is written at the moment.
+    /// Returns the disk error that keeps records from being written now, or `None`.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
@@ -100,7 +101,7 @@ impl JournalWriter {
         with_writer!(self, writer => writer.take_runs()).into_iter().for_each(tell);
         for event in with_writer!(self, writer => writer.take_events()) {
             match event {
-                // The journal holds the other end until it is closed.
+                // A send cannot fail: the journal holds the receiver until it is closed.
                 Event::Committed(holds) => {
                     self.trouble = None;
                     self.shelf.committed(self.worker, holds);

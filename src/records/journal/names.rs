@@ -2,33 +2,34 @@
 
 use std::path::{Path, PathBuf};
 
-/// `DIR/WWW-NNNNNNNNNN.seg`.
+/// Returns the path of a plain segment: `DIR/WWW-NNNNNNNNNN.seg`.
 #[must_use]
 pub fn path_of(dir: &Path, worker: u16, sequence: u64) -> PathBuf {
     dir.join(format!("{worker:03}-{sequence:010}.seg"))
 }
 
-/// Behind the name of a segment that was compressed.
+/// File extension of compressed segments.
 const PACKED: &str = "zst";
 
-/// The name a segment has when it is compressed; `None` of one that is.
+/// Returns the path that a plain segment gets when it is compressed. Returns `None` if `path` is compressed
+/// already.
 #[must_use]
 pub fn packed_path(path: &Path) -> Option<PathBuf> {
     (!is_packed(path)).then(|| path.with_added_extension(PACKED))
 }
 
-/// Whether a segment is compressed, by its name.
+/// Returns whether a segment is compressed, judged by its name.
 #[must_use]
 pub fn is_packed(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == PACKED)
 }
 
-/// Whether a segment may be called so.
+/// Returns whether `path` has the name of a segment.
 pub(crate) fn is_segment(path: &Path) -> bool {
     number_of(path).is_some()
 }
 
-/// Whose segment it is, and its number among that worker's, by its name.
+/// Reads worker and number from a segment's file name. Returns `None` if it is not the name of a segment.
 pub(crate) fn number_of(path: &Path) -> Option<(u16, u64)> {
     path.file_name().and_then(|name| name.to_str()).and_then(parse)
 }

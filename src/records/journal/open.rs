@@ -1,4 +1,5 @@
-//! A journal that is written to: opened, repaired, one writer a worker, sealed behind them.
+//! A journal that is open for writing: locked, repaired, with one writer a worker and a janitor thread
+//! behind them.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -23,26 +24,28 @@ use crate::settle::notices::Notices;
 use ringest_base::sys::clock;
 use ringest_base::sys::threads::{lower_priority, spawn_named};
 
-/// How a journal is to be written.
+/// Settings of a journal that is opened for writing.
 #[derive(Clone, Debug)]
 pub struct JournalSpec {
-    /// The directory; made if it is not there.
+    /// The directory. It is created if it does not exist.
     pub dir: PathBuf,
-    /// When to commit, and how large segments get.
+    /// When to commit, and how large and old segments get.
     pub writer: WriterSpec,
-    /// Memory for what the disk has not taken yet, bytes, of all workers.
+    /// Memory of all workers together for records that the disk has not taken yet, bytes.
     pub buffer_bytes: usize,
-    /// How long segments are kept.
+    /// Returns how long segments are kept.
     pub retention: Retention,
-    /// Those who carry on what it holds, and how far each had come; they are the readers of its
-    /// [shelf](Journal::shelf), in this order.
+    /// Positions of the readers (shippers) that consume the journal, by worker. Reader numbers in the
+    /// [commit index](Journal::commit_index) follow this order.
     pub readers: Vec<BTreeMap<u16, Position>>,
 }
 
-/// Buffers of a worker: one is filled while another is written; a ring can register no more than the most.
+/// Number of buffers a worker. At least two: one is filled while another is written. At most 1024: an
+/// io_uring ring registers no more.
 const BUFFERS: RangeInclusive<usize> = 2..=1024;
 
-/// See the module's description.
+/// An open journal. Dropping it releases the lock; [`close`](Self::close) also waits until everything is
+/// sealed.
 #[derive(Debug)]
 pub struct Journal {
     spec: JournalSpec,
@@ -51,15 +54,15 @@ pub struct Journal {
     shelf: Arc<CommitIndex>,
     complete: Sender<Task>,
     janitor: JoinHandle<()>,
-    /// Held as long as it is open.
+    /// Holds the lock on the directory while the journal is open.
     place: Arc<DirLock>,
 }
 
 impl Journal {
-    /// Opens a journal and repairs what a crash left.
+    /// Opens a journal, and repairs what a crash left.
     ///
     /// # Errors
-    /// The directory cannot be had, or another process writes it.
+    /// The directory cannot be used, or another process writes to the journal.
     pub fn open(spec: JournalSpec) -> Result<Self, JournalError> {
         Self::open_with(spec, &Arc::default())
     }
@@ -105,7 +108,7 @@ impl Journal {
         Ok(Self { spec, repaired, notices, shelf, complete, janitor, place })
     }
 
-    /// What had to be repaired.
+    /// Returns the segments that had to be repaired when the journal was opened.
     #[must_use]
     pub fn repaired(&self) -> &[Repaired] {
         &self.repaired
@@ -117,37 +120,38 @@ impl Journal {
         &self.notices
     }
 
-    /// Where it is.
+    /// Returns the journal's directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.spec.dir
     }
 
-    /// The same, for those who read it.
+    /// Returns the directory with its file system, for readers that must notice an unmounted disk.
     pub fn home(&self) -> &JournalDir {
         self.place.home()
     }
 
-    /// How long segments are kept.
+    /// Returns how long segments are kept.
     #[must_use]
     pub fn retention(&self) -> &Retention {
         &self.spec.retention
     }
 
-    /// What it holds, for those who carry it on.
+    /// Returns the index of committed segments, for readers.
     #[must_use]
     pub fn shelf(&self) -> &Arc<CommitIndex> {
         &self.shelf
     }
 
-    /// What so many workers can buffer together, bytes; [`JournalSpec::buffer_bytes`] is brought into that.
+    /// Returns the allowed range of [`JournalSpec::buffer_bytes`] for this many workers, bytes. A value
+    /// outside of it is clamped.
     #[must_use]
     pub fn buffer_bytes(workers: usize) -> RangeInclusive<usize> {
         let all = BUFFER_BYTES * workers.max(1);
         BUFFERS.start() * all..=BUFFERS.end() * all
     }
 
-    /// The end that worker `index` of `workers` writes to.
+    /// Creates the writer for worker `index` of `workers`.
     #[must_use]
     pub fn pen(&self, index: usize, workers: usize) -> JournalWriter {
         let buffers = self.spec.buffer_bytes / BUFFER_BYTES / workers.max(1);
@@ -186,15 +190,16 @@ impl Journal {
         }
     }
 
-    /// Waits until all that was written is sealed. The pens must have been dropped.
+    /// Waits until everything that was written is sealed. All writers must have been dropped before.
     pub fn close(self) {
         drop(self.complete);
-        // A panic there is a bug, and no record is lost by it: segments are sealed at the next start.
+        // A panic of that thread is a bug, but loses no record: the next start seals the segments.
         let _ = self.janitor.join();
     }
 }
 
-/// What nobody outside can know: std's hasher keys come from the kernel's random source.
+/// Returns a random number that outsiders cannot predict: std's hasher keys come from the kernel's random
+/// source.
 fn salt() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()

@@ -16,22 +16,24 @@ use crate::journal::segment::SegmentFile;
 use crate::settle::notices::Notices;
 use crate::settle::run::Committed;
 
-/// A segment that was not sealed when the journal was opened, and what was found in it.
+/// A segment that was not sealed when the journal was opened, and the result of its repair.
 #[derive(Clone, Debug)]
 pub struct Repaired {
-    /// Which.
+    /// Path of the segment before the repair.
     pub path: PathBuf,
-    /// What was found; `None`: it held nothing, and was removed, or was set aside.
+    /// Contents of the segment. `None` if it was empty and removed, or was set aside.
     pub found: Option<Survey>,
-    /// Nothing of it can be read: what it is called now.
+    /// New path of the segment if it was set aside because nothing of it can be read.
     pub aside: Option<PathBuf>,
-    /// Why that is, if its beginning is not just damaged; or why it was left as it is: a disk that is full does
-    /// not take a segment's end. It can be read all the same, and the next start tries again.
+    /// Why the segment was set aside, if not for a damaged header; or why it was left unsealed (a full
+    /// disk, for example, has no room for the footer). A segment left unsealed can still be read, and the
+    /// next start tries again.
     pub left: Option<String>,
 }
 
 impl Repaired {
-    /// Whether something that was committed may be lost, or stays as it is: a crash alone does neither.
+    /// Returns whether committed records may be lost, or the segment could not be repaired. A crash alone
+    /// causes neither.
     #[must_use]
     pub fn is_loss(&self) -> bool {
         let is_damaged = self.found.is_some_and(|found| found.damaged > 0);
@@ -39,7 +41,7 @@ impl Repaired {
     }
 }
 
-/// Seals what is not; removes what is empty. What the disk does not let it do is no reason not to start.
+/// Seals unsealed segments, and removes empty ones. A disk error does not keep the journal from opening.
 pub(crate) fn repair(segments: &[SegmentFile]) -> Result<Vec<Repaired>, JournalError> {
     let mut repaired = Vec::new();
     for one in segments {
@@ -49,7 +51,7 @@ pub(crate) fn repair(segments: &[SegmentFile]) -> Result<Vec<Repaired>, JournalE
             return Err(JournalError::OtherVersion { dir, segment });
         }
         let sealed = matches!(opened, Ok(reader) if reader.footer().is_some());
-        // What is compressed was sealed, and is not written to, whatever became of it.
+        // A compressed segment was sealed before; it is never written to, even if it is damaged.
         if sealed || names::is_packed(&one.path) {
             continue;
         }
@@ -68,12 +70,12 @@ pub(crate) fn repair(segments: &[SegmentFile]) -> Result<Vec<Repaired>, JournalE
     Ok(repaired)
 }
 
-/// What became of a segment that was not sealed.
+/// The result of repairing one segment.
 enum Repair {
     Sealed(Survey),
-    /// It held nothing.
+    /// The segment was empty and was removed.
     Removed,
-    /// Nothing of it can be read. Somebody may want to look at it.
+    /// Nothing of it can be read. It was renamed, for somebody to examine.
     SetAside(PathBuf),
 }
 
@@ -82,11 +84,11 @@ fn repair_one(one: &SegmentFile) -> io::Result<Repair> {
     match seal(path) {
         Ok(found) if found.records == 0 && found.damaged == 0 => fs::remove_file(path)?,
         Ok(found) => return Ok(Repair::Sealed(found)),
-        // The header itself is torn: it was the first thing written, so nothing was committed.
+        // The header, which is written first, is torn: nothing was committed.
         Err(ReadError::NoSegment(_)) if one.bytes <= HEADER_BYTES as u64 => {
             fs::remove_file(path)?;
         }
-        // Or it is damaged.
+        // The header is damaged, and records may follow.
         Err(ReadError::NoSegment(_)) => return segment::set_aside(path).map(Repair::SetAside),
         Err(ReadError::Io(error)) => return Err(error),
         Err(error @ ReadError::OtherVersion) => return Err(io::Error::other(error)),
@@ -94,8 +96,8 @@ fn repair_one(one: &SegmentFile) -> io::Result<Repair> {
     Ok(Repair::Removed)
 }
 
-/// Puts up what earlier processes left. What cannot be read is set aside: nobody knows what of it was sent, so
-/// it can neither be carried on nor be let go.
+/// Adds the segments of earlier runs to the index. A segment that cannot be read is set aside: it is
+/// unknown which of its records were sent, so it can neither be shipped nor be removed.
 pub(crate) fn put_up(
     segments: &[SegmentFile],
     shelf: &CommitIndex,
@@ -109,7 +111,7 @@ pub(crate) fn put_up(
                 shelf.put(one.worker, holds);
                 continue;
             }
-            // It went by itself.
+            // Retention or a person removed it meanwhile.
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(ReadError::Io(source)) if !is_eio(&source) => {
                 let (dir, segment) = named(&one.path);
@@ -136,13 +138,13 @@ pub(crate) fn put_up(
     Ok(unknown)
 }
 
-/// A segment's directory, and its name there.
+/// Splits a segment's path into its directory and file name.
 fn named(path: &Path) -> (PathBuf, String) {
     let dir = path.parent().unwrap_or(path).to_owned();
     (dir, path.file_name().unwrap_or_default().to_string_lossy().into_owned())
 }
 
-/// Where the records of a segment end, and how many they are.
+/// Returns where the records of a segment end (offset, bytes), and how many they are.
 fn extent(path: &Path) -> Result<(u64, u64), ReadError> {
     let mut reader = Reader::open(path)?;
     if let Some(footer) = reader.footer() {

@@ -1,4 +1,4 @@
-//! The segments of a journal as files. One that was compressed has `.zst` behind its name.
+//! The segment files of a journal directory. The name of a compressed segment ends in `.zst`.
 
 use std::fs;
 use std::io;
@@ -10,29 +10,29 @@ use rustix::io::Errno;
 use crate::journal::format::HEADER_BYTES;
 use crate::journal::names::{is_packed, packed_path, parse};
 
-/// A segment by its name.
+/// A segment file, described by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentFile {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Whose it is.
+    /// Index of the worker that wrote it.
     pub worker: u16,
-    /// Its number among that worker's.
+    /// Number of the segment among this worker's, from 1.
     pub sequence: u64,
-    /// Its size, bytes.
+    /// Size of the file, bytes.
     pub bytes: u64,
 }
 
 impl SegmentFile {
-    /// Whether it was begun, and its header is not there yet: there is nothing to read.
+    /// Returns whether the segment was created but has no header yet: nothing can be read from it.
     #[must_use]
     pub fn is_unborn(&self) -> bool {
         !is_packed(&self.path) && self.bytes < HEADER_BYTES as u64
     }
 }
 
-/// The segments of a journal, each worker's in their order. One that is there plain and compressed, as
-/// while it is being compressed, counts once, plain. Other files are left alone.
+/// Lists the segments of a journal, sorted by worker and number. A segment that exists both plain and
+/// compressed, as while it is being compressed, is listed once, as plain. Other files are ignored.
 ///
 /// # Errors
 /// The directory cannot be read.
@@ -51,8 +51,8 @@ pub fn list(dir: &Path) -> io::Result<Vec<SegmentFile>> {
     Ok(found)
 }
 
-/// The size of what a directory lists, by its name now: it may have been compressed since. `None`: it is no file, or
-/// retention took it meanwhile.
+/// Returns the path and size of a listed segment, following its rename if it was compressed meanwhile.
+/// Returns `None` if it is not a regular file, or if retention removed it meanwhile.
 fn measured(path: PathBuf) -> io::Result<Option<(PathBuf, u64)>> {
     match fs::symlink_metadata(&path) {
         Ok(facts) => Ok(facts.is_file().then_some((path, facts.len()))),
@@ -64,11 +64,11 @@ fn measured(path: PathBuf) -> io::Result<Option<(PathBuf, u64)>> {
     }
 }
 
-/// Behind the name of a segment of which nothing can be read.
+/// Suffix for segments of which nothing can be read.
 const BAD: &str = ".bad";
 
-/// Gives a segment of which nothing can be read another name, which it returns: what is under that name is left
-/// alone by everybody, and replaces no other.
+/// Renames a segment of which nothing can be read to `….bad`, and returns the new path. Files of that name
+/// are ignored by everything else. Never replaces an existing file: it appends the suffix again instead.
 pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let mut name = path.as_os_str().to_owned();
     loop {
@@ -76,7 +76,8 @@ pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
         let target = PathBuf::from(&name);
         match renameat_with(CWD, path, CWD, &target, RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) => {}
-            // A file system that cannot do that: two at once are not renamed here.
+            // The file system has no RENAME_NOREPLACE. Two renames never run at once here, so a check
+            // before the rename is enough.
             Err(Errno::INVAL | Errno::NOSYS) if target.try_exists()? => {}
             Err(Errno::INVAL | Errno::NOSYS) => {
                 fs::rename(path, &target)?;
@@ -87,7 +88,7 @@ pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Segments that were set aside.
+/// Lists the segments that were set aside (`….bad`).
 ///
 /// # Errors
 /// The directory cannot be read.

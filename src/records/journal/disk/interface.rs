@@ -1,6 +1,6 @@
-//! What the writer asks of a disk: files, writes and syncs that go on by themselves, because a disk may
-//! stall for seconds and the worker must not. io_uring does it, a thread where there is no io_uring, and
-//! in the tests a model that forgets what was not synced.
+//! The operations that a writer needs from a disk. All are asynchronous, because a disk may stall for
+//! seconds and the worker must not. Implementations: io_uring, a thread where there is no io_uring, and in
+//! tests a model that forgets what was not synced.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,22 +9,22 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, StatxFlags, makedev, statx};
 
-/// A segment being written is one of two: the one records go to, and the one before it, whose last
-/// commit may still be on its way.
+/// Number of segments a writer has open: the one that records are appended to, and the one before it, whose
+/// last commit may still be under way.
 pub(crate) const SLOTS: usize = 2;
 
-/// Something that was begun and has ended.
+/// The completion of an operation.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// The creation of a slot's file.
+    /// The file of a slot was created, or could not be.
     Created(usize, io::Result<()>),
-    /// The write begun as number so-and-so.
+    /// The write with this number has ended.
     Write(u64, io::Result<()>),
-    /// The sync of a slot.
+    /// The sync of a slot has ended.
     Sync(usize, io::Result<()>),
 }
 
-/// A write: bytes `from..to` of a buffer, to `offset` of a slot's file.
+/// A write: bytes `from..to` of buffer `buffer`, to `offset` of the slot's file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Write {
     pub(crate) number: u64,
@@ -35,30 +35,32 @@ pub(crate) struct Write {
     pub(crate) offset: u64,
 }
 
-/// See the module's description.
+/// A disk. See the module's description.
 pub(crate) trait Disk {
-    /// A buffer to fill. What a write that has not ended covers must not be touched.
+    /// Returns a buffer to fill. The caller must not touch bytes that a write under way covers.
     fn buffer(&mut self, index: usize) -> &mut [u8];
 
-    /// Begins to make `path` the file of a slot, its name durable; it ends as [`Done::Created`]. What is
-    /// begun on the slot meanwhile waits for it, and fails if it does.
+    /// Starts creating `path` for `slot`, and syncing the directory so that the name is durable. Completes
+    /// as [`Done::Created`]. Operations queued on the slot meanwhile wait, and fail if the creation fails.
     fn create(&mut self, slot: usize, path: &Path) -> io::Result<()>;
 
-    /// Begins a write; it ends as [`Done::Write`], whole or failed.
+    /// Starts a write. Completes as [`Done::Write`]: all bytes are written, or it failed.
     fn write(&mut self, write: Write) -> io::Result<()>;
 
-    /// Begins fdatasync(2); it covers the writes that have ended.
+    /// Starts fdatasync(2) on the slot's file. It covers the writes that have ended before. Completes as
+    /// [`Done::Sync`].
     fn sync(&mut self, slot: usize) -> io::Result<()>;
 
-    /// Nothing more comes to a slot, and nothing is under way: its file is closed, or would keep its room on
-    /// the disk after it was removed.
+    /// Closes the slot's file. No operation may be under way on it. An open file would keep its disk space
+    /// after it was removed.
     fn release(&mut self, slot: usize);
 
-    /// Tells what has ended; waits for something to, if asked to and something is under way.
+    /// Appends completions to `done`. If `wait`, and something is under way, waits for at least one.
     fn reap(&mut self, wait: bool, done: &mut Vec<Done>) -> io::Result<()>;
 }
 
-/// Creates a segment that must not exist, on the file system `device`, and makes its name durable.
+/// Creates a segment file, which must not exist yet, on the file system `device`, and makes its name
+/// durable.
 pub(crate) fn create_durably(path: &Path, device: u64) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
     step!("segment-made");
@@ -71,8 +73,8 @@ pub(crate) fn create_durably(path: &Path, device: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// What the kernel knows of a file without asking its disk or server: that may take as long as a write.
-/// Before Linux 4.11 it is asked.
+/// Returns device and link count of a file as the kernel has them cached: asking the disk or server may
+/// take as long as a write. Before Linux 4.11 it does ask.
 fn known(file: &File) -> io::Result<(u64, u64)> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     match statx(file, "", flags, StatxFlags::NLINK) {
@@ -83,10 +85,10 @@ fn known(file: &File) -> io::Result<(u64, u64)> {
     }
 }
 
-/// Whether a file still has a name: what is written to one without is gone when it is closed.
+/// Checks that a file still has a name: data written to a file without one is lost when it is closed.
 ///
 /// # Errors
-/// It has none.
+/// The file was removed.
 pub(crate) fn still_there(file: &File) -> io::Result<()> {
     match known(file)? {
         (_, 0) => Err(io::Error::new(io::ErrorKind::NotFound, "the segment was removed")),
@@ -94,11 +96,11 @@ pub(crate) fn still_there(file: &File) -> io::Result<()> {
     }
 }
 
-/// Whether a directory is on the file system it should be on: where a disk was taken away, there is another
-/// one below its mount point, and what is written to it nobody finds when the disk is back.
+/// Checks that a directory is on the file system `device`. When a disk is unmounted, the directory below
+/// its mount point appears, and files written there cannot be found when the disk is back.
 ///
 /// # Errors
-/// It is not.
+/// The directory is on another file system.
 pub(crate) fn is_on(dir: &File, device: u64) -> io::Result<()> {
     match known(dir)? {
         (on, _) if on == device => Ok(()),

@@ -1,5 +1,5 @@
-//! write(2) and fdatasync(2), where io_uring cannot be had: by a thread of their own, one after the
-//! other, so that a disk that stalls holds up nobody else.
+//! A thread that calls write(2) and fdatasync(2), one after the other, for hosts without io_uring. A disk
+//! that stalls holds up this thread and not the worker.
 
 use std::fs::File;
 use std::io;
@@ -12,18 +12,18 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::journal::disk::interface::{Disk, Done, SLOTS, Write, create_durably, still_there};
 use ringest_base::sys::threads::spawn_named;
 
-/// What the thread is to do. It is as much as the writer's buffers hold: no more is ever sent.
+/// A task for the thread. The queue is bounded by the writer's buffers.
 #[derive(Debug)]
 enum Task {
     Create(usize, PathBuf),
-    /// With a copy of the bytes: the worker goes on filling the buffer they are from.
+    /// With a copy of the bytes, because the worker goes on filling the buffer.
     Write(Write, Box<[u8]>),
     Sync(usize),
-    /// Ends as nothing.
+    /// Has no completion.
     Release(usize),
 }
 
-/// See the module's description.
+/// A disk that is written by a thread. See the module's description.
 #[derive(Debug)]
 pub(crate) struct Plain {
     buffers: Vec<Box<[u8]>>,
@@ -38,7 +38,8 @@ impl Plain {
     pub(crate) fn new(buffers: Vec<Box<[u8]>>, worker: u16, device: u64) -> Self {
         let (tasks, inbox) = unbounded();
         let (outbox, done) = unbounded();
-        // Without its thread every task is refused, and the writer says that it cannot write.
+        // If the thread cannot be started, every task is refused, and the writer reports that it cannot
+        // write.
         let life = move || run(&inbox, &outbox, device);
         let thread = spawn_named(format!("ringest-disk-{worker}"), None, life).ok();
         Self { buffers, tasks: Some(tasks), done, under_way: 0, thread }
@@ -71,7 +72,7 @@ impl Disk for Plain {
 
     fn release(&mut self, slot: usize) {
         if let Some(tasks) = &self.tasks {
-            // Without its thread no file is open.
+            // Without the thread no file is open.
             let _ = tasks.send(Task::Release(slot));
         }
     }
@@ -91,17 +92,17 @@ impl Disk for Plain {
 }
 
 impl Drop for Plain {
-    /// What is under way is awaited: a journal that is closed is not written to.
+    /// Waits for the operations under way: a journal that is closed is not written to.
     fn drop(&mut self) {
         self.tasks = None;
         if let Some(thread) = self.thread.take() {
-            // A panic there was a bug; nothing was counted as committed for it.
+            // A panic of the thread is a bug; nothing was counted as committed because of it.
             let _ = thread.join();
         }
     }
 }
 
-/// The thread's life: what comes, in order.
+/// Runs tasks in order until the sender is dropped.
 fn run(inbox: &Receiver<Task>, outbox: &Sender<Done>, device: u64) {
     let mut files: [Option<File>; SLOTS] = [None, None];
     let absent = || io::Error::other("no segment is open");

@@ -1,5 +1,5 @@
-//! Files, writes and syncs by io_uring: begun here, ended by the kernel's own threads where they would
-//! wait.
+//! Creates, writes, syncs and closes files through io_uring. Operations that would block run on the
+//! kernel's own threads.
 //!
 //! ```text
 //!  create:  open the segment ─► open its directory ─► sync the directory ─► the writes held meanwhile
@@ -18,19 +18,20 @@ use io_uring::{IoUring, Probe, opcode, squeue};
 
 use crate::journal::disk::interface::{Disk, Done, SLOTS, Write, is_on, still_there};
 
-/// Entries are submitted one by one; it is full only while the kernel takes none.
+/// Submission entries are submitted one by one, so the queue is full only while the kernel accepts none.
 const ENTRIES: u32 = 256;
-/// More than can be under way when a disk stalls: a write or two for each buffer (1024 at most), and a
-/// sync and a step of a creation for each slot. What does not fit is not lost, but seen too late.
+/// Completion entries: more than can be under way when a disk stalls (one or two writes for each of at most
+/// 1024 buffers, and a sync and a creation step for each slot). A completion that does not fit is not lost,
+/// but seen late.
 const COMPLETIONS: u32 = 4096;
-/// Marks a sync among the numbers of writes.
+/// Bit in `user_data` that marks a sync. Writes use their plain number.
 const SYNC: u64 = 1 << 63;
-/// Marks a step of a creation.
+/// Bit in `user_data` that marks a step of a creation.
 const STEP: u64 = 1 << 62;
-/// Marks what nobody waits for: closing a file.
+/// Bit in `user_data` that marks a close, which only the drop waits for.
 const CLOSE: u64 = 1 << 61;
 
-/// A slot's file that is being made.
+/// A slot's file that is being created.
 #[derive(Debug)]
 struct Creation {
     path: CString,
@@ -51,7 +52,7 @@ impl Creation {
         })
     }
 
-    /// What is to be done next.
+    /// Returns the submission entry of the next step.
     fn entry(&self) -> squeue::Entry {
         let here = Fd(libc::AT_FDCWD);
         match (&self.file, &self.dir_file) {
@@ -67,24 +68,24 @@ impl Creation {
     }
 }
 
-/// See the module's description. The ring goes first: nothing is under way when the buffers go,
-/// because the drop awaits it.
+/// A disk on io_uring. Field order matters: the ring is dropped before the buffers, and [`Drop`] waits
+/// until no operation reads from them.
 pub(crate) struct Uring {
     ring: IoUring,
     buffers: Vec<Box<[u8]>>,
-    /// The buffers are registered: the kernel need not map them for each write.
+    /// Whether the buffers are registered, so that the kernel need not map them for each write.
     registered: bool,
-    /// The file system segments are to be on.
+    /// Device number of the file system that segments must be on.
     device: u64,
     files: [Option<File>; SLOTS],
     creations: [Option<Creation>; SLOTS],
-    /// Writes under way, to write again what a short one left.
+    /// Writes under way, kept to continue a short write.
     writes: Vec<Write>,
-    /// Writes that wait until their slot has its file.
+    /// Writes that wait until their slot's file is created.
     held: Vec<Write>,
     syncs: usize,
-    /// Files being closed. Nobody waits for them but the drop: a ring that goes cancels them, and a file that is
-    /// never closed keeps its disk from being unmounted.
+    /// Number of files being closed. Only the drop waits for them: dropping the ring would cancel the
+    /// close, and a file that stays open keeps its file system from being unmounted.
     closes: usize,
 }
 
@@ -95,7 +96,7 @@ impl std::fmt::Debug for Uring {
 }
 
 impl Uring {
-    /// Sets up a ring over `buffers`; gives them back where there is no io_uring.
+    /// Sets up a ring over `buffers`. Returns the buffers as the error where io_uring is not available.
     pub(crate) fn new(buffers: Vec<Box<[u8]>>, device: u64) -> Result<Self, Vec<Box<[u8]>>> {
         let ring = IoUring::builder().dontfork().setup_cqsize(COMPLETIONS).build(ENTRIES);
         let Ok(mut ring) = ring else { return Err(buffers) };
@@ -136,8 +137,8 @@ impl Uring {
         self.submit()
     }
 
-    /// Hands the kernel what was pushed. What it cannot take now stays in the queue: it would write it
-    /// later, too, if that were called a failure.
+    /// Submits the queued entries. On a temporary error they stay in the queue and are submitted later, so
+    /// that is not a failure.
     fn submit(&mut self) -> io::Result<()> {
         match self.ring.submit() {
             Err(error) if passes(&error) => Ok(()),
@@ -154,8 +155,8 @@ impl Uring {
         file.map(|file| Fd(file.as_raw_fd())).ok_or_else(|| io::Error::other("no segment is open"))
     }
 
-    /// Closes a file that nothing is under way of: the last close(2) of one that was written to may wait
-    /// for its disk. By a thread of the kernel's in any case, or it would end on this one.
+    /// Closes a file that has no operation under way. The last close(2) of a written file may wait for its
+    /// disk, so it is forced onto a kernel thread.
     fn close(&mut self, file: File) {
         let fd = file.into_raw_fd();
         let entry = opcode::Close::new(Fd(fd)).build().flags(squeue::Flags::ASYNC);
@@ -167,7 +168,8 @@ impl Uring {
         }
     }
 
-    /// Goes on with a slot's creation, whose last step ended with `result`; `None`: it is not done yet.
+    /// Continues a slot's creation after a step that ended with `result`. Returns the outcome when it is
+    /// complete, `None` while it goes on.
     fn stepped(&mut self, slot: usize, result: i32) -> Option<io::Result<()>> {
         let creation = self.creations[slot].as_mut()?;
         if result < 0 {
@@ -194,7 +196,7 @@ impl Uring {
         self.push(&entry.user_data(STEP | slot as u64)).err().map(Err)
     }
 
-    /// A slot's creation has ended: what was held for it begins, or fails with it.
+    /// Ends a slot's creation: writes held for it are started, or fail if it failed.
     fn created(&mut self, slot: usize, result: io::Result<()>, done: &mut Vec<Done>) {
         self.creations[slot] = None;
         done.push(Done::Created(slot, result));
@@ -221,7 +223,8 @@ impl Uring {
         self.push(&entry.user_data(write.number))
     }
 
-    /// What became of a write that ended with `result`; `None`: it goes on with the rest.
+    /// Handles the end of a write with `result`. Returns its completion, or `None` if the rest of a short
+    /// write goes on.
     fn ended(&mut self, number: u64, result: i32) -> Option<Done> {
         let place = self.writes.iter().position(|write| write.number == number)?;
         let mut write = self.writes.swap_remove(place);
@@ -256,7 +259,7 @@ impl Disk for Uring {
     fn create(&mut self, slot: usize, path: &Path) -> io::Result<()> {
         let creation = Creation::of(path)?;
         let entry = creation.entry();
-        // Its paths stay where they are for as long as the kernel may read them.
+        // Stored first: the kernel reads the paths until the step has ended.
         self.creations[slot] = Some(creation);
         let begun = self.push(&entry.user_data(STEP | slot as u64));
         if begun.is_err() {
@@ -326,15 +329,15 @@ impl Disk for Uring {
     }
 }
 
-/// Whether an error of io_uring_enter(2) passes: the entries stay in the queue.
+/// Returns whether an error of io_uring_enter(2) is temporary. The entries then stay in the queue.
 fn passes(error: &io::Error) -> bool {
     [libc::EINTR, libc::EAGAIN, libc::EBUSY]
         .iter()
         .any(|errno| error.raw_os_error() == Some(*errno))
 }
 
-/// Whether the kernel does all that is asked of it, and lets a sandbox do so: each of the three calls
-/// can be refused by itself.
+/// Returns whether the kernel supports every operation, and the sandbox allows it. A sandbox can refuse
+/// each of the three io_uring system calls by itself.
 fn works(ring: &mut IoUring) -> bool {
     let mut probe = Probe::new();
     let needed =
@@ -350,7 +353,7 @@ fn works(ring: &mut IoUring) -> bool {
 }
 
 impl Drop for Uring {
-    /// What is under way reads from the buffers: it is awaited before they go.
+    /// Waits for the operations under way, which read from the buffers.
     fn drop(&mut self) {
         let mut done = Vec::new();
         while self.under_way() + self.closes > 0 && self.reap(true, &mut done).is_ok() {}

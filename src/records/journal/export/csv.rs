@@ -7,10 +7,10 @@ use crate::journal::format::Record;
 use ringest_base::text::escape;
 use ringest_base::text::rfc3339::Rfc3339;
 
-/// What a cell must not begin with: a spreadsheet would take it for a formula, and obey it.
+/// Characters that a cell must not begin with: a spreadsheet would run the cell as a formula.
 const FORMULAS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
-/// A line a record; the payload is text, escaped as `ringest journal cat` does it.
+/// Writes one line a record. The payload is text, escaped as `ringest journal cat` does it.
 #[derive(Debug)]
 pub struct Csv<W> {
     out: W,
@@ -18,16 +18,16 @@ pub struct Csv<W> {
 }
 
 impl<W: Write> Csv<W> {
-    /// Written to `out`, its first line at once.
+    /// Starts the export to `out`, and writes the header line.
     ///
     /// # Errors
-    /// That failed.
+    /// Writing failed.
     pub fn new(mut out: W) -> io::Result<Self> {
         out.write_all(b"received,peer_ip,peer_port,listener,length,payload\r\n")?;
         Ok(Self { out, cell: Vec::new() })
     }
 
-    /// The payload as the inside of a quoted cell.
+    /// Fills the cell buffer with the payload, escaped for the inside of a quoted cell.
     fn fill_cell(&mut self, payload: &[u8]) {
         self.cell.clear();
         let first = str::from_utf8(&payload[..payload.len().min(4)])
@@ -38,7 +38,7 @@ impl<W: Write> Csv<W> {
             .filter(|char| FORMULAS.contains(char));
         let rest = match first {
             Some(char) => {
-                // One of the escapes there are: who undoes them gets the same payload.
+                // An escape of the usual kind: a program that reverses them gets the same payload.
                 self.cell.extend_from_slice(char.escape_unicode().to_string().as_bytes());
                 &payload[char.len_utf8()..]
             }

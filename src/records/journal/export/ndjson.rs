@@ -7,7 +7,7 @@ use crate::journal::format::Record;
 use ringest_base::text::json::Object;
 use ringest_base::text::rfc3339::Rfc3339;
 
-/// Appends a record as a line: the contract with scripts.
+/// Appends a record as one line of JSON. Its keys are a contract with scripts.
 pub fn line(out: &mut Vec<u8>, record: &Record<'_>) {
     let mut object = Object::begin(out);
     object.time("time", Rfc3339(record.received_unix_ns));
@@ -18,7 +18,7 @@ pub fn line(out: &mut Vec<u8>, record: &Record<'_>) {
     out.push(b'\n');
 }
 
-/// See the module's description.
+/// Exports records as JSON, one object a line.
 #[derive(Debug)]
 pub struct Ndjson<W> {
     out: W,
@@ -26,7 +26,7 @@ pub struct Ndjson<W> {
 }
 
 impl<W: Write> Ndjson<W> {
-    /// Written to `out`, a line at a time.
+    /// Starts the export to `out`.
     pub fn new(out: W) -> Self {
         Self { out, line: Vec::new() }
     }

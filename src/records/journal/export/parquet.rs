@@ -1,6 +1,6 @@
-//! A table for DuckDB, pandas, Spark and the like (Apache Parquet), compressed by zstd.
+//! Export to Apache Parquet, compressed with zstd, for DuckDB, pandas, Spark and the like.
 //!
-//! Rows are gathered by column and written a group at a time, so memory is that of a group.
+//! Rows are collected by column and written one row group at a time, so memory is bounded by one group.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use parquet::schema::parser::parse_message_type;
 use crate::journal::export::export_format::ExportFormat;
 use crate::journal::format::Record;
 
-/// The columns, as the format's own language says them.
+/// The columns, in Parquet's schema language.
 const SCHEMA: &str = "message journal {
     required int64 received (TIMESTAMP(NANOS, true));
     required binary peer_ip (STRING);
@@ -25,9 +25,9 @@ const SCHEMA: &str = "message journal {
     required int32 length (INTEGER(32, false));
     required binary payload;
 }";
-/// Rows of a group at most. Fewer compress worse and are slower to read, more take more memory.
+/// Rows of a group at most. Fewer: compresses worse and reads slower. More: takes more memory.
 const GROUP_ROWS: usize = 256 << 10;
-/// And bytes of their payloads.
+/// Payload bytes of a group at most.
 const GROUP_BYTES: usize = 64 << 20;
 
 /// Rows that are not written yet, by column.
@@ -42,7 +42,7 @@ struct Group {
     payload_bytes: usize,
 }
 
-/// See the module's description.
+/// Exports records to Parquet.
 pub struct Parquet<W: Write + Send> {
     file: SerializedFileWriter<W>,
     group: Group,
@@ -65,10 +65,10 @@ fn failed(error: ParquetError) -> io::Error {
 }
 
 impl<W: Write + Send> Parquet<W> {
-    /// Written to `out`, a group of rows at a time.
+    /// Starts the export to `out`.
     ///
     /// # Errors
-    /// `out` failed.
+    /// Writing to `out` failed.
     pub fn new(out: W) -> io::Result<Self> {
         let schema = parse_message_type(SCHEMA).map_err(failed)?;
         let properties = WriterProperties::builder()
@@ -111,7 +111,7 @@ fn column<T: DataType, W: Write + Send>(
 impl<W: Write + Send> ExportFormat for Parquet<W> {
     fn add(&mut self, record: &Record<'_>) -> io::Result<bool> {
         let group = &mut self.group;
-        // After the year 2262 it is the last moment of it.
+        // Times after the year 2262 do not fit: they become the largest value.
         group.received.push(i64::try_from(record.received_unix_ns).unwrap_or(i64::MAX));
         group.peer_ip.push(ByteArray::from(record.peer.ip().to_string().into_bytes()));
         group.peer_port.push(record.peer.port().into());

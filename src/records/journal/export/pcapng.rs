@@ -1,7 +1,7 @@
-//! A capture (pcapng, draft-ietf-opsawg-pcapng) as if the datagrams had been captured when they were
-//! received: IP and UDP headers around each record, nanoseconds, an interface for each listener.
+//! Export to a packet capture (pcapng, draft-ietf-opsawg-pcapng), as if the datagrams had been captured on
+//! receipt: IP and UDP headers around each record, nanosecond times, one interface a listener.
 //!
-//! Three kinds of blocks are all there is to it, so they are written here; the headers are etherparse's.
+//! Only three kinds of blocks are needed, so they are written here; etherparse builds the headers.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -12,14 +12,14 @@ use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, UdpHeader};
 use crate::journal::export::export_format::ExportFormat;
 use crate::journal::format::Record;
 
-/// Stands for the address of a listener that nobody told of (TEST-NET-1, RFC 5737).
+/// IPv4 address written for a listener whose address is not known (TEST-NET-1, RFC 5737).
 pub const PLACEHOLDER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-/// The same for IPv6 (RFC 3849).
+/// IPv6 address written for a listener whose address is not known (RFC 3849).
 pub const PLACEHOLDER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-/// Stands for the port of listener 0; the others follow.
+/// Port written for listener 0 when its address is not known; other listeners follow.
 pub const PORT_FIRST: u16 = 60_000;
 
-/// Packets begin with IPv4 or IPv6 headers.
+/// Link type: packets begin with an IPv4 or IPv6 header.
 const LINKTYPE_RAW: u16 = 101;
 const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
@@ -30,24 +30,25 @@ const TIME_RESOLUTION: u16 = 9;
 /// 10^-9 s.
 const NANOSECONDS: u8 = 9;
 
-/// See the module's description.
+/// Exports records to a packet capture.
 #[derive(Debug)]
 pub struct Pcapng<W> {
     out: W,
     listeners: Vec<SocketAddr>,
-    /// The interface of each listener met so far.
+    /// Interface number of each listener met so far.
     interfaces: HashMap<u16, u32>,
     block: Vec<u8>,
 }
 
 impl<W: Write> Pcapng<W> {
-    /// Written to `out`; `listeners`: their addresses, as far as they are known, by index.
+    /// Starts the export to `out`. `listeners` are the addresses of the listeners by index, as far as they
+    /// are known.
     ///
     /// # Errors
-    /// `out` failed.
+    /// Writing to `out` failed.
     pub fn new(out: W, listeners: Vec<SocketAddr>) -> io::Result<Self> {
         let mut this = Self { out, listeners, interfaces: HashMap::new(), block: Vec::new() };
-        // Byte order, version 1.0, a length nobody knows yet.
+        // Byte order mark, version 1.0, and a section length of "unknown".
         this.block.extend(0x1a2b_3c4d_u32.to_le_bytes());
         this.block.extend([1, 0, 0, 0]);
         this.block.extend([0xff; 8]);
@@ -57,18 +58,18 @@ impl<W: Write> Pcapng<W> {
         Ok(this)
     }
 
-    /// Where a record of this listener went to, as far as that is known.
+    /// Returns the destination address written for a record of this listener.
     fn destination(&self, listener: u16, v6: bool) -> SocketAddr {
         let place = if v6 { IpAddr::V6(PLACEHOLDER_V6) } else { IpAddr::V4(PLACEHOLDER_V4) };
         let Some(told) = self.listeners.get(usize::from(listener)) else {
             return SocketAddr::new(place, PORT_FIRST.saturating_add(listener));
         };
-        // A socket on [::] hears IPv4 too, and one on any address was sent to at one of them.
+        // A socket on [::] also receives IPv4; for a wildcard address the real destination is not known.
         let fits = told.is_ipv6() == v6 && !told.ip().is_unspecified();
         SocketAddr::new(if fits { told.ip() } else { place }, told.port())
     }
 
-    /// The number of a listener's interface, which is described when it is first met.
+    /// Returns the interface number of a listener. Writes its description when it is first met.
     fn interface(&mut self, listener: u16) -> io::Result<u32> {
         if let Some(known) = self.interfaces.get(&listener) {
             return Ok(*known);
@@ -79,7 +80,7 @@ impl<W: Write> Pcapng<W> {
             Some(address) => format!("listener {listener}: {address}"),
             None => format!("listener {listener}"),
         };
-        // Nothing is ever cut.
+        // Snapshot length 0: packets are never cut.
         self.block.extend([LINKTYPE_RAW.to_le_bytes(), [0; 2], [0; 2], [0; 2]].concat());
         self.option(INTERFACE_NAME, name.as_bytes());
         self.option(TIME_RESOLUTION, &[NANOSECONDS]);
@@ -103,7 +104,7 @@ impl<W: Write> Pcapng<W> {
         self.block.resize(self.block.len().next_multiple_of(4), 0);
     }
 
-    /// Writes what was gathered as a block of this kind.
+    /// Writes the collected bytes as a block of this kind.
     fn write(&mut self, kind: u32) -> io::Result<()> {
         let bytes = u32::try_from(self.block.len() + 12).unwrap_or(0).to_le_bytes();
         self.out.write_all(&[kind.to_le_bytes(), bytes].concat())?;
@@ -138,7 +139,8 @@ impl<W: Write> ExportFormat for Pcapng<W> {
     }
 }
 
-/// IP and UDP headers with their checksums; `None`: no datagram of that family is that long.
+/// Builds IP and UDP headers with checksums. Returns `None` if the payload is too long for the address
+/// family.
 fn headers(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
     let bytes = u16::try_from(payload.len() + 8).ok()?;
     match (from.ip(), to.ip()) {

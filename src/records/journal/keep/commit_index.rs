@@ -1,5 +1,5 @@
-//! What a journal holds at the moment, and how far those who read it for others have come: the writers
-//! put up what is committed, shippers take it from there, the janitor sees what may go.
+//! Index of the committed part of each segment, and of how far each reader has read. Writers record
+//! commits, shippers read up to them, and the janitor sees which segments it may remove.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
@@ -8,57 +8,57 @@ use std::time::Duration;
 
 use crate::settle::run::Committed;
 
-/// One segment, as far as it is committed.
+/// The state of one segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Volume {
-    /// What is on disk of it.
+    /// The committed part.
     pub holds: Committed,
-    /// Written by this process: its datagrams are in the ledger.
+    /// Whether this process wrote it, so that its datagrams are in the ledger.
     pub own: bool,
-    /// Nothing more will be committed to it.
+    /// Whether the segment is complete: nothing more will be committed to it.
     pub complete: bool,
-    /// Retention took it before everybody had read it.
+    /// Whether retention removed it before every reader had read it.
     pub gone: bool,
 }
 
-/// Up to where a reader has come in a worker's segments.
+/// A reader's position in a worker's segments. Everything before it is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
-    /// In which segment; those before it are passed.
+    /// Number of the segment. Segments before it are read.
     pub sequence: u64,
-    /// Where the next record begins; 0: at the first.
+    /// Offset of the next record, bytes; 0 for the first record.
     pub offset: u64,
-    /// Records before that.
+    /// Records before it in the segment.
     pub records: u64,
-    /// Datagrams before that.
+    /// Datagrams before it in the segment.
     pub datagrams: u64,
 }
 
-/// What a reader has not read of a segment that is gone.
+/// The unread part of a segment that was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone {
-    /// Whose segment it was.
+    /// Worker that wrote the segment.
     pub worker: u16,
-    /// The position behind it.
+    /// Position behind the segment's end.
     pub after: Position,
-    /// Written by this process.
+    /// Whether this process wrote it.
     pub own: bool,
-    /// Records that were not read.
+    /// Number of unread records.
     pub records: u64,
-    /// Datagrams that were not read.
+    /// Number of unread datagrams.
     pub datagrams: u64,
 }
 
-/// What somebody has not read yet.
+/// What one reader has not read yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Records that are committed.
+    /// Number of committed records.
     pub records: u64,
-    /// Their bytes on disk, with what frames them.
+    /// Their size on disk with record heads and padding, bytes.
     pub bytes: u64,
 }
 
-/// See the module's description. Shared by writers, shippers, the janitor and whoever prints.
+/// Index of committed segments. Shared by writers, shippers, the janitor and status displays.
 #[derive(Debug, Default)]
 pub struct CommitIndex {
     state: Mutex<State>,
@@ -67,13 +67,13 @@ pub struct CommitIndex {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By worker, in the order of their numbers.
+    /// Segments of each worker, sorted by number.
     rows: BTreeMap<u16, VecDeque<Volume>>,
-    /// Numbers that are taken though there is no segment to read, the highest of each worker.
+    /// Highest segment number of each worker that is taken although that segment cannot be read.
     taken: BTreeMap<u16, u64>,
-    /// By reader, by worker.
+    /// Position of each reader, by worker.
     positions: Vec<BTreeMap<u16, Position>>,
-    /// The readers have told their last: what they have not read stays.
+    /// Whether all readers have stopped: segments they did not read are kept.
     left: bool,
     changes: u64,
 }
@@ -91,20 +91,20 @@ impl CommitIndex {
         self.changed.notify_all();
     }
 
-    /// Puts up a segment of an earlier process. Those of a worker in their order.
+    /// Adds a segment of an earlier run. Segments of a worker must be added in order.
     pub(crate) fn put(&self, worker: u16, holds: Committed) {
         let volume = Volume { holds, own: false, complete: true, gone: false };
         self.change(|state| state.rows.entry(worker).or_default().push_back(volume));
     }
 
-    /// There was a segment of this number, of which nothing can be read.
+    /// Reserves the number of a segment that cannot be read, so that it is not used again.
     pub(crate) fn remember(&self, worker: u16, sequence: u64) {
         let mut state = self.state();
         let highest = state.taken.entry(worker).or_default();
         *highest = sequence.max(*highest);
     }
 
-    /// More of a segment of this process is committed.
+    /// Records a commit to a segment of this process.
     pub(crate) fn committed(&self, worker: u16, holds: Committed) {
         self.change(|state| match state.volume(worker, holds.sequence) {
             Some(volume) => volume.holds = holds,
@@ -115,7 +115,7 @@ impl CommitIndex {
         });
     }
 
-    /// Nothing more will be committed to a segment.
+    /// Marks a segment as complete: nothing more will be committed to it.
     pub(crate) fn complete(&self, worker: u16, sequence: u64) {
         self.change(|state| {
             if let Some(volume) = state.volume(worker, sequence) {
@@ -124,8 +124,9 @@ impl CommitIndex {
         });
     }
 
-    /// A segment is about to be removed, whoever still needs it: what is unread of it counts as gone. `false`:
-    /// nobody would count it any more, so it is to be kept.
+    /// Marks a segment as gone, before it is removed although a reader still needs it: its unread records
+    /// will be counted as lost. Returns `false` if all readers have stopped, so that none would count them:
+    /// the segment must then be kept.
     pub(crate) fn give_up(&self, worker: u16, sequence: u64) -> bool {
         let mut given_up = true;
         self.change(|state| {
@@ -138,7 +139,7 @@ impl CommitIndex {
         given_up
     }
 
-    /// It could not be removed: who has not passed it yet can read it.
+    /// Undoes [`give_up`](Self::give_up): the segment could not be removed, so readers can still read it.
     pub(crate) fn take_back(&self, worker: u16, sequence: u64) {
         self.change(|state| {
             if let Some(volume) = state.volume(worker, sequence) {
@@ -147,17 +148,17 @@ impl CommitIndex {
         });
     }
 
-    /// The readers are about to end: what is unread from now on is there at the next start.
+    /// Notes that all readers are stopping. Unread segments are kept from now on, for the next start.
     pub fn leave(&self) {
         self.change(|state| state.left = true);
     }
 
-    /// Whether a segment is there, as far as anybody has said.
+    /// Returns whether a segment is indexed and not gone.
     pub(crate) fn has(&self, worker: u16, sequence: u64) -> bool {
         self.state().volume(worker, sequence).is_some_and(|volume| !volume.gone)
     }
 
-    /// A segment was removed; if somebody still needs it, that is to be found here.
+    /// Notes that a segment was removed. While a reader still needs it, its entry stays, marked as gone.
     pub(crate) fn removed(&self, worker: u16, sequence: u64) {
         self.change(|state| {
             let needed = state.is_unread(worker, sequence);
@@ -171,20 +172,20 @@ impl CommitIndex {
         });
     }
 
-    /// Whether a segment is complete, and whether a reader still needs it.
+    /// Returns whether a segment is complete, and whether a reader still needs it.
     pub(crate) fn is_free(&self, worker: u16, sequence: u64) -> (bool, bool) {
         let mut state = self.state();
-        // One that nobody has put up is on its way: its first commit has not ended.
+        // A segment that is not indexed is new: its first commit has not ended.
         let complete = state.volume(worker, sequence).is_some_and(|volume| volume.complete);
         (complete, state.is_unread(worker, sequence))
     }
 
-    /// What is committed of a segment, as far as anybody knows.
+    /// Returns the committed part of a segment, or `None` if it is not indexed.
     pub(crate) fn holds(&self, worker: u16, sequence: u64) -> Option<Committed> {
         self.state().volume(worker, sequence).map(|volume| volume.holds)
     }
 
-    /// Bytes of a segment that a reader has not read yet: of the one that is furthest behind.
+    /// Returns the unread bytes of a segment, for the reader that is furthest behind.
     pub(crate) fn unread_bytes(&self, worker: u16, sequence: u64) -> u64 {
         let mut state = self.state();
         let Some(Volume { holds, .. }) = state.volume(worker, sequence).copied() else { return 0 };
@@ -193,7 +194,7 @@ impl CommitIndex {
         state.positions.iter().map(|own| unread_bytes(&holds, position(own))).max().unwrap_or(0)
     }
 
-    /// The highest number a segment of this worker has had, as far as anybody remembers.
+    /// Returns the highest segment number that is known of this worker, or 0.
     pub(crate) fn last_sequence(&self, worker: u16) -> u64 {
         let state = self.state();
         let row = state.rows.get(&worker).and_then(|row| row.back());
@@ -203,12 +204,12 @@ impl CommitIndex {
         row.map_or(0, |volume| volume.holds.sequence).max(read).max(taken)
     }
 
-    /// Adds a reader that has come so far. Readers are numbered from 0 up.
+    /// Adds a reader with its positions. Readers are numbered from 0.
     pub(crate) fn register(&self, positions: BTreeMap<u16, Position>) {
         self.state().positions.push(positions);
     }
 
-    /// A reader needs nothing before these positions any more.
+    /// Moves a reader's positions forward: it no longer needs anything before them.
     pub fn passed(&self, reader: usize, positions: &BTreeMap<u16, Position>) {
         let mut state = self.state();
         let own = state.positions.get_mut(reader);
@@ -217,7 +218,7 @@ impl CommitIndex {
             state.changes += 1;
             self.changed.notify_all();
         }
-        // What is gone and needed by nobody is forgotten.
+        // Drop entries that are gone and that no reader needs.
         let State { rows, positions, .. } = &mut *state;
         for (worker, row) in rows {
             let passed = |position: Option<&Position>, volume: &Volume| {
@@ -229,13 +230,13 @@ impl CommitIndex {
         }
     }
 
-    /// The workers there are segments of.
+    /// Returns the workers that have segments.
     #[must_use]
     pub fn workers(&self) -> Vec<u16> {
         self.state().rows.keys().copied().collect()
     }
 
-    /// A worker's first segment from number `sequence` on.
+    /// Returns a worker's first segment with number `sequence` or higher.
     #[must_use]
     pub fn from(&self, worker: u16, sequence: u64) -> Option<Volume> {
         let state = self.state();
@@ -244,7 +245,8 @@ impl CommitIndex {
         row.get(place).copied()
     }
 
-    /// What is gone unread in front of everything else behind these positions.
+    /// Returns the removed segments that come next at these positions, before any segment that still
+    /// exists.
     #[must_use]
     pub fn gone(&self, positions: &BTreeMap<u16, Position>) -> Vec<Gone> {
         let state = self.state();
@@ -270,7 +272,7 @@ impl CommitIndex {
         found
     }
 
-    /// What a reader has before it.
+    /// Returns what a reader has not read yet.
     #[must_use]
     pub fn backlog(&self, reader: usize) -> Backlog {
         let state = self.state();
@@ -279,7 +281,7 @@ impl CommitIndex {
         for (worker, row) in &state.rows {
             let position = positions.get(worker).copied().unwrap_or_default();
             for Volume { holds, .. } in row {
-                // What is found in a journal may say anything of itself.
+                // The numbers of a segment from disk may be anything.
                 sum.records = sum.records.saturating_add(unread(holds, position));
                 sum.bytes = sum.bytes.saturating_add(unread_bytes(holds, position));
             }
@@ -287,20 +289,20 @@ impl CommitIndex {
         sum
     }
 
-    /// How often anything has changed so far.
+    /// Returns the number of changes so far.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.state().changes
     }
 
-    /// Waits until there are more than so many changes, at most for `bound`.
+    /// Waits until there are more than `changes` changes, at most for `bound`.
     pub fn wait(&self, changes: u64, bound: Duration) {
         let same = |state: &mut State| state.changes == changes;
-        // A poisoned lock is one somebody panicked with; what it holds is whole all the same.
+        // A poisoned lock means a panic elsewhere; the state is consistent all the same.
         drop(self.changed.wait_timeout_while(self.state(), bound, same));
     }
 
-    /// Wakes everybody who waits.
+    /// Wakes all waiting threads.
     pub fn wake(&self) {
         self.change(|_| {});
     }
@@ -322,10 +324,11 @@ impl State {
     }
 }
 
-/// Records of a segment behind a position.
+/// Returns the number of records of a segment behind a position.
 fn unread(holds: &Committed, position: Position) -> u64 {
     if holds.sequence == position.sequence {
-        // Damage before the position takes records that were counted there; those behind it are still unread.
+        // Damage before the position reduces the count of records; records behind the position are unread
+        // all the same.
         let left = holds.records.saturating_sub(position.records);
         left.max(u64::from(holds.offset > position.offset && position.offset > 0))
     } else if holds.sequence > position.sequence {
@@ -335,7 +338,7 @@ fn unread(holds: &Committed, position: Position) -> u64 {
     }
 }
 
-/// Bytes of a segment behind a position.
+/// Returns the bytes of a segment behind a position.
 fn unread_bytes(holds: &Committed, position: Position) -> u64 {
     match holds.sequence.cmp(&position.sequence) {
         Ordering::Less => 0,
@@ -393,7 +396,8 @@ mod tests {
         assert_eq!(shelf.unread_bytes(0, 1), 64 + 1000);
     }
 
-    /// Damage takes records that were read already from what a segment holds; those behind it are unread all the same.
+    /// Damage reduces the count of a segment's records that were read already; those behind it are still
+    /// unread.
     #[test]
     fn what_is_unread_behind_damage_is_not_let_go() {
         let shelf = CommitIndex::default();

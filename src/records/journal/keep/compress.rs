@@ -1,10 +1,10 @@
-//! Sealed segments are compressed, and are read as before: see `packed` for what comes of it.
+//! Compresses sealed segments. `read/packed.rs` describes the file format and reads it.
 //!
 //! ```text
 //!  NAME.seg ─► NAME.seg.zst.tmp ─► fsync ─► rename to NAME.seg.zst ─► fsync of the directory
 //!           └──────────────────────────────────────────────────────► and only then removed
 //! ```
-//! Whenever a crash comes, one of them is whole. While both are there, the plain one counts.
+//! After a crash at any point, one of the two files is complete. While both exist, the plain one is used.
 
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -24,27 +24,30 @@ use crate::journal::read::packed::{
 };
 use crate::journal::read::reader::{ReadError, Reader};
 
-/// What `--compress zstd` means: a third of the size for log lines, at a speed no network outruns.
+/// Level of `--compress zstd` without a number: a third of the size for log lines, faster than any network
+/// delivers them.
 pub const LEVEL_DEFAULT: i32 = 3;
-/// Behind the name of a file that is being made.
+/// File extension of an unfinished compressed file.
 const UNFINISHED: &str = "tmp";
 
-/// The levels there are.
+/// Returns the supported compression levels.
 #[must_use]
 pub fn levels() -> std::ops::RangeInclusive<i32> {
     1..=*zstd::compression_level_range().end()
 }
 
-/// Compresses a sealed segment, and removes the plain one. One that is not to the byte what was sealed
-/// stays as it is, so that nothing that could be got out of it is lost.
+/// Compresses a sealed segment, and removes the plain one. A segment that differs from what was sealed is
+/// left as it is, so that no recoverable data is lost.
 ///
 /// # Errors
-/// It cannot be read or written, is not sealed, or is damaged. The plain segment is there then.
+/// The segment cannot be read or written, is not sealed, or is damaged. The plain segment then still
+/// exists.
 pub fn compress(path: &Path, level: i32) -> Result<(), ReadError> {
     compress_while(path, level, &mut || true).map(drop)
 }
 
-/// The same, for as long as `go_on` says so, which is asked before each frame. `false`: it was not done.
+/// Compresses like [`compress`] as long as `go_on`, called before each frame, returns `true`. Returns
+/// `false` if it was stopped.
 pub(crate) fn compress_while(
     path: &Path,
     level: i32,
@@ -56,7 +59,7 @@ pub(crate) fn compress_while(
     match written.and_then(|whole| Ok(whole && fs::rename(&unfinished, &target).map(|()| true)?)) {
         Ok(true) => {}
         not_done => {
-            // If it cannot be removed, the next start does.
+            // If this fails, the next start removes it.
             let _ = fs::remove_file(&unfinished);
             return not_done;
         }
@@ -66,12 +69,12 @@ pub(crate) fn compress_while(
     Ok(true)
 }
 
-/// Makes names durable that came to be, or went, beside `path`.
+/// Syncs the directory of `path`, so that created and removed names are durable.
 fn sync_names(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
-/// `false`: it is not whole, because it was not to go on.
+/// Writes the compressed file. Returns `false` if `go_on` stopped it before the end.
 fn write(
     path: &Path,
     unfinished: &Path,
@@ -99,17 +102,17 @@ fn write(
     }
     out.write_all(&table(&entries))?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    // It is as old as what it holds: retention goes by that.
+    // The file keeps the segment's time of modification, which retention uses.
     file.set_times(FileTimes::new().set_modified(facts.modified()?))?;
     file.sync_all()?;
     Ok(true)
 }
 
-/// One frame: bytes in the file, bytes it holds, checksum.
+/// A seek table entry: bytes of the frame in the file, bytes of the segment in it, checksum.
 type Entry = [u32; 3];
 
-/// Writes a file as frames; returns the hash of its first `sealed_bytes`, and what was written. `None`: it
-/// was not to go on.
+/// Writes a segment as frames. Returns the hash of its first `sealed_bytes` and the seek table's entries,
+/// or `None` if `go_on` stopped it.
 fn write_frames(
     plain: &File,
     out: &mut impl Write,
@@ -133,7 +136,7 @@ fn write_frames(
         hasher.update(&buffer[..usize::try_from(sealed).unwrap_or(usize::MAX).min(got)]);
         let frame = codec.compress(&buffer[..got])?;
         out.write_all(&frame)?;
-        // Its last four bytes: what the seekable format wants is what a frame ends in.
+        // A frame ends in the checksum that the seek table repeats.
         let checksum = frame.last_chunk().map_or(0, |sum| u32::from_le_bytes(*sum));
         entries.push([length(frame.len()), length(got), checksum]);
         offset += got as u64;
@@ -141,7 +144,7 @@ fn write_frames(
     Ok(None)
 }
 
-/// The seek table.
+/// Encodes the seek table.
 fn table(entries: &[Entry]) -> Vec<u8> {
     let count = u32::try_from(entries.len()).unwrap_or(0);
     let bytes = TABLE_BYTES - 8 + entries.len() * ENTRY_BYTES;
@@ -155,11 +158,11 @@ fn table(entries: &[Entry]) -> Vec<u8> {
     table
 }
 
-/// Removes what a crash in the middle of compressing left: what is unfinished, and what is finished
-/// beside a plain segment that was not removed. To be called by who may write to the journal.
+/// Removes the leftovers of a crash during compression: unfinished files, and compressed files beside their
+/// plain segment. Only the process that writes the journal may call it.
 ///
 /// # Errors
-/// The directory cannot be read, or a file not be removed.
+/// The directory cannot be read, or a file cannot be removed.
 pub fn tidy(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();

@@ -1,5 +1,5 @@
-//! The thread that seals complete segments, cuts what was given up, compresses and lets old ones go, beside
-//! the workers: they must not wait for a disk.
+//! The background thread that seals complete segments, cuts failed ones, compresses them and removes old
+//! ones, because a worker must not wait for a disk.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -20,71 +20,74 @@ use crate::journal::segment;
 use crate::journal::segment::SegmentFile;
 use crate::settle::notices::Notices;
 
-/// How long segments are kept. What a shipper has not sent is kept in any case, up to `spool_bytes`.
+/// How long segments are kept. Records that a shipper has not sent are kept in any case, up to
+/// `spool_bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// The oldest sealed segments go when all together are larger.
+    /// Remove the oldest sealed segments when all together are larger than this, bytes.
     pub bytes: Option<u64>,
-    /// A sealed segment goes when it is older.
+    /// Remove a sealed segment when it is older than this.
     pub age: Option<Duration>,
-    /// A sealed segment goes as soon as everybody it is carried on to has it.
+    /// Remove a sealed segment as soon as every reader has read it.
     pub only_unsent: bool,
-    /// The oldest go although they were not sent, when those that were not are larger all together.
+    /// Remove the oldest unsent segments when all unsent ones together are larger than this, bytes.
     pub spool_bytes: Option<u64>,
-    /// Sealed segments are compressed by zstd, at this level.
+    /// Compress sealed segments with zstd at this level.
     pub compress: Option<i32>,
 }
 
-/// What a writer leaves behind it.
+/// A task from a writer.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// A segment is complete.
+    /// Seal a complete segment.
     Seal(PathBuf),
-    /// A segment was given up after so many bytes.
+    /// Cut a failed segment after this many bytes, which are committed; remove it if that is 0.
     Cut(PathBuf, u64),
-    /// A file or the directory was removed.
+    /// A file or the directory was removed: create the directory again.
     Restore,
 }
 
-/// How soon to try again what a disk refused.
+/// Pause before tasks that the disk refused are tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Files that could not be removed, of those that nothing was committed to, to try again: the next start does it, too.
+/// Upper bound of empty segment files queued for another removal attempt. The next start removes any that
+/// are left.
 const REFUSED_MAX: usize = 4096;
 
-/// How often the disk may fail to read a place of a segment that is to be sealed, until it is damaged.
+/// How often reading a segment to seal it may fail with EIO. After that, the unreadable place counts as
+/// damaged.
 const GAP_TRIES: u32 = 3;
 
-/// How often to look whether something may go: too short and the directory is read for nothing, too long
-/// and what was sent takes up room.
+/// How often retention is applied. Shorter: the directory is listed for nothing. Longer: sent segments take
+/// up space.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What the janitor needs for its rounds.
+/// The janitor: what it works on.
 #[derive(Debug)]
 pub(crate) struct Rounds {
     pub(crate) dir: PathBuf,
-    /// Not held by the janitor: it is given back with the journal.
+    /// Weak, so that the lock is released with the journal.
     pub(crate) place: Weak<DirLock>,
     pub(crate) retention: Retention,
     pub(crate) shelf: Arc<CommitIndex>,
     pub(crate) notices: Arc<Notices>,
-    /// What earlier runs left.
+    /// Segments of earlier runs.
     pub(crate) found: Vec<SegmentFile>,
 }
 
-/// What there is still to do.
+/// Work that is queued.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    /// Sealed by this run, to be compressed; first, and before it ends.
+    /// Segments that this run sealed, to be compressed: first, and before the thread ends.
     own: VecDeque<PathBuf>,
-    /// What the disk did not take, and how often.
+    /// Tasks that the disk refused, and how often.
     refused: VecDeque<(Task, u32)>,
-    /// Left by earlier ones, the oldest in front: when there is time for them.
+    /// Segments of earlier runs to be compressed when there is time, the oldest first.
     left: VecDeque<PathBuf>,
 }
 
 impl Rounds {
-    /// Does what it is told until nobody can tell any more.
+    /// Runs tasks until all senders are dropped, then finishes what is queued.
     pub(crate) fn run(&self, tasks: &Receiver<Task>) {
         let mut waiting = self.waiting();
         let mut changes = None;
@@ -94,7 +97,7 @@ impl Rounds {
                 self.try_again(&mut waiting);
                 tried_at = Instant::now();
             }
-            // Nothing has been committed or sent since: only age can have changed anything.
+            // Without a change in the index only the age of segments can have changed anything.
             let now = Some(self.shelf.changes());
             if changes != now || self.retention.age.is_some() {
                 self.let_go();
@@ -121,8 +124,8 @@ impl Rounds {
         Waiting { left: self.left(), ..Waiting::default() }
     }
 
-    /// Plain segments that are sealed, the oldest first: those of runs that did not compress, and what a crash
-    /// kept from it.
+    /// Returns the sealed segments that are not compressed, the oldest first: from runs without
+    /// compression, or left by a crash.
     pub(crate) fn left(&self) -> VecDeque<PathBuf> {
         if self.retention.compress.is_none() {
             return VecDeque::new();
@@ -141,7 +144,7 @@ impl Rounds {
     }
 
     fn perform(&self, task: Task, waiting: &mut Waiting) {
-        // There is one more of nothing every time a disk that is away is tried.
+        // Each attempt on an absent disk leaves one more empty segment.
         let is_nothing = matches!(task, Task::Cut(_, 0));
         let is_kept = !is_nothing || waiting.refused.len() < REFUSED_MAX;
         if !self.is_done(&task, 0, &mut waiting.own) && is_kept {
@@ -149,8 +152,8 @@ impl Rounds {
         }
     }
 
-    /// What a disk refused a while ago it may take now. Each attempt reads a whole segment, so the first that is
-    /// refused again is the last that is tried.
+    /// Tries refused tasks again, and stops at the first that is refused again, because each attempt reads
+    /// a whole segment.
     fn try_again(&self, waiting: &mut Waiting) {
         while let Some((task, tries)) = waiting.refused.pop_front() {
             if !self.is_done(&task, tries, &mut waiting.own) {
@@ -160,7 +163,7 @@ impl Rounds {
         }
     }
 
-    /// Does it, unless the disk refuses.
+    /// Runs a task. Returns whether it needs no further attempt.
     fn is_done(&self, task: &Task, tries: u32, own: &mut VecDeque<PathBuf>) -> bool {
         match task {
             Task::Seal(path) => self.seal(path, tries, own),
@@ -175,7 +178,7 @@ impl Rounds {
         }
     }
 
-    /// The directory may be gone: without it nothing could be written until somebody made it again.
+    /// Creates the directory again if it was removed, so that records can be written again.
     fn restore(&self) {
         match self.place.upgrade().map(|place| place.restore()) {
             Some(Ok(true)) => {
@@ -183,13 +186,13 @@ impl Rounds {
                     format!("{} was removed, and is made again", self.dir.display())
                 });
             }
-            // Asked four times a second.
+            // This runs four times a second, so the notice is limited.
             Some(Err(error)) => self.notices.repeated("restore", || error.to_string()),
             Some(Ok(false)) | None => {}
         }
     }
 
-    /// Whether it needs to be tried no more.
+    /// Seals a segment. Returns whether it needs no further attempt.
     fn seal(&self, path: &Path, tries: u32, own: &mut VecDeque<PathBuf>) -> bool {
         let number = names::number_of(path);
         let holds = number.and_then(|(worker, sequence)| self.shelf.holds(worker, sequence));
@@ -212,13 +215,14 @@ impl Rounds {
                 }
             }
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                // Else retention took it before it was its turn.
+                // Otherwise retention removed it before.
                 if self.should_be_there(path) {
                     self.notices.repeated("seal", || cannot_seal(path, &error.into()));
                     return self.is_there();
                 }
             }
-            // It stays readable as it is; what is none is for the next start to set aside.
+            // An unsealed segment can still be read. A file that is not a segment is set aside by the next
+            // start.
             Err(error) => {
                 self.notices.repeated("seal", || cannot_seal(path, &error));
                 return matches!(error, ReadError::NoSegment(_));
@@ -227,7 +231,8 @@ impl Rounds {
         true
     }
 
-    /// Whether the directory is there. With its disk, what is not found now will be back.
+    /// Returns whether the directory exists on its file system. While its disk is absent, a missing file
+    /// will be back.
     fn is_there(&self) -> bool {
         self.place.upgrade().is_none_or(|place| place.home().check().is_ok())
     }
@@ -237,8 +242,8 @@ impl Rounds {
         number.is_none_or(|(worker, sequence)| self.shelf.has(worker, sequence))
     }
 
-    /// Compresses what is next. What it is told meanwhile is done meanwhile: nothing that is to be sealed waits
-    /// for it. What an earlier run left does not hold up a stop.
+    /// Compresses the next segment. Tasks that arrive meanwhile are run between frames, so that sealing
+    /// never waits. A segment of an earlier run does not delay a stop.
     pub(crate) fn compress_one(&self, waiting: &mut Waiting, tasks: &Receiver<Task>) {
         let Some(level) = self.retention.compress else { return };
         let (path, is_own) = match waiting.own.pop_front() {
@@ -256,7 +261,7 @@ impl Rounds {
             }
         };
         match compress_while(&path, level, &mut go_on) {
-            // Retention took it before it was its turn.
+            // Retention removed it before its turn.
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 self.notices.repeated("compress", || {
@@ -267,8 +272,8 @@ impl Rounds {
         }
     }
 
-    /// Removes complete segments that retention does not keep, the oldest first. A worker's newest one is
-    /// never removed: its number must be remembered.
+    /// Removes complete segments that retention does not keep, the oldest first. Never removes a worker's
+    /// newest one, because its number must be remembered.
     fn let_go(&self) {
         let Retention { bytes, age, only_unsent, spool_bytes, .. } = self.retention;
         if self.retention == Retention::default() {
@@ -281,13 +286,14 @@ impl Rounds {
         let mut latest = (0, SystemTime::UNIX_EPOCH);
         for (index, one) in segments.iter().enumerate() {
             let (complete, unsent) = self.shelf.is_free(one.worker, one.sequence);
-            // Not the file's size: most of it may have been sent.
+            // Unread bytes, not the file's size: most of it may have been sent.
             let waits_bytes = self.shelf.unread_bytes(one.worker, one.sequence);
             unsent_bytes += waits_bytes;
             let newest = segments.get(index + 1).is_none_or(|next| next.worker != one.worker);
             let written = fs::metadata(&one.path).and_then(|facts| facts.modified());
             if let (true, false, Ok(written)) = (complete, newest, written) {
-                // Each worker's in their order, whatever their times: what is gone is in front.
+                // A worker's segments are removed in order even if their times are not, so that a gap is
+                // always in front.
                 let before = if latest.0 == one.worker { latest.1 } else { written };
                 latest = (one.worker, written.max(before));
                 old.push((latest.1, written, one, unsent, waits_bytes));
@@ -305,7 +311,7 @@ impl Rounds {
             {
                 continue;
             }
-            // One that cannot be removed keeps no other.
+            // A segment that cannot be removed does not keep the others.
             if !self.remove(one, unsent) {
                 continue;
             }
@@ -339,7 +345,7 @@ fn cannot_seal(path: &Path, error: &ReadError) -> String {
     format!("cannot seal {}: {error}; it is tried again", path.display())
 }
 
-/// Takes away what is behind the committed bytes of a segment; the file, if that is all of it.
+/// Truncates a segment after its committed bytes. Removes the file if that is 0.
 fn cut(path: &Path, kept: u64) -> io::Result<()> {
     step!("given-up");
     if kept == 0 {

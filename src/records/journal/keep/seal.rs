@@ -1,5 +1,4 @@
-//! The end of a segment: what a crash tore is cut off, then index and footer are written behind the
-//! records.
+//! Seals a segment: cuts off its torn end, then writes index and footer behind the records.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -9,37 +8,36 @@ use std::path::Path;
 use crate::journal::format::{FOOTER_BYTES, Footer, HEADER_BYTES, INDEX_EVERY_BYTES, IndexEntry};
 use crate::journal::read::reader::{Next, ReadError, Reader};
 
-/// What was found in a segment.
+/// The contents of a segment, as found by reading all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Sound records.
+    /// Number of valid records.
     pub records: u64,
     /// Bytes of their payloads.
     pub payload_bytes: u64,
-    /// Places in the middle that are no record.
+    /// Number of damaged places with records behind them, plus a damaged header or footer.
     pub damaged: u64,
-    /// Of those, places that hold nothing yet: in a segment that is being written, what is behind one was
-    /// written ahead, and is not committed.
+    /// Number of those places that hold only zeros: in a segment being written, later records may reach the
+    /// disk first, and are not committed yet.
     pub blank: u64,
-    /// Where the first of them begins.
+    /// Offset of the first damaged place, bytes.
     pub first_damage: Option<u64>,
-    /// Bytes behind the last record that are none.
+    /// Bytes behind the last record that are not a record.
     pub torn_bytes: u64,
-    /// Where the last record ends.
+    /// Offset of the end of the last record, bytes.
     pub data_end: u64,
-    /// When the earliest was received, ns since 1970.
+    /// Receive time of the earliest record, ns since 1970; 0 if there is none.
     pub first_unix_ns: u64,
-    /// When the latest was received.
+    /// Receive time of the latest record, ns since 1970; 0 if there is none.
     pub last_unix_ns: u64,
-    /// Whether it is to the byte what was sealed; `None`: it is not sealed.
+    /// Whether the segment is byte for byte what was sealed. `None` if it is not sealed.
     pub intact: Option<bool>,
 }
 
-/// Reads a segment to its end, and its hash with it: nothing is read twice. To be given a reader that
-/// has read nothing yet.
+/// Reads a segment to its end, and hashes it on the way. The reader must not have read anything yet.
 ///
 /// # Errors
-/// It cannot be read.
+/// The segment cannot be read.
 pub fn survey(reader: &mut Reader, each: impl FnMut(&IndexEntry)) -> io::Result<Survey> {
     reader.pass_gaps();
     reader.count()?;
@@ -49,7 +47,7 @@ pub fn survey(reader: &mut Reader, each: impl FnMut(&IndexEntry)) -> io::Result<
         found.damaged += 1;
         found.first_damage = Some(0);
     }
-    // What cannot be read is not known to be torn, as what was an end is not.
+    // An unreadable end is not known to be torn, nor is a damaged footer.
     let is_unread = found.intact.is_none() && reader.gaps_end() > found.data_end;
     let is_worn = reader.footer_is_worn() && found.torn_bytes >= FOOTER_BYTES as u64;
     if is_unread || is_worn {
@@ -89,20 +87,20 @@ fn read_records(reader: &mut Reader, mut each: impl FnMut(&IndexEntry)) -> io::R
     }
 }
 
-/// Seals a segment: cuts what is torn, writes index and footer, and makes all of it durable. One that
-/// is sealed stays as it is.
+/// Seals a segment: cuts off its torn end, writes index and footer, and syncs it. A sealed segment is left
+/// as it is.
 ///
 /// # Errors
-/// It cannot be read or written, or is none.
+/// The file cannot be read or written, or is not a segment.
 pub fn seal(path: &Path) -> Result<Survey, ReadError> {
     seal_from(path, 0, true)
 }
 
-/// The same of a segment of which so many bytes are known to have been committed: what is no record before that is
-/// damaged, not torn, and stays. So does what the disk cannot read, if that is passed over.
+/// Seals a segment of which `committed_bytes` are known to be committed: bytes before that which are not a
+/// record are damaged, not torn, and stay. With `passes_gaps`, so do places that the disk cannot read.
 ///
 /// # Errors
-/// As above.
+/// The same as of [`seal`].
 pub(crate) fn seal_from(
     path: &Path,
     committed_bytes: u64,
@@ -110,7 +108,7 @@ pub(crate) fn seal_from(
 ) -> Result<Survey, ReadError> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut reader = Reader::of(file.try_clone()?)?;
-    // Only what was sealed is ever compressed, and nothing may be written into it.
+    // Only sealed segments are compressed, and nothing may be written into them.
     if reader.footer().is_some() || reader.is_compressed() {
         return Ok(survey(&mut reader, |_| {})?);
     }
@@ -127,7 +125,7 @@ pub(crate) fn seal_from(
         }
     })?;
     let file_bytes = file.metadata()?.len();
-    // A record that begins in a gap may end anywhere behind it.
+    // A record that begins in an unreadable place may end anywhere behind it.
     let is_unread = reader.gaps_end() > found.data_end;
     let known_end = if is_unread { file_bytes } else { committed_bytes.min(file_bytes) };
     let data_end = known_end.max(found.data_end);
@@ -151,7 +149,7 @@ pub(crate) fn seal_from(
         last_unix_ns: found.last_unix_ns,
         hash: *hasher.finalize().as_bytes(),
     };
-    // One write: a crash in it leaves something torn, which the next start cuts off again.
+    // One write: if a crash tears it, the next start cuts it off again.
     let tail = [&index_bytes[..], &footer.encode(reader.header().salt)].concat();
     file.write_all_at(&tail, found.data_end)?;
     step!("seal-written");
@@ -160,10 +158,10 @@ pub(crate) fn seal_from(
     Ok(found)
 }
 
-/// Whether a sealed segment is to the byte what was sealed; `None` if it is not sealed.
+/// Returns whether a sealed segment is byte for byte what was sealed, or `None` if it is not sealed.
 ///
 /// # Errors
-/// It cannot be read, or is none.
+/// The file cannot be read, or is not a segment.
 pub fn is_intact(path: &Path) -> Result<Option<bool>, ReadError> {
     Ok(Reader::open(path)?.is_intact()?)
 }

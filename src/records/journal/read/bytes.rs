@@ -1,4 +1,4 @@
-//! The bytes of a segment, however they are kept.
+//! The bytes of a segment, whether the file is plain or compressed.
 
 use std::fs::File;
 use std::io;
@@ -7,17 +7,17 @@ use std::os::unix::fs::MetadataExt;
 use crate::journal::read::gaps::{BLOCK_BYTES, Gaps, read_at};
 use crate::journal::read::packed::{Packed, is_packed};
 
-/// A segment's file.
+/// The file of a segment.
 #[derive(Debug)]
 pub(crate) enum Bytes {
-    /// As it was written.
+    /// The segment as it was written.
     Plain(File, Gaps),
-    /// Compressed after it was sealed.
+    /// The segment compressed, after it was sealed.
     Packed(Box<Packed>),
 }
 
 impl Bytes {
-    /// `packed`: it is known to be, whatever its first bytes say.
+    /// Opens a segment's file. With `packed` it is treated as compressed whatever its first bytes are.
     pub(crate) fn open(file: File, packed: bool) -> io::Result<Self> {
         let mut head = [0; 4];
         let got = read_at(&file, &mut head, 0)?;
@@ -27,7 +27,7 @@ impl Bytes {
         Ok(Self::Plain(file, Gaps::default()))
     }
 
-    /// As much of `buffer` as there is from `offset` on.
+    /// Fills `buffer` from `offset` of the segment on, as far as it goes. Returns the bytes read.
     pub(crate) fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {
             Self::Plain(file, gaps) => gaps.read_at(file, buffer, offset),
@@ -35,7 +35,7 @@ impl Bytes {
         }
     }
 
-    /// How many there are by now.
+    /// Returns the current length of the segment, bytes.
     pub(crate) fn len(&self) -> io::Result<u64> {
         match self {
             Self::Plain(file, _) => Ok(file.metadata()?.len()),
@@ -43,7 +43,7 @@ impl Bytes {
         }
     }
 
-    /// Whether the file still has a name.
+    /// Returns whether the file still has a name.
     pub(crate) fn is_linked(&self) -> bool {
         match self {
             Self::Plain(file, _) => file.metadata().is_ok_and(|facts| facts.nlink() > 0),
@@ -51,7 +51,7 @@ impl Bytes {
         }
     }
 
-    /// From here on, what the disk cannot read is zeros: it costs the records in it and no other.
+    /// From now on, reads places that the disk cannot read as zeros. That costs only the records in them.
     pub(crate) fn pass_gaps(&mut self) {
         match self {
             Self::Plain(_, gaps) => gaps.are_passed = true,
@@ -59,7 +59,8 @@ impl Bytes {
         }
     }
 
-    /// Where the last place that could not be read ends; 0: there was none. Of a compressed file its flaws tell.
+    /// Returns where the last unreadable place ends (offset, bytes), or 0 if there was none. A compressed
+    /// file reports flaws instead.
     pub(crate) fn gaps_end(&self) -> u64 {
         match self {
             Self::Plain(_, gaps) => gaps.met.last().map_or(0, |block| (block + 1) * BLOCK_BYTES),
@@ -67,7 +68,7 @@ impl Bytes {
         }
     }
 
-    /// Whether a place was met that could not be read.
+    /// Returns whether `place` is in a block that could not be read.
     pub(crate) fn is_gap(&self, place: u64) -> bool {
         matches!(self, Self::Plain(_, gaps) if gaps.met.contains(&(place / BLOCK_BYTES)))
     }

@@ -1,11 +1,11 @@
-//! The end of a journal: its last records, and those that come while somebody looks on.
+//! Follows the end of a journal: its last records, and those that arrive later.
 //!
 //! ```text
 //!  inotify: a file was written to ──► read on in the segments that are open
 //!           one came, or went      ──► list the directory: open what is new
 //! ```
-//! A segment is followed until it is sealed or gone. That it is compressed meanwhile makes no
-//! difference: the file that is open is still the one that was written.
+//! A segment is followed until it is sealed or removed. Compressing it meanwhile makes no difference: the
+//! open file is still the plain one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -25,10 +25,11 @@ use crate::journal::read::select::Selection;
 use crate::journal::segment;
 use crate::journal::segment::SegmentFile;
 
-/// Segments of a worker that may still be written to: two are, and one more has just been ended.
+/// Newest segments of a worker that may still be written to: two are open, and one more may have just
+/// ended.
 const OPEN_MAX: usize = 3;
 
-/// A record of its own.
+/// An owned record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     received_unix_ns: u64,
@@ -46,7 +47,7 @@ impl From<Record<'_>> for Kept {
 }
 
 impl Kept {
-    /// As a record.
+    /// Returns the record, borrowed.
     #[must_use]
     pub fn record(&self) -> Record<'_> {
         let Self { received_unix_ns, peer, listener, continued, ref payload } = *self;
@@ -58,44 +59,44 @@ impl Kept {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FollowError {
-    /// The file system said no.
+    /// A file system operation failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The kernel watches nothing more.
+    /// The inotify limit of the kernel is reached, or inotify failed.
     #[error(
         "inotify: {0}; fs.inotify.max_user_instances and max_user_watches say how much there may be"
     )]
     Watch(Errno),
-    /// The directory is not there any more.
+    /// The directory was removed.
     #[error("the directory was removed")]
     Removed,
 }
 
-/// A segment that is followed.
+/// A segment that is being followed.
 #[derive(Debug)]
 struct Source {
     path: PathBuf,
     reader: Reader,
-    /// When the record at hand was received; `None`: there is none.
+    /// Receive time of the next record, ns since 1970; `None` if there is none yet.
     at_hand: Option<u64>,
-    /// Nothing more will come of it.
+    /// Whether the segment is finished: no more records will come.
     done: bool,
 }
 
-/// See the module's description.
+/// Follows a journal. See the module's description.
 #[derive(Debug)]
 pub struct Follow {
     dir: PathBuf,
     selection: Selection,
     inotify: Inotify,
-    /// The highest number met of each worker's segments.
+    /// Highest segment number seen of each worker.
     met: BTreeMap<u16, u64>,
-    /// There is a segment that had no header yet.
+    /// Whether a segment had no header yet when the directory was last listed.
     unborn: bool,
     sources: Vec<Source>,
 }
 
-/// The last `count` records of a journal that are wanted, in the order of their arrival.
+/// Returns the last `count` selected records of a journal, in the order of arrival.
 ///
 /// # Errors
 /// The directory cannot be read.
@@ -113,7 +114,7 @@ pub fn last(
 }
 
 impl Follow {
-    /// The same, and whatever comes behind them.
+    /// Returns the last `count` selected records, and a follower for those that come later.
     ///
     /// # Errors
     /// The directory cannot be read or watched.
@@ -142,10 +143,11 @@ impl Follow {
         Ok((latest(last, count), follow))
     }
 
-    /// Hands over what has come since the last call: in the order of arrival, as far as it has come.
+    /// Calls `each` with the records that arrived since the last call, in the order of arrival as far as it
+    /// is known.
     ///
     /// # Errors
-    /// Those of `each`, and what ends the following.
+    /// An error of `each`, or following ended.
     pub fn take<E: From<FollowError>>(
         &mut self,
         tell: &mut dyn FnMut(Trouble),
@@ -166,7 +168,7 @@ impl Follow {
         Ok(())
     }
 
-    /// What has happened to the directory; whether there may be new segments.
+    /// Reads the inotify events. Returns whether there may be new segments.
     fn look(&self) -> Result<bool, FollowError> {
         let mut news = false;
         loop {
@@ -180,7 +182,7 @@ impl Follow {
                 | AddWatchFlags::IN_MOVE_SELF
                 | AddWatchFlags::IN_UNMOUNT
                 | AddWatchFlags::IN_IGNORED;
-            // Too many events, and some were thrown away: one of those.
+            // IN_Q_OVERFLOW: events were lost, and one of them may have been a new file.
             let new = AddWatchFlags::IN_CREATE
                 | AddWatchFlags::IN_MOVED_TO
                 | AddWatchFlags::IN_Q_OVERFLOW;
@@ -193,7 +195,7 @@ impl Follow {
         }
     }
 
-    /// Opens the segments that were not there before.
+    /// Opens the segments that are new in the directory.
     fn meet(&mut self, tell: &mut dyn FnMut(Trouble)) -> Result<(), FollowError> {
         let listed = segment::list(&self.dir)?;
         self.unborn = false;
@@ -207,7 +209,7 @@ impl Follow {
                     reader.pass_gaps();
                     self.sources.push(Source::new(one, reader));
                 }
-                // Its header may be on its way, as long as it is the newest.
+                // The newest segment may not have its header yet.
                 Err(ReadError::NoSegment(_)) if newest => {
                     self.unborn = true;
                     continue;
@@ -220,7 +222,7 @@ impl Follow {
     }
 }
 
-/// Watches a directory.
+/// Watches a directory with inotify.
 fn watch(dir: &Path) -> nix::Result<Inotify> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
     let flags = AddWatchFlags::IN_CREATE
@@ -235,13 +237,13 @@ fn watch(dir: &Path) -> nix::Result<Inotify> {
 }
 
 impl AsFd for Follow {
-    /// Readable when something has happened that [`Follow::take`] should see.
+    /// Becomes readable when [`Follow::take`] should be called.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
 }
 
-/// The source whose record at hand is the earliest.
+/// Returns the source with the earliest next record.
 fn earliest(sources: &mut [Source]) -> Option<&mut Source> {
     let known = sources.iter_mut().filter(|source| source.at_hand.is_some());
     known.min_by_key(|source| source.at_hand)
@@ -252,9 +254,9 @@ impl Source {
         Self { path: segment.path.clone(), reader, at_hand: None, done: false }
     }
 
-    /// Reads on to the next record that is wanted.
+    /// Reads on to the next selected record.
     fn advance(&mut self, selection: &Selection, tell: &mut dyn FnMut(Trouble)) {
-        // What has no name any more is complete: it was sealed, and compressed or let go.
+        // A file without a name is complete: it was sealed, then compressed or removed.
         let complete = !self.reader.is_linked();
         let mut tell = |what| tell(Trouble { path: self.path.clone(), what });
         self.at_hand = loop {
@@ -268,7 +270,7 @@ impl Source {
                         tell(What::Missing { bytes: torn_bytes });
                     }
                     self.done = sealed || complete;
-                    // What is there by the next time must be read from the file.
+                    // Later records must be read from the file, not from the window.
                     self.reader.go_back(self.reader.offset());
                     break None;
                 }
@@ -281,7 +283,7 @@ impl Source {
         };
     }
 
-    /// Reads to the end, and keeps the last `count` that are wanted.
+    /// Reads to the end, and returns the last `count` selected records.
     fn last(
         &mut self,
         selection: &Selection,
@@ -296,7 +298,7 @@ impl Source {
             }
             let before = records.saturating_sub(count as u64);
             if selection.wants_all() {
-                // If that fails it is read from its beginning, and what cannot be read is told of.
+                // If this fails, the segment is read from its beginning, and unreadable parts are reported.
                 let _ = self.reader.seek_record(before);
             }
         }
@@ -313,8 +315,8 @@ impl Source {
     }
 }
 
-/// The last `count` records of one worker that are wanted, and those of its segments that are still open,
-/// read to their end.
+/// Returns the last `count` selected records of one worker, and its segments that are still open, read to
+/// their end.
 fn last_of(
     lane: &[SegmentFile],
     selection: &Selection,
@@ -348,7 +350,7 @@ fn last_of(
     (last, sources)
 }
 
-/// The latest `count` of some records, in order.
+/// Returns the latest `count` records, sorted by receive time.
 fn latest(mut records: Vec<Kept>, count: usize) -> Vec<Kept> {
     records.sort_by_key(|kept| kept.received_unix_ns);
     let surplus = records.len().saturating_sub(count);

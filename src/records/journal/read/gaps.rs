@@ -5,22 +5,23 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// What a disk or a file system cannot read is at least that long.
+/// Size of the blocks in which a disk or file system loses data, bytes.
 pub(crate) const BLOCK_BYTES: u64 = 4096;
 
-/// Blocks of a segment that are passed over at most: a disk that reads nothing is not one with a flaw.
+/// Unreadable blocks of a segment that are skipped at most. More than that is a failed disk, not a bad
+/// sector.
 const GAPS_MAX: usize = 256;
 
-/// Whether the disk cannot read something.
+/// Returns whether an error is EIO: the disk cannot read that place.
 pub fn is_eio(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EIO)
 }
 
-/// Places of a file that its disk cannot read.
+/// The places of a file that its disk cannot read.
 #[derive(Debug, Default)]
 pub(crate) struct Gaps {
     pub(crate) are_passed: bool,
-    /// By the numbers of their blocks.
+    /// Block numbers of the unreadable places met so far.
     pub(crate) met: BTreeSet<u64>,
 }
 
@@ -38,7 +39,8 @@ impl Gaps {
         self.fill(buffer, offset, bytes, |buffer, at| file.read_at(buffer, at))
     }
 
-    /// As [`read_at`], from what `read` reads, which has so many bytes.
+    /// Fills `buffer` like [`read_at`], through `read`, from a file of `bytes` bytes. An unreadable block
+    /// is filled with zeros.
     fn fill(
         &mut self,
         buffer: &mut [u8],
@@ -63,7 +65,7 @@ impl Gaps {
     }
 }
 
-/// As much of `buffer` as the file has from `offset` on.
+/// Fills `buffer` from `offset` of the file on, as far as the file goes. Returns the bytes read.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     fill(buffer, offset, |buffer, at| file.read_at(buffer, at))
 }
@@ -89,7 +91,7 @@ fn fill(
 mod tests {
     use super::*;
 
-    /// A disk of ones, some blocks of which it cannot read.
+    /// Reads from a model disk full of ones, on which the blocks in `bad` cannot be read.
     fn read(bad: &[u64], buffer: &mut [u8], at: u64, bytes: u64) -> io::Result<usize> {
         let blocks = at / BLOCK_BYTES..bytes.div_ceil(BLOCK_BYTES);
         let first = blocks.clone().find(|block| bad.contains(block));

@@ -1,11 +1,11 @@
-//! The records of a journal in the order they arrived, over all its workers.
+//! Merges the records of all workers in the order of arrival.
 //!
 //! ```text
 //!  worker 0:  segment ─► segment ─► …  ─┐
 //!  worker 1:  segment ─► …             ─┼─► the earliest of those at hand
 //! ```
-//! Of each worker one segment is open at a time. What was there at the start is read, and no more: a
-//! journal that is being written has an end.
+//! One segment of each worker is open at a time. The end of each segment is fixed at the start, so reading
+//! a journal that is being written ends.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -21,39 +21,39 @@ use crate::journal::read::select::Selection;
 use crate::journal::segment;
 use crate::journal::segment::SegmentFile;
 
-/// What is wrong with a segment, or a place of it.
+/// A problem with a segment, or with a part of it.
 #[derive(Debug)]
 pub struct Trouble {
     /// The segment's file.
     pub path: PathBuf,
-    /// What it is.
+    /// The problem.
     pub what: What,
 }
 
-/// See [`Trouble`].
+/// The kinds of [`Trouble`].
 #[derive(Debug)]
 pub enum What {
-    /// It was there, and is not any more: retention took it.
+    /// Retention removed the segment before it was read.
     Gone,
-    /// It cannot be read, or not on from somewhere.
+    /// The segment, or the rest of it, cannot be read.
     Unreadable(ReadError),
-    /// Bytes in the middle that are no record.
+    /// Damaged bytes with records behind them.
     Damaged {
-        /// Where they begin.
+        /// Offset of the first damaged byte.
         offset: u64,
-        /// How many they are.
+        /// Number of bytes.
         bytes: u64,
     },
-    /// Bytes behind its last record that should be some.
+    /// Bytes between the last record and the index that should be records.
     Missing {
-        /// How many they are.
+        /// Number of bytes.
         bytes: u64,
     },
-    /// It has no end although a later one of its worker does.
+    /// It is not sealed although a later segment of its worker is.
     Endless,
 }
 
-/// What there is to say of a segment that has no end although a later one does.
+/// Explanation of [`What::Endless`].
 pub const ENDLESS: &str = "its end is missing: what followed its last record, if anything did, is lost (or it could not \
      be sealed yet, which its writer tries again)";
 
@@ -72,28 +72,29 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// What comes next.
+/// The result of reading on.
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// A record that is wanted.
+    /// A selected record.
     Record(Record<'a>),
-    /// Something that cannot be read. What is behind it follows.
+    /// A problem. Records behind it follow.
     Trouble(Trouble),
-    /// Many records were passed over, and there may be more: time to look whether to go on.
+    /// Many records were skipped, and more may follow: a chance for the caller to stop.
     Pause,
 }
 
-/// Records passed over until [`Step::Pause`]: fewer costs calls, more makes whoever is to stop wait for longer.
+/// Records skipped before [`Step::Pause`]. Fewer: more calls. More: a caller that wants to stop waits
+/// longer.
 const PASSED_OVER_MAX: u32 = 16_384;
 
-/// See the module's description.
+/// Reads a journal in the order of arrival. See the module's description.
 #[derive(Debug)]
 pub struct Merge {
     selection: Selection,
     lanes: Vec<Lane>,
-    /// Lanes whose next record is known, by its time.
+    /// Lanes whose next record is known, by its receive time.
     known: BinaryHeap<Reverse<(u64, usize)>>,
-    /// Lanes whose next record has yet to be looked for.
+    /// Lanes whose next record must still be found.
     due: Vec<usize>,
 }
 
@@ -104,16 +105,16 @@ struct Lane {
     rest: IntoIter<SegmentFile>,
 }
 
-/// What a lane has next.
+/// The result of advancing a lane.
 enum Found {
-    /// A record received then; its reader has it.
+    /// The reader has a record, received at this time.
     Record(u64),
     Trouble(Trouble),
     Pause,
     End,
 }
 
-/// The segments of each worker, apart.
+/// Groups sorted segments by worker.
 pub(crate) fn by_worker(segments: Vec<SegmentFile>) -> Vec<Vec<SegmentFile>> {
     let mut lanes: Vec<Vec<SegmentFile>> = Vec::new();
     for one in segments {
@@ -128,7 +129,7 @@ pub(crate) fn by_worker(segments: Vec<SegmentFile>) -> Vec<Vec<SegmentFile>> {
 }
 
 impl Merge {
-    /// The records of a journal that are wanted, up to what is there now.
+    /// Reads the selected records of a journal, up to its present end.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -136,7 +137,7 @@ impl Merge {
         Ok(Self::of(segment::list(dir)?, selection))
     }
 
-    /// The same of some of its segments, as [`segment::list`] has them.
+    /// Reads the selected records of `segments`, sorted as [`segment::list`] returns them.
     #[must_use]
     pub fn of(segments: Vec<SegmentFile>, selection: Selection) -> Self {
         let lane = |segments: Vec<_>| Lane { current: None, rest: segments.into_iter() };
@@ -144,7 +145,7 @@ impl Merge {
         Self { selection, due: (0..lanes.len()).collect(), lanes, known: BinaryHeap::new() }
     }
 
-    /// The next record, or what is wrong before it; `None`: that was all.
+    /// Returns the next record, or a problem before it, or `None` at the end.
     pub fn next_step(&mut self) -> Option<Step<'_>> {
         while let Some(index) = self.due.last().copied() {
             match self.lanes[index].advance(&self.selection) {
@@ -163,7 +164,7 @@ impl Merge {
 }
 
 impl Lane {
-    /// Goes on to its next record that is wanted.
+    /// Advances to the next selected record.
     fn advance(&mut self, selection: &Selection) -> Found {
         loop {
             let Some((segment, reader)) = &mut self.current else {
@@ -183,7 +184,7 @@ impl Lane {
                     let what = if reader.is_read_to_its_index() && torn_bytes > 0 {
                         Some(What::Missing { bytes: torn_bytes })
                     } else if reader.footer().is_none() && reader.gaps_end() > reader.offset() {
-                        // What cannot be read is not known to be torn.
+                        // An unreadable end is not known to be torn.
                         Some(What::Unreadable(io::Error::from_raw_os_error(libc::EIO).into()))
                     } else if reader.footer().is_none() && is_endless(&path, self.rest.as_slice()) {
                         Some(What::Endless)
@@ -207,14 +208,14 @@ impl Lane {
     }
 }
 
-/// Whether a segment that had no end when it was opened should have one: those of a worker are sealed in their order,
-/// so one behind it is sealed later.
+/// Returns whether a segment that was not sealed when it was opened should have been: a worker's segments
+/// are sealed in order, and a later one is sealed.
 #[must_use]
 pub fn is_endless<'a>(path: &Path, behind: impl IntoIterator<Item = &'a SegmentFile>) -> bool {
     let is_sealed =
         |path: &Path| matches!(Reader::open(path), Ok(reader) if reader.footer().is_some());
     behind.into_iter().any(|one| is_sealed(&one.path))
-        // It may have been sealed, compressed or let go meanwhile.
+        // It may have been sealed, compressed or removed meanwhile, so open it again.
         && matches!(Reader::open(path), Ok(reader) if reader.footer().is_none())
 }
 
@@ -226,7 +227,7 @@ pub(crate) fn unreadable(path: PathBuf, error: ReadError) -> Trouble {
     Trouble { path, what }
 }
 
-/// Opens a segment where what is wanted begins; `None`: there is nothing of that in it.
+/// Opens a segment at the first record that may be selected. Returns `None` if none is.
 pub(crate) fn open(
     segment: &SegmentFile,
     selection: &Selection,
@@ -242,16 +243,16 @@ pub(crate) fn open(
     if let Some(since) = selection.since_unix_ns {
         reader.seek_time(since)?;
     }
-    // The size of a compressed file says nothing, but one has all it will ever have.
+    // The size of a compressed file does not limit the segment, but a compressed segment no longer grows.
     if !names::is_packed(&segment.path) {
         reader.set_limit(segment.bytes);
     }
     Ok(Some(reader))
 }
 
-/// What a reader comes to.
+/// The result of reading on to the next selected record.
 pub(crate) enum Wanted {
-    /// A record received then, which [`Reader::last`] is.
+    /// A selected record, received at this time; [`Reader::last`] returns it.
     Record(u64),
     Damaged {
         offset: u64,
@@ -260,12 +261,12 @@ pub(crate) enum Wanted {
     End {
         torn_bytes: u64,
     },
-    /// Records that are not wanted, so far.
+    /// Only records that are not selected so far.
     Pause,
 }
 
-/// Reads on to the next record that is wanted. In a segment that is being written, records may have been
-/// written behind some that were not yet: it ends before those.
+/// Reads on to the next selected record. In a segment being written, later records may reach the disk
+/// before earlier ones; the segment then ends before the missing ones.
 pub(crate) fn next_wanted(reader: &mut Reader, selection: &Selection) -> io::Result<Wanted> {
     for _ in 0..PASSED_OVER_MAX {
         match reader.read_next()? {

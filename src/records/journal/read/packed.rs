@@ -1,13 +1,13 @@
-//! A compressed segment, read as if it were not. docs/journal.md says the format in prose.
+//! A compressed segment, read as if it were plain. docs/journal.md describes the format in prose.
 //!
 //! ```text
 //!  │ head: skippable frame  │ frame │ frame │ … │ seek table: skippable frame │
 //!    copies of the segment's  128 KiB of the segment each, compressed
 //!    header and footer
 //! ```
-//! This is zstd's seekable format, so `zstd -dc` gives the segment back. A frame that is damaged reads
-//! as zeros, among which no record is ever found: it costs the records in it. Header and footer are
-//! there twice, and where the seek table is damaged the frames themselves are walked.
+//! This is zstd's seekable format, so `zstd -dc` restores the segment. A damaged frame reads as zeros, in
+//! which no record is ever found: it costs only the records in it. Header and footer are stored twice, and
+//! where the seek table is damaged, the frames are found by walking them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,58 +20,60 @@ use zstd::zstd_safe::{compress_bound, find_frame_compressed_size, get_frame_cont
 use crate::journal::format::{FOOTER_BYTES, Footer, HEADER_BYTES, Header};
 use crate::journal::read::gaps::{is_eio, read_at};
 
-/// Bytes of a segment in one frame, but for the last. Smaller compresses worse; larger costs more
-/// records where one is damaged, and more work to get at one.
+/// Bytes of a segment in one frame, except for the last. Smaller: compresses worse. Larger: damage costs
+/// more records, and reading one record costs more work.
 pub(crate) const FRAME_BYTES: usize = 128 << 10;
-/// Frames of a segment at most: 128 GiB of it. What a seek table may make a reader keep is 32 MiB.
+/// Frames of a segment at most: 128 GiB. Bounds the memory for a seek table to 32 MiB.
 pub(crate) const FRAMES_MAX: usize = 1 << 20;
-/// The first skippable frame: magic, length, header, footer.
+/// Bytes of the first skippable frame: magic number, length, header, footer.
 pub(crate) const HEAD_BYTES: usize = 8 + HEADER_BYTES + FOOTER_BYTES;
-/// Of the head.
+/// Magic number of the head.
 pub(crate) const HEAD_MAGIC: u32 = 0x184d_2a50;
-/// Of the seek table, as zstd's seekable format has it.
+/// Magic number of the seek table, from zstd's seekable format.
 pub(crate) const TABLE_MAGIC: u32 = 0x184d_2a5e;
-/// Its last four bytes.
+/// Last four bytes of the seek table.
 pub(crate) const SEEKABLE_MAGIC: u32 = 0x8f92_eab1;
-/// Says in the seek table that entries have checksums; the other bits are 0.
+/// Flags of the seek table: entries have checksums. The other bits are 0.
 pub(crate) const WITH_CHECKSUMS: u8 = 0x80;
-/// The lowest 32 bits of XXH64 of nothing, which is what the head holds of the segment.
+/// The lowest 32 bits of the XXH64 of no bytes: the checksum of the head, which holds nothing of the
+/// segment.
 pub(crate) const CHECKSUM_OF_NOTHING: u32 = 0x51d8_e999;
-/// Bytes of an entry: compressed, plain, checksum.
+/// Bytes of a seek table entry: compressed size, plain size, checksum.
 pub(crate) const ENTRY_BYTES: usize = 12;
-/// Bytes of the table beside its entries: magic and length before, count, flags and magic behind.
+/// Bytes of the seek table without its entries: magic number and length before them, count, flags and magic
+/// number behind.
 pub(crate) const TABLE_BYTES: usize = 8 + 9;
 const ZSTD_MAGIC: u32 = 0xfd2f_b528;
 
-/// Whether a file that begins so is a compressed one.
+/// Returns whether a file that begins with these bytes is compressed.
 pub(crate) fn is_packed(head: &[u8]) -> bool {
     let magic = head.first_chunk().map(|magic| u32::from_le_bytes(*magic));
     magic.is_some_and(|magic| magic == HEAD_MAGIC || magic == ZSTD_MAGIC)
 }
 
-/// The first skippable frame of a segment with this header and footer.
+/// Returns the first skippable frame of a segment with this header and footer.
 pub(crate) fn head(header: &[u8; HEADER_BYTES], footer: &[u8; FOOTER_BYTES]) -> Vec<u8> {
     let length = u32::try_from(HEAD_BYTES - 8).unwrap_or(0);
     let words = [HEAD_MAGIC.to_le_bytes(), length.to_le_bytes()].concat();
     [&words[..], header, footer].concat()
 }
 
-/// A frame: where it is, and what it holds.
+/// A frame: where it is in the file, and which part of the segment it holds.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
-    /// Where it begins in the file.
+    /// Offset in the file, bytes.
     at: u64,
-    /// Its bytes there.
+    /// Bytes in the file.
     stored: u32,
-    /// Where what it holds begins in the segment.
+    /// Offset in the segment, bytes.
     start: u64,
-    /// Bytes of that.
+    /// Bytes of the segment in it.
     plain: u32,
-    /// What the seek table says its checksum is; `None`: there is no table.
+    /// Checksum from the seek table; `None` if there is no table.
     checksum: Option<u32>,
 }
 
-/// See the module's description.
+/// A compressed segment that is open for reading.
 pub(crate) struct Packed {
     file: File,
     header: Option<Header>,
@@ -79,14 +81,14 @@ pub(crate) struct Packed {
     frames: Vec<Frame>,
     codec: Decompressor<'static>,
     stored: Vec<u8>,
-    /// A frame that only a part was wanted of, by its number.
+    /// Number of the decompressed frame in `cache`.
     cached: Option<usize>,
     cache: Vec<u8>,
-    /// Frames that cannot be read, or not as the table says.
+    /// Frames that cannot be read, or that differ from the seek table.
     bad: BTreeSet<usize>,
-    /// Head or table are not as they were written.
+    /// Whether the head or the seek table is damaged.
     wrapping_is_bad: bool,
-    /// A frame that the disk cannot read is a damaged one.
+    /// Whether a frame that the disk cannot read counts as damaged, instead of being an error.
     gaps_are_passed: bool,
 }
 
@@ -108,7 +110,7 @@ impl Packed {
             footer.zip(header).and_then(|(copies, head)| Footer::decode(copies, head.salt));
         let length = u32::try_from(HEAD_BYTES - 8).unwrap_or(0);
         let expected = [HEAD_MAGIC.to_le_bytes(), length.to_le_bytes()].concat();
-        // A table whose sizes are not those of the segment is as good as none.
+        // A table whose sizes do not add up to the segment is treated as missing.
         let segment = footer.and_then(|footer| footer.segment_bytes());
         let fits = |frames: &Vec<Frame>| segment.is_none_or(|bytes| bytes == plain_bytes(frames));
         let (table, whole) = match read_table(&file, bytes)?.filter(fits) {
@@ -137,32 +139,32 @@ impl Packed {
         self.gaps_are_passed = true;
     }
 
-    /// The copy of the segment's header.
+    /// Returns the copy of the segment's header, or `None` if it is damaged.
     pub(crate) fn header(&self) -> Option<Header> {
         self.header
     }
 
-    /// The copy of its footer.
+    /// Returns the copy of the segment's footer, or `None` if it is damaged.
     pub(crate) fn footer(&self) -> Option<Footer> {
         self.footer
     }
 
-    /// Bytes of the segment, as far as frames are there.
+    /// Returns the length of the segment, bytes, as far as its frames exist.
     pub(crate) fn len(&self) -> u64 {
         plain_bytes(&self.frames)
     }
 
-    /// Places that are not as they were written, among what has been read so far.
+    /// Returns the number of damaged places of the file, among what has been read so far.
     pub(crate) fn flaws(&self) -> u64 {
         self.bad.len() as u64 + u64::from(self.wrapping_is_bad)
     }
 
-    /// As much of `buffer` as there is from `offset` of the segment on.
+    /// Fills `buffer` from `offset` of the segment on, as far as it goes. Returns the bytes read.
     pub(crate) fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
             let place = offset + filled as u64;
-            // Of frames that begin at one place, all but the last are empty.
+            // Of several frames with the same start, all but the last are empty.
             let behind = self.frames.partition_point(|frame| frame.start <= place);
             let Some(index) = behind.checked_sub(1) else { break };
             let (start, plain) = (self.frames[index].start, size(self.frames[index].plain));
@@ -190,7 +192,7 @@ impl Packed {
         Ok(filled)
     }
 
-    /// What a frame holds; zeros if it is damaged.
+    /// Decompresses a frame into `out`; fills it with zeros if the frame is damaged.
     fn unpack(&mut self, index: usize, out: &mut [u8]) -> io::Result<()> {
         let frame = self.frames[index];
         self.stored.resize(size(frame.stored), 0);
@@ -200,7 +202,7 @@ impl Packed {
             got => got?,
         };
         let stored = &self.stored[..got];
-        // A frame ends in its checksum, which decoding has compared.
+        // A frame ends in its checksum, which the decoder has verified.
         let same = frame.checksum.is_none_or(|checksum| stored.ends_with(&checksum.to_le_bytes()));
         let unpacked = self.codec.decompress_to_buffer(stored, out);
         let whole = unpacked.is_ok_and(|bytes| bytes == out.len());
@@ -214,7 +216,7 @@ impl Packed {
     }
 }
 
-/// Bytes of a segment that frames hold.
+/// Returns the bytes of the segment that these frames hold.
 fn plain_bytes(frames: &[Frame]) -> u64 {
     frames.last().map_or(0, |last| last.start + u64::from(last.plain))
 }
@@ -227,12 +229,12 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|word| u32::from_le_bytes(*word))
 }
 
-/// The largest frame of the program's own, compressed.
+/// Returns the largest possible size of a compressed frame, bytes.
 fn stored_max() -> usize {
     compress_bound(FRAME_BYTES)
 }
 
-/// What the seek table says, if it fits the file.
+/// Reads the seek table. Returns `None` if it is missing, damaged, or does not fit the file.
 fn read_table(file: &File, bytes: u64) -> io::Result<Option<Vec<Frame>>> {
     let mut end = [0; 9];
     let Some(at) = bytes.checked_sub(end.len() as u64) else { return Ok(None) };
@@ -254,7 +256,7 @@ fn read_table(file: &File, bytes: u64) -> io::Result<Option<Vec<Frame>>> {
         .filter(|frames| frames.last().map_or(0, |last| last.at + u64::from(last.stored)) == at))
 }
 
-/// The frames that a seek table's entries tell of; `None` if they cannot be.
+/// Decodes the entries of a seek table. Returns `None` if they are impossible.
 fn frames_of(entries: &[u8]) -> Option<Vec<Frame>> {
     let (mut at, mut start) = (0, 0);
     let mut frames: Vec<Frame> = Vec::with_capacity(entries.len() / ENTRY_BYTES);
@@ -273,7 +275,8 @@ fn frames_of(entries: &[u8]) -> Option<Vec<Frame>> {
     Some(frames)
 }
 
-/// The frames of a file without a sound seek table, up to the first that is none.
+/// Finds the frames of a file without a valid seek table by walking them, up to the first that is not a
+/// frame.
 fn walk(file: &File, bytes: u64) -> io::Result<Vec<Frame>> {
     let (mut at, mut start) = (HEAD_BYTES as u64, 0);
     let mut frames = Vec::new();

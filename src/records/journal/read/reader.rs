@@ -1,4 +1,4 @@
-//! Reads a segment from its first record to its last, past whatever is damaged.
+//! Reads a segment from its first record to its last, past damage.
 //!
 //! ```text
 //!  record ─ record ─ ▒▒▒▒ damaged ─ record ─ record ─ torn
@@ -19,68 +19,68 @@ use crate::journal::names;
 use crate::journal::read::bytes::Bytes;
 use crate::journal::read::gaps::is_eio;
 
-/// How much is read at once. Not less than two of the largest records.
+/// Bytes read at once. At least twice the largest record.
 const WINDOW_BYTES: usize = 1 << 20;
-/// Index entries read at once: an index is as long as its footer says, so it is never read whole.
+/// Index entries read at once. The index is as long as its footer claims, so it is never read whole.
 const ENTRIES_AT_ONCE: usize = 4096;
 
-/// A segment that is read, compressed or not.
+/// A segment that is open for reading, whether plain or compressed.
 #[derive(Debug)]
 pub struct Reader {
     bytes: Bytes,
     header: Header,
     footer: Option<Footer>,
-    /// One of the header's copies is damaged.
+    /// Whether one of the two copies of the header is damaged.
     header_is_worn: bool,
-    /// The file ends in what was a footer.
+    /// Whether the file ends in a damaged footer.
     footer_is_worn: bool,
     window: Vec<u8>,
-    /// Where in the segment the window begins.
+    /// Offset of the window in the segment, bytes.
     window_offset: u64,
-    /// Where reading ends, whatever is behind.
+    /// Offset at which reading ends, whatever is behind it, bytes.
     limit: u64,
-    /// The window was filled since the last call.
+    /// Whether the window was filled since the last call of `read_next`.
     window_is_fresh: bool,
-    /// Where the next record should be.
+    /// Offset of the next record, bytes.
     offset: u64,
-    /// Up to where there is something, as far as is known: an open segment grows.
+    /// Known end of the records, bytes. An open segment grows.
     end: u64,
-    /// Where in the window the last record is.
+    /// Range of the last record in the window.
     last: Range<usize>,
     tally: Option<Tally>,
 }
 
-/// The hash of what was read, so that nothing is read twice for it.
+/// A running hash of what was read, so that no byte is read twice for it.
 #[derive(Debug)]
 struct Tally {
     hasher: blake3::Hasher,
-    /// Up to where it goes.
+    /// Offset up to which bytes are hashed.
     upto: u64,
 }
 
-/// What came next.
+/// The result of reading on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next<'a> {
     /// A record.
     Record {
-        /// Where it stands.
+        /// Offset of the record, bytes.
         offset: u64,
-        /// What it says.
+        /// The record.
         record: Record<'a>,
     },
-    /// Bytes that are no record, with records behind them.
+    /// Damaged bytes, with records behind them.
     Damaged {
-        /// Where they begin.
+        /// Offset of the first damaged byte.
         offset: u64,
-        /// How many they are.
+        /// Number of damaged bytes.
         bytes: u64,
     },
-    /// The end. `torn` bytes behind the last record are none: a crash cut one off, or one is being
-    /// written now.
+    /// The end. Bytes behind the last record are not a record: a crash cut one off, or one is being written
+    /// now.
     End {
-        /// Where the last record ends.
+        /// Offset of the end of the last record, bytes.
         offset: u64,
-        /// Bytes behind it.
+        /// Number of bytes behind it.
         torn_bytes: u64,
     },
 }
@@ -88,23 +88,23 @@ pub enum Next<'a> {
 /// Why a file cannot be read as a segment.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The file system said no.
+    /// A file system operation failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is none, or its beginning is damaged.
+    /// The file is not a segment, or its header is damaged.
     #[error("{0}")]
     NoSegment(&'static str),
-    /// A program that is newer wrote it.
+    /// A newer version of the program wrote it.
     #[error("{OTHER_VERSION}")]
     OtherVersion,
 }
 
 impl Reader {
-    /// Opens a segment, the compressed one if the plain one is gone. What is behind its header is looked
-    /// at only as it is read.
+    /// Opens a segment; opens the compressed file if the plain one is gone. Reads only header and footer at
+    /// first.
     ///
     /// # Errors
-    /// It cannot be read, or its header is not sound.
+    /// The file cannot be read, or its header is damaged.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -131,10 +131,10 @@ impl Reader {
         }
     }
 
-    /// The same of a file that is open.
+    /// Reads a segment from an open file.
     ///
     /// # Errors
-    /// It cannot be read, or its header is not sound.
+    /// The file cannot be read, or its header is damaged.
     pub fn of(file: File) -> Result<Self, ReadError> {
         Self::from_bytes(Bytes::open(file, false)?)
     }
@@ -169,12 +169,12 @@ impl Reader {
         Ok(this)
     }
 
-    /// Up to where records may be read.
+    /// Returns the offset up to which records may be read.
     fn end(&self) -> u64 {
         self.end.min(self.limit)
     }
 
-    /// Finds out where records end by now; returns whether that is another place than before.
+    /// Reads the footer and the file's size again. Returns whether the end of the records has changed.
     fn look_at_the_end(&mut self) -> io::Result<bool> {
         let before = self.end;
         let bytes = self.bytes.len()?;
@@ -195,12 +195,12 @@ impl Reader {
         let mut tail = [0; FOOTER_BYTES];
         let Some(at) = bytes.checked_sub(FOOTER_BYTES as u64) else { return Ok(None) };
         let got = match self.bytes.read_at(&mut tail, at) {
-            // As good as damaged: the records can be read all the same.
+            // Treated as damaged: the records can still be read.
             Err(error) if is_eio(&error) => 0,
             got => got?,
         };
         let is_gap = got == 0 || self.bytes.gaps_end() > at;
-        // A record may end in bytes that look like a footer; its numbers must fit the file.
+        // A record may end in bytes that look like a footer, so its numbers must fit the file.
         let fits = |footer: &Footer| {
             footer.data_end.checked_add(footer.index_bytes()) == Some(at) && could_be(footer)
         };
@@ -210,77 +210,78 @@ impl Reader {
         Ok(footer)
     }
 
-    /// What its first bytes say.
+    /// Returns the header.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Whether one of the header's two copies is damaged.
+    /// Returns whether one of the two copies of the header is damaged.
     #[must_use]
     pub fn header_is_worn(&self) -> bool {
         self.header_is_worn
     }
 
-    /// Whether the file ends in what was a footer. The last record may end in bytes that look like one.
+    /// Returns whether the file ends in a damaged footer. The last record may end in bytes that look like
+    /// one.
     #[must_use]
     pub fn footer_is_worn(&self) -> bool {
         self.footer_is_worn
     }
 
-    /// What its last bytes say, once it is sealed.
+    /// Returns the footer, or `None` if the segment is not sealed.
     #[must_use]
     pub fn footer(&self) -> Option<&Footer> {
         self.footer.as_ref()
     }
 
-    /// Whether it was compressed, as only sealed ones are.
+    /// Returns whether the file is compressed. Only sealed segments are.
     #[must_use]
     pub fn is_compressed(&self) -> bool {
         self.bytes.packed().is_some()
     }
 
-    /// Places where the compressed file is not as it was written, among what has been read so far. What
-    /// was read of the segment may be sound all the same.
+    /// Returns the number of damaged places of the compressed file, among what has been read so far. The
+    /// segment itself may have been restored undamaged.
     #[must_use]
     pub fn flaws(&self) -> u64 {
         self.bytes.packed().map_or(0, crate::journal::read::packed::Packed::flaws)
     }
 
-    /// Where the next record is looked for.
+    /// Returns the offset at which the next record is looked for.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Goes on at `offset`, where a record begins.
+    /// Continues at `offset`, where a record begins.
     pub fn seek(&mut self, offset: u64) {
         (self.offset, self.last) = (offset.max(HEADER_BYTES as u64), 0..0);
     }
 
-    /// From here on, a place that the disk cannot read is one that is damaged, and costs no record beside it.
+    /// From now on, a place that the disk cannot read counts as damaged, and costs only the records in it.
     pub fn pass_gaps(&mut self) {
         self.bytes.pass_gaps();
     }
 
-    /// Where the last place that the disk could not read ends; 0: there was none.
+    /// Returns where the last unreadable place ends (offset, bytes), or 0 if there was none.
     pub(crate) fn gaps_end(&self) -> u64 {
         self.bytes.gaps_end()
     }
 
-    /// Reads nothing from `offset` on: there is what is still being written.
+    /// Sets the offset at which reading ends; what is behind it is still being written.
     pub fn set_limit(&mut self, offset: u64) {
         self.limit = offset;
     }
 
-    /// The record that was read last, until the next is looked for.
+    /// Returns the record that was read last, until the next is looked for.
     #[must_use]
     pub fn last(&self) -> Option<Record<'_>> {
         known_record(self.window.get(self.last.clone())?)
     }
 
-    /// Goes on at the last record of the index before which all are earlier than `unix_ns`; stays where there is
-    /// no index.
+    /// Continues at the last indexed record before which all records are earlier than `unix_ns`. Does
+    /// nothing without an index.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -288,8 +289,8 @@ impl Reader {
         self.seek_entry(|entry| entry.latest_unix_ns < unix_ns)
     }
 
-    /// Goes on at the last record of the index that has at most so many before it; stays where there is
-    /// no index.
+    /// Continues at the last indexed record that has at most `records` records before it. Does nothing
+    /// without an index.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -297,7 +298,7 @@ impl Reader {
         self.seek_entry(|entry| entry.records_before <= records)
     }
 
-    /// Goes on at the last of the index's first entries that are `before` what is sought.
+    /// Continues at the last of the leading index entries for which `before` holds.
     fn seek_entry(&mut self, before: impl Fn(&IndexEntry) -> bool) -> io::Result<()> {
         let Some(footer) = self.footer else { return Ok(()) };
         let (mut place, mut left) = (footer.data_end, footer.index_bytes());
@@ -324,14 +325,14 @@ impl Reader {
         Ok(())
     }
 
-    /// Goes on at a place where something begins, as told by [`Next`].
+    /// Continues at an offset that [`Next`] reported, and reads it from the file again.
     pub fn go_back(&mut self, offset: u64) {
         self.forget(offset);
         (self.offset, self.last) = (offset, 0..0);
     }
 
-    /// Whether nothing but zeros begins at a place: in a segment that is being written, what is behind it
-    /// was written ahead.
+    /// Returns whether `offset` begins with 8 zero bytes: in a segment being written, records behind such a
+    /// place were written early.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -344,17 +345,17 @@ impl Reader {
         Ok(head == [0; 8])
     }
 
-    /// Whether all up to the index of a sealed segment was to be read, and was.
+    /// Returns whether the segment is sealed and no limit ends the reading before its index.
     pub(crate) fn is_read_to_its_index(&self) -> bool {
         self.footer.is_some_and(|footer| footer.data_end <= self.limit)
     }
 
-    /// Whether the file still has a name; if that cannot be known, it has.
+    /// Returns whether the file still has a name. Returns `true` if that cannot be known.
     pub(crate) fn is_linked(&self) -> bool {
         self.bytes.is_linked()
     }
 
-    /// The next thing there is. After [`Next::End`] it may be called again: an open segment grows.
+    /// Reads on. After [`Next::End`] it may be called again, because an open segment grows.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -364,7 +365,7 @@ impl Reader {
         loop {
             match self.search(start)? {
                 Some(place) if place == start => break,
-                // What was not there when the window was filled may be by now.
+                // Bytes that were missing when the window was filled may exist now.
                 Some(_) if self.footer.is_none() && !self.window_is_fresh => self.forget(start),
                 Some(place) => {
                     self.offset = place;
@@ -383,18 +384,18 @@ impl Reader {
         Ok(Next::Record { offset: start, record })
     }
 
-    /// Reads again what is behind `place`.
+    /// Drops the window, so that bytes from `place` on are read from the file again.
     fn forget(&mut self, place: u64) {
         self.count_up_to(place);
         self.window.clear();
     }
 
-    /// Where the first record from `place` on is.
+    /// Returns the offset of the first record at or behind `place`, or `None`.
     fn search(&mut self, mut place: u64) -> io::Result<Option<u64>> {
         while place < self.end() {
             let here = self.at(place)?;
             if here.is_empty() {
-                // The file ends before its footer, or a copy of it, says so.
+                // The file ends before the offset that its footer claims.
                 break;
             }
             if let Found::Record(_, whole) =
@@ -409,8 +410,8 @@ impl Reader {
         Ok(None)
     }
 
-    /// Where in the window the bytes from `place` on are: as many as the largest record takes, or as
-    /// there are.
+    /// Returns the range in the window of the bytes from `place` on: as many as the largest record takes,
+    /// or as many as exist.
     fn at(&mut self, place: u64) -> io::Result<Range<usize>> {
         let left = usize::try_from(self.end() - place).unwrap_or(usize::MAX);
         let wanted = RECORD_ROOM.min(left);
@@ -430,7 +431,7 @@ impl Reader {
         Ok(begin..(begin + wanted).min(self.window.len()))
     }
 
-    /// From here on, what is read is hashed. To be asked for before anything is read.
+    /// Starts to hash what is read. Must be called before anything is read.
     pub(crate) fn count(&mut self) -> io::Result<()> {
         let mut hasher = blake3::Hasher::new();
         let mut head = [0; HEADER_BYTES];
@@ -440,7 +441,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Hashes what the window has of the bytes before `place`.
+    /// Hashes the bytes in the window up to `place`.
     fn count_up_to(&mut self, place: u64) {
         let Some(tally) = &mut self.tally else { return };
         let range = |place: u64| {
@@ -454,11 +455,12 @@ impl Reader {
         }
     }
 
-    /// The hash of the first `bytes`, to go on with.
+    /// Returns a hasher that has hashed the first `bytes` bytes of the segment.
     pub(crate) fn hasher(&mut self, bytes: u64) -> io::Result<blake3::Hasher> {
         self.count_up_to(bytes);
         let fresh = || (blake3::Hasher::new(), 0);
-        // A torn end that is longer than a window has been hashed before it was known to be one.
+        // A torn end longer than a window was hashed before it was known to be torn; then hash again from
+        // the start.
         let known = self.tally.take().filter(|tally| tally.upto <= bytes);
         let (mut hasher, mut upto) = known.map_or_else(fresh, |tally| (tally.hasher, tally.upto));
         let mut buffer = vec![0; WINDOW_BYTES];
@@ -474,7 +476,7 @@ impl Reader {
         Ok(hasher)
     }
 
-    /// Whether a sealed segment is to the byte what was sealed; `None` if it is not sealed.
+    /// Returns whether a sealed segment is byte for byte what was sealed, or `None` if it is not sealed.
     pub(crate) fn is_intact(&mut self) -> io::Result<Option<bool>> {
         let Some(footer) = self.footer else {
             return Ok(self.is_compressed().then_some(false));
@@ -484,5 +486,5 @@ impl Reader {
     }
 }
 
-/// The most a record takes.
+/// Bytes of the largest record.
 const RECORD_ROOM: usize = record_bytes(RECORD_PAYLOAD_BYTES_MAX);

@@ -1,4 +1,4 @@
-//! Which records are wanted.
+//! Selects records by time, peer and content.
 
 use std::net::IpAddr;
 
@@ -6,34 +6,34 @@ use memchr::memmem::Finder;
 
 use crate::journal::format::{Footer, Record};
 
-/// What a record must be to be wanted. The default wants all.
+/// Conditions that a record must meet to be selected. The default selects all.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Received then or later, ns since 1970.
+    /// Received at this time or later, ns since 1970.
     pub since_unix_ns: Option<u64>,
-    /// Received before then.
+    /// Received before this time, ns since 1970.
     pub until_unix_ns: Option<u64>,
-    /// Of this address, and this port if one is given.
+    /// From this address, and from this port if one is given.
     pub peer: Option<(IpAddr, Option<u16>)>,
-    /// Holding these bytes.
+    /// Payload contains these bytes.
     pub holds: Option<Finder<'static>>,
 }
 
 impl Selection {
-    /// The same, of those that hold some bytes.
+    /// Returns the selection narrowed to payloads that contain `bytes`.
     #[must_use]
     pub fn holding(self, bytes: &[u8]) -> Self {
         Self { holds: Some(Finder::new(bytes).into_owned()), ..self }
     }
 
-    /// Whether it wants all there are.
+    /// Returns whether it selects every record.
     #[must_use]
     pub fn wants_all(&self) -> bool {
         let Self { since_unix_ns, until_unix_ns, peer, holds } = self;
         since_unix_ns.is_none() && until_unix_ns.is_none() && peer.is_none() && holds.is_none()
     }
 
-    /// Whether it wants this one.
+    /// Returns whether it selects this record.
     #[must_use]
     pub fn wants(&self, record: &Record<'_>) -> bool {
         let time = record.received_unix_ns;
@@ -46,7 +46,7 @@ impl Selection {
             && self.holds.as_ref().is_none_or(|holds| holds.find(record.payload).is_some())
     }
 
-    /// Whether a sealed segment may hold one that is wanted.
+    /// Returns whether a sealed segment may contain a selected record, judged by its footer.
     #[must_use]
     pub fn may_want(&self, footer: &Footer) -> bool {
         self.since_unix_ns.is_none_or(|since| footer.last_unix_ns >= since)

@@ -1,4 +1,5 @@
-//! What was begun ends: writes, then the sync over them, then the groups it covers are committed.
+//! Handles completions, in order: writes, then the sync that covers them, then commits the groups it
+//! covers.
 
 use std::io::ErrorKind;
 
@@ -8,7 +9,7 @@ use crate::journal::writer::segment_writer::Writer;
 use crate::settle::run::{Event, Run};
 
 impl<D: Disk> Writer<D> {
-    /// Takes note of what has ended and begins the syncs that can.
+    /// Handles completions, and begins the syncs that are ready. Waits for a completion if `wait`.
     pub(crate) fn progress(&mut self, wait: bool) -> Result<(), Refused> {
         self.sync_ready()?;
         let mut done = std::mem::take(&mut self.done);
@@ -30,10 +31,10 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Something is no longer under way.
+    /// Notes that an operation has ended, whether or not it succeeded.
     pub(crate) fn note(&mut self, done: &Done) {
         match *done {
-            // A file that was there before is not this writer's to cut.
+            // The file existed before, so it is not this writer's to cut.
             Done::Created(slot, Err(ref error)) if error.kind() == ErrorKind::AlreadyExists => {
                 self.segments[slot] = None;
             }
@@ -60,8 +61,8 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Begins the sync of the groups in front whose writes have all ended; one at a time, so that a
-    /// later one covers all that gathered meanwhile.
+    /// Begins a sync for the groups in front whose writes have all ended. One sync at a time, so that the
+    /// next one covers all groups that gathered meanwhile.
     fn sync_ready(&mut self) -> Result<(), Refused> {
         let ended = self.writes.front().map_or(self.writes_begun, |(number, ..)| *number);
         let Some(first) = self.groups.front().filter(|_| !self.syncing) else { return Ok(()) };
@@ -93,7 +94,7 @@ impl<D: Disk> Writer<D> {
             self.events.push(Event::Committed(group.holds));
         }
         step!("committed");
-        // A group still queued would be taken for one of the segment that gets the slot next.
+        // A group still queued for this slot would be taken for one of the slot's next segment.
         let queued = self.groups.iter().any(|group| group.slot == slot);
         let complete = |open: &Open| open.closing && open.committed == open.offset && !queued;
         if self.segments[slot].as_ref().is_some_and(complete)

@@ -1,4 +1,4 @@
-//! A disk that fails: what is not committed is given up, and nobody waits for what was begun before.
+//! Handles a disk failure: gives up what is not committed, and waits for nothing that was begun before.
 
 use std::io;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::journal::writer::segment_writer::Writer;
 use crate::settle::run::Event;
 
 impl<D: Disk> Writer<D> {
-    /// Gives up what is not committed, and leaves the disk alone for a while.
+    /// Gives up everything uncommitted, and leaves the disk alone for a while.
     pub(crate) fn fail(&mut self, error: io::Error, now: Instant) {
         let lost = self.appended - self.committed;
         self.give_up(lost);
@@ -23,11 +23,11 @@ impl<D: Disk> Writer<D> {
         self.clear();
     }
 
-    /// Once all that was begun before the disk failed has ended, the buffers are free, and the segments
-    /// can be cut.
+    /// Frees the buffers and releases the segments, to be cut, once every operation begun before the
+    /// failure has ended.
     pub(crate) fn clear(&mut self) {
         let mut done = std::mem::take(&mut self.done);
-        // What fails now is given up already; and what is durable all the same was told as lost.
+        // These datagrams are counted as lost already, whether their operations fail or succeed.
         let _ = self.disk.reap(false, &mut done);
         done.drain(..).for_each(|one| self.note(&one));
         self.done = done;

@@ -1,4 +1,4 @@
-//! What a writer keeps account of: buffers, segments, and groups of datagrams on their way.
+//! The state that a writer keeps: buffers, open segments, groups of datagrams to commit.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,15 +7,15 @@ use std::time::Instant;
 use crate::journal::format::Header;
 use crate::settle::run::Committed;
 
-/// Bytes of one buffer. Must hold the largest record; a write is at most as long.
+/// Bytes of one buffer, which is also the largest write. Must hold the largest record.
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 
-/// What a writer takes from outside, and a test sets.
+/// Random numbers and time, which tests replace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outside {
-    /// Where salts come from.
+    /// Returns a random salt for a new segment.
     pub(crate) salt: fn() -> u64,
-    /// The time, ns since 1970.
+    /// Returns the current time, ns since 1970.
     pub(crate) now_unix_ns: fn() -> u64,
 }
 
@@ -26,34 +26,34 @@ pub(crate) struct Buffer {
     pub(crate) under_way: u32,
 }
 
-/// A segment that is written to, or was until just now.
+/// A segment that is being written, or whose last commit has not ended.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
-    /// Where the next record goes.
+    /// Offset of the next record, bytes.
     pub(crate) offset: u64,
-    /// Of datagrams that are whole: how many, and their records.
+    /// Number of complete datagrams in it, and of their records.
     pub(crate) datagrams: u64,
     pub(crate) records: u64,
-    /// Up to where it is committed.
+    /// Offset up to which it is committed, bytes; 0 if nothing is.
     pub(crate) committed: u64,
-    /// Its file is being made.
+    /// Whether its file is still being created.
     pub(crate) creating: bool,
     pub(crate) begun: Instant,
-    /// Nothing more is appended.
+    /// Whether the segment ends here: no more records are appended.
     pub(crate) closing: bool,
 }
 
-/// Datagrams that become durable together.
+/// Datagrams that become durable together, by one sync.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
     pub(crate) slot: usize,
-    /// `appended` when it was closed.
+    /// Value of the writer's `appended` when the group was closed.
     pub(crate) appended: u64,
-    /// Writes that had been begun by then.
+    /// Number of writes begun by then. All must have ended before the sync.
     pub(crate) writes: u64,
-    /// What its segment holds by then.
+    /// Committed part of its segment once the group is synced.
     pub(crate) holds: Committed,
     pub(crate) syncing: bool,
 }
@@ -61,8 +61,8 @@ pub(crate) struct Group {
 /// Why a record was not appended.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// The disk has failed a moment ago.
+    /// The disk failed a moment ago, and is left alone for a quarter of a second.
     Resting,
-    /// It fails now.
+    /// The disk failed now.
     Failed(io::Error),
 }

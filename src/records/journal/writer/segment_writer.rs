@@ -1,14 +1,14 @@
-//! One worker's end of the journal: records into buffers, buffers into a segment, commits behind them.
+//! Writes one worker's segments: records into buffers, buffers into a file, commits behind them.
 //!
 //! ```text
 //!  append ─► buffer ─► write … write ─► group closed (interval, or bytes) ─► sync ─► committed
 //!                        several under way; the worker goes on meanwhile
 //! ```
-//! Counts are of datagrams, cumulative: appended ≥ committed. When a write or a sync fails, everything
-//! that is not committed is given up, the segment is cut at its last commit, and a new one is tried a
-//! little later: what arrives until then is given up too. Nothing is ever waited for but room in the
-//! buffers: a disk that stalls for seconds is not noticed as long as they have some. So no call here
-//! touches the disk itself; files are made, cut and removed elsewhere.
+//! Counts are cumulative numbers of datagrams: appended ≥ committed. When a write or a sync fails,
+//! everything uncommitted is given up, the segment is cut at its last commit, and a new segment is tried
+//! [`RETRY_AFTER`] later; datagrams that arrive until then are given up too. The writer waits only when all
+//! buffers are full, so a disk that stalls for seconds has no effect while there is room. Nothing here
+//! calls the disk directly: files are created, cut and removed elsewhere.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -21,18 +21,18 @@ use crate::journal::writer::parts::{BUFFER_BYTES, Buffer, Group, Open, Outside, 
 use crate::journal::writer::spec::WriterSpec;
 use crate::settle::run::{Committed, Event, Run, WriterCounts};
 
-/// Writes under way, beyond which only full buffers are written: while a disk stalls, a commit an
-/// interval would add one each.
+/// When this many writes are under way, only full buffers are written: while a disk stalls, each commit
+/// interval would add another write.
 const WRITES_UNDER_WAY: usize = 128;
 
-/// How often to look whether what is under way has ended, when nothing else comes: rarer, and a commit is told
-/// later than it is there.
+/// How often to poll for completions when no datagram comes. Longer: commits are reported later than they
+/// happen.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// How long to leave a disk alone that has failed.
+/// Pause after a disk error before the next attempt.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// See the module's description.
+/// Writes one worker's segments. See the module's description.
 #[derive(Debug)]
 pub(crate) struct Writer<D> {
     pub(super) disk: D,
@@ -41,28 +41,28 @@ pub(crate) struct Writer<D> {
     pub(super) sequence: u64,
     pub(super) spec: WriterSpec,
     pub(super) segments: [Option<Open>; SLOTS],
-    /// The slot records go to.
+    /// Slot of the segment that records are appended to.
     pub(super) slot: usize,
     pub(super) buffers: Vec<Buffer>,
     pub(super) current: usize,
     pub(super) groups: VecDeque<Group>,
-    /// Which buffer each write under way is of, by number.
+    /// Writes under way, by number: the buffer of each, and whether it has ended.
     pub(super) writes: VecDeque<(u64, usize, bool)>,
     pub(super) writes_begun: u64,
     pub(super) appended: u64,
     pub(super) committed: u64,
     pub(super) undelivered: u64,
-    /// Since when something waits for its commit, and the offset of its segment then.
+    /// When the oldest uncommitted datagram was appended, and the segment's offset then.
     pub(super) since: Option<(Instant, u64)>,
-    /// Of the datagram at hand: records so far, and why it cannot be appended.
+    /// Records of the current datagram so far, and why it cannot be appended.
     pub(super) records: u64,
     pub(super) refused: Option<Refused>,
     pub(super) failed_at: Option<Instant>,
-    /// The disk failed, and something that was begun before has not ended: it reads from the buffers.
+    /// The disk failed, and operations begun before have not ended: they still read from the buffers.
     pub(super) clearing: bool,
-    /// A sync is under way.
+    /// Whether a sync is under way.
     pub(super) syncing: bool,
-    /// Nothing was committed since the disk failed.
+    /// Whether no commit has succeeded since the disk failed.
     pub(super) ailing: bool,
     pub(super) events: Vec<Event>,
     pub(super) runs: VecDeque<Run>,
@@ -71,7 +71,8 @@ pub(crate) struct Writer<D> {
 }
 
 impl<D: Disk> Writer<D> {
-    /// A writer of `worker`'s segments from `sequence` on; no file is made before the first record.
+    /// Creates a writer of `worker`'s segments, numbered from `sequence`. Creates no file before the first
+    /// record.
     pub(crate) fn new(
         disk: D,
         buffers: usize,
@@ -117,17 +118,17 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// What has happened since the last call.
+    /// Returns the events since the last call.
     pub(crate) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
-    /// What became of datagrams since the last call, in the order they came.
+    /// Returns the outcomes of datagrams since the last call, in the order of the datagrams.
     pub(crate) fn take_runs(&mut self) -> VecDeque<Run> {
         std::mem::take(&mut self.runs)
     }
 
-    /// Appends a record of the datagram at hand.
+    /// Appends a record of the current datagram.
     pub(crate) fn push(&mut self, record: &Record<'_>, now: Instant) {
         if self.refused.is_none() {
             self.refused = self.append_record(record, now).err();
@@ -135,11 +136,11 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// The datagram at hand has no more records. It is committed, or given up, as a whole.
+    /// Ends the current datagram: it is committed, or given up, as a whole.
     pub(crate) fn end_datagram(&mut self, now: Instant) {
         let records = std::mem::take(&mut self.records);
         match self.refused.take() {
-            // Nothing to write: as durable as what came before it.
+            // Without records there is nothing to write: it is as durable as the datagram before it.
             None if records == 0 => {
                 self.committed += u64::from(self.appended == self.committed);
                 self.appended += 1;
@@ -180,7 +181,7 @@ impl<D: Disk> Writer<D> {
                 && open.offset > HEADER_BYTES as u64
                 || self.is_old(open, now)
         };
-        // A datagram's records are all in one segment, even if that gets a little larger by them.
+        // All records of a datagram are in one segment, even if that makes it a little too large.
         if self.records == 0 && self.segments[self.slot].as_ref().is_some_and(full) {
             self.rotate()?;
         }
@@ -203,7 +204,7 @@ impl<D: Disk> Writer<D> {
         now.duration_since(open.begun) >= self.spec.segment_age
     }
 
-    /// Begins a segment in the slot records go to.
+    /// Begins a new segment in the current slot.
     fn begin(&mut self, now: Instant) -> Result<(), Refused> {
         let header = Header {
             worker: self.worker,
@@ -212,7 +213,7 @@ impl<D: Disk> Writer<D> {
             created_unix_ns: (self.outside.now_unix_ns)(),
         };
         let path = path_of(&self.dir, self.worker, self.sequence);
-        // A number is never used twice, whatever becomes of its file.
+        // A number is never used twice, even if creating its file fails.
         self.sequence += 1;
         self.disk.create(self.slot, &path).map_err(Refused::Failed)?;
         self.segments[self.slot] = Some(Open {
@@ -236,7 +237,7 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Ends the segment records go to, unless the one before it still waits for its last commit.
+    /// Ends the current segment, unless the one before it still waits for its last commit.
     fn rotate(&mut self) -> Result<(), Refused> {
         let next = (self.slot + 1) % SLOTS;
         if self.segments[next].is_some() {
@@ -254,7 +255,8 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Makes the current buffer one with room for `bytes`; waits for one if all are under way.
+    /// Makes sure that the current buffer has room for `bytes`. Waits for a buffer if all are being
+    /// written.
     fn make_room(&mut self, bytes: usize) -> Result<(), Refused> {
         if self.buffers[self.current].fill + bytes <= BUFFER_BYTES {
             return Ok(());
@@ -271,7 +273,7 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Begins to write what the current buffer holds and was not written yet.
+    /// Begins to write the unwritten part of the current buffer.
     fn submit_current(&mut self) -> Result<(), Refused> {
         let (index, slot) = (self.current, self.slot);
         let Buffer { fill, submitted, .. } = self.buffers[index];
@@ -291,7 +293,7 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Closes a group over everything appended so far.
+    /// Closes a group over everything that was appended so far.
     fn close_group(&mut self) -> Result<(), Refused> {
         self.since = None;
         let Some(open) = &self.segments[self.slot] else { return Ok(()) };
@@ -311,8 +313,8 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Commits what is due, and takes note of what has ended. A segment that got old is ended also when no
-    /// record comes: how long it is kept counts from then.
+    /// Commits what is due, and handles completions. Ends a segment that got too old even if no record
+    /// comes: retention counts its age from its end.
     pub(crate) fn pump(&mut self, now: Instant) {
         if self.clearing {
             self.clear();
@@ -333,7 +335,8 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// How soon [`pump`](Self::pump) is to be called, if nothing comes: for what is due, or to note what has ended.
+    /// Returns how soon [`pump`](Self::pump) must be called if no datagram comes: to commit what is due, or
+    /// to handle completions.
     pub(crate) fn due_within(&self, now: Instant) -> Option<Duration> {
         if self.clearing || !self.groups.is_empty() {
             return Some(LOOK_EVERY);
@@ -343,7 +346,7 @@ impl<D: Disk> Writer<D> {
         Some(self.spec.commit_interval.saturating_sub(waited).max(LOOK_EVERY))
     }
 
-    /// Commits everything, and waits for it: no record will follow.
+    /// Commits everything, and waits for it. No record may follow.
     pub(crate) fn finish(&mut self, now: Instant) {
         if let Some(open) = &mut self.segments[self.slot] {
             open.closing = true;
@@ -351,7 +354,7 @@ impl<D: Disk> Writer<D> {
         self.commit(now);
     }
 
-    /// Commits everything there is, and waits for it.
+    /// Commits everything, and waits for it.
     pub(crate) fn commit(&mut self, now: Instant) {
         self.await_clear();
         let mut finish = || -> Result<(), Refused> {

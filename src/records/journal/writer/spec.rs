@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-/// When to commit, and when to begin a new segment.
+/// When a writer commits, and when it begins a new segment.
 #[derive(Clone, Copy, Debug)]
 pub struct WriterSpec {
-    /// Commit at least this often while there is something to commit.
+    /// Commit at least this often while records wait for it.
     pub commit_interval: Duration,
-    /// And whenever so much has gathered.
+    /// Commit also when this many bytes wait for it.
     pub commit_bytes: u64,
-    /// Begin a new segment before one gets larger than this. A disk that falls a whole segment behind
-    /// gets a larger one: the worker does not wait for it.
+    /// Begin a new segment before one gets larger than this, bytes. If the disk falls behind by a whole
+    /// segment, the segment grows beyond it: the worker does not wait.
     pub segment_bytes: u64,
-    /// And when one gets older than this.
+    /// Begin a new segment when one gets older than this.
     pub segment_age: Duration,
 }
