@@ -1,27 +1,27 @@
-//! What became of the records of one destination, for whoever prints.
+//! Counts of one destination, for status displays.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The figures of one destination, of this process.
+/// Counts of one destination in this process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShipCounts {
-    /// Records the broker has.
+    /// Records that the broker has acknowledged.
     pub acknowledged: u64,
-    /// Records it refuses for good: they are kept as dead letters.
+    /// Records that the broker refuses for good. They are kept as dead letters.
     pub dead_lettered: u64,
-    /// Records that went unsent: retention took them, or they cannot be read any more.
+    /// Records that were not sent: retention removed them, or they cannot be read.
     pub undelivered: u64,
-    /// How often everything under way was sent again.
+    /// Number of times that everything under way was sent again.
     pub resends: u64,
     /// Records under way now.
     pub in_flight: u64,
-    /// When the oldest record that is not settled was received, ns since 1970; 0 without any.
+    /// Receive time of the oldest unsettled record, ns since 1970; 0 if there is none.
     pub oldest_unix_ns: u64,
-    /// What keeps it from its work at the moment.
+    /// The problem that keeps records from being delivered now, or `None`.
     pub trouble: Option<String>,
 }
 
-/// Shared by a shipper and whoever prints.
+/// The counts, shared by a shipper and status displays.
 #[derive(Debug, Default)]
 pub struct Account(Mutex<ShipCounts>);
 
@@ -30,7 +30,7 @@ impl Account {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The figures as of now.
+    /// Returns the current counts.
     #[must_use]
     pub fn read(&self) -> ShipCounts {
         self.counts().clone()

@@ -1,4 +1,4 @@
-//! What a shipper asks of a broker's client.
+//! The interface between a shipper and a broker's client.
 
 use std::fmt::{self, Debug, Display};
 use std::net::SocketAddr;
@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use ringest_records::journal::format::Header;
 
-/// Which record of which journal: the same after a crash, and never another's.
+/// Identifies a record of a journal: the same after a crash, and different from every other record's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MessageId {
-    /// What the segment is called outside: follows from its salt, so that journals differ, and does not tell it.
-    /// Whoever knew the salt could send a payload that passes for a piece of the segment.
+    /// Public name of the segment, derived from its salt. It differs between journals and does not reveal
+    /// the salt: whoever knew that could send a payload that passes for a part of the segment.
     pub segment: u64,
-    /// Whose segment it is.
+    /// Worker that wrote the segment.
     pub worker: u16,
-    /// The segment's number among that worker's.
+    /// Number of the segment among this worker's.
     pub sequence: u64,
-    /// Where in it the record stands, bytes.
+    /// Offset of the record in the segment, bytes.
     pub offset: u64,
 }
 
 impl MessageId {
-    /// That of what stands at the beginning of a segment.
+    /// Returns the ID of a segment's beginning (offset 0).
     #[must_use]
     pub fn first_of(header: &Header, worker: u16, sequence: u64) -> Self {
         let hash =
@@ -38,63 +38,65 @@ impl Display for MessageId {
     }
 }
 
-/// A record on its way to a broker.
+/// A record to be handed to a broker.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// What a verdict names it by: one more than the one before it that was taken, from any number on after
-    /// a [reset](Carrier::reset).
+    /// Number by which verdicts name the message: one more than that of the last message taken. After a
+    /// [reset](Carrier::reset) it may start anywhere.
     pub ticket: u64,
-    /// What the broker may know it by.
+    /// ID that the broker may use to find duplicates.
     pub id: MessageId,
-    /// Who sent it: records of one peer keep their order.
+    /// The sender's address. Records of one peer keep their order.
     pub peer: SocketAddr,
     /// Index of the listen address.
     pub listener: u16,
-    /// When its datagram was received, ns since 1970.
+    /// Receive time of its datagram, ns since 1970.
     pub received_unix_ns: u64,
-    /// The record.
+    /// The payload.
     pub payload: &'a [u8],
 }
 
-/// What became of an attempt to hand a message over.
+/// The result of handing a message over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Submitted {
-    /// It is under way; a verdict will follow.
+    /// The message is under way. A verdict will follow.
     Taken,
-    /// There is no room now: [poll](Carrier::poll), and try again.
+    /// There is no room now: [poll](Carrier::poll), then try again.
     Full,
-    /// The client refuses it. No verdict follows this one.
+    /// The client refuses the message. No further verdict follows.
     Refused(Verdict),
 }
 
-/// What is known of a message.
+/// The fate of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The broker has it, as durably as it was asked to.
+    /// The broker has stored it, as durably as it was asked to.
     Acknowledged,
-    /// The broker will never take it, and why: it is too large, for example. Others may pass.
+    /// The broker will never accept it, and why (too large, for example). Others may be accepted.
     Rejected(String),
-    /// It may have it or not, and why: everything from this message on is to be sent again, in order,
-    /// after a [reset](Carrier::reset). For what can heal: no connection, no such topic yet, a wrong password.
+    /// It is unknown whether the broker has it, and why. Everything from this message on must be sent
+    /// again, in order, after a [reset](Carrier::reset). For problems that can end: no connection, a topic
+    /// that does not exist yet, a wrong password.
     Again(String),
 }
 
-/// A broker's client, as one shipper uses it.
+/// A broker's client, used by one shipper.
 ///
-/// Messages of one peer must reach the broker's log in the order of their tickets: also when one in the
-/// middle fails, a later one of the same peer must not get in before it is sent again.
+/// Messages of one peer must reach the broker's log in the order of their tickets. When one fails, no later
+/// one of the same peer may be stored before it is sent again.
 pub trait Carrier: Send + Debug {
-    /// Hands a message over. Never blocks for long: connecting, and waiting for acknowledgements, is
-    /// [`poll`](Self::poll)'s.
+    /// Hands a message over. Does not block: connecting and waiting for acknowledgements happen in
+    /// [`poll`](Self::poll).
     fn submit(&mut self, message: &Message<'_>) -> Submitted;
 
-    /// Moves on, and tells what is known of messages under way, in any order. Waits for that up to `bound`,
-    /// unless there is something to tell at once.
+    /// Makes progress, and appends verdicts on messages under way, in any order. Waits up to `bound` for
+    /// the first one.
     fn poll(&mut self, bound: Duration, verdicts: &mut Vec<(u64, Verdict)>);
 
     /// Forgets all messages under way: no verdict on them follows, and none of them is sent any more.
     fn reset(&mut self);
 
-    /// What keeps it from its work at the moment, to be told to the operator; without secrets.
+    /// Returns the problem that keeps the carrier from delivering now, for the operator and without
+    /// secrets, or `None`.
     fn trouble(&self) -> Option<String>;
 }

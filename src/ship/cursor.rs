@@ -1,4 +1,4 @@
-//! How far a destination has everything, on disk: one small file beside the segments, replaced as a whole.
+//! A destination's durable position: a small file in the journal's directory that is replaced as a whole.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use ringest_records::journal::keep::commit_index::Position;
 
-/// More than any cursor of 65 536 workers: a file that is larger is none.
+/// Larger than any cursor of 65 536 workers, bytes. A larger file is not a cursor.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// A destination's cursor. Everything before its positions is settled there.
+/// A destination's cursor. All records before its positions are settled there.
 #[derive(Debug)]
 pub struct Cursor {
     path: PathBuf,
@@ -27,7 +27,7 @@ struct Document {
     version: u32,
     destination: String,
     workers: Vec<Row>,
-    /// Of the others, as they are written: a number that is another than was written skips records unseen.
+    /// Checksum of the other fields as written. Without it a changed number would skip records unnoticed.
     crc32c: u32,
 }
 
@@ -48,22 +48,23 @@ struct Row {
 }
 
 impl Cursor {
-    /// The cursor of `destination` in the journal `dir`.
+    /// Returns the cursor of `destination` in the journal `dir`.
     #[must_use]
     pub fn new(dir: &Path, destination: &str) -> Self {
         let path = dir.join(format!("ship-{}.cursor", slug(destination)));
         Self { path, destination: destination.to_owned() }
     }
 
-    /// Where the next one is written, before it takes the place of the one there is.
+    /// Returns the path at which a new cursor is written before it replaces the old one.
     pub(crate) fn new_path(&self) -> PathBuf {
         self.path.with_extension("cursor.new")
     }
 
-    /// How far it had come. One that was never kept is at the beginning of everything.
+    /// Reads the positions, by worker. Returns no positions if the cursor was never written: everything is
+    /// unsent then.
     ///
     /// # Errors
-    /// It cannot be read, or is damaged ([`io::ErrorKind::InvalidData`]).
+    /// The file cannot be read, or is damaged ([`io::ErrorKind::InvalidData`]).
     pub fn read(&self) -> io::Result<BTreeMap<u16, Position>> {
         let facts = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -99,10 +100,10 @@ impl Cursor {
         Ok(document.workers.iter().map(|row| (row.worker, position(row))).collect())
     }
 
-    /// Keeps positions, durably: after a crash either these or the ones before are read.
+    /// Writes the positions durably: after a crash either these or the previous ones are read.
     ///
     /// # Errors
-    /// The file system said no.
+    /// A file system operation failed.
     pub fn write(&self, positions: &BTreeMap<u16, Position>) -> io::Result<()> {
         let row = |(worker, at): (&u16, &Position)| Row {
             worker: *worker,
@@ -125,7 +126,8 @@ impl Cursor {
     }
 }
 
-/// A destination as part of a file's name: what can be read of it, and a checksum of all of it.
+/// Returns a destination's name as part of a file name: its readable characters, and a checksum of all of
+/// it.
 pub(crate) fn slug(destination: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let readable: String = destination.chars().take(60).map(plain).collect();
@@ -159,7 +161,7 @@ mod tests {
                 "{error}"
             );
         }
-        // A bit anywhere: it is damaged, or what is said is the same.
+        // With any bit flipped the cursor is either reported as damaged or reads the same.
         for place in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[place / 8] ^= 1 << (place % 8);

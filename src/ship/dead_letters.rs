@@ -1,6 +1,6 @@
-//! Dead letters: records that a destination will never take, kept in a journal of their own beside the
-//! segments, so that nothing that was received is thrown away unasked. Whoever bounds what waits
-//! (`--spool-bytes`) bounds them, too: anybody can send what is too large for a broker.
+//! Dead letters: records that a destination will never accept. They are kept in a journal of their own
+//! below the main one, so that no received record is dropped silently. `--spool-bytes` bounds them too,
+//! because any peer can send records that are too large for a broker.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use ringest_records::journal::read::reader::{Next, ReadError, Reader};
 use ringest_records::journal::writer::WriterSpec;
 use ringest_records::settle::run::Run;
 
-/// Committed when told to; segments are small, as dead letters should be few.
+/// Commits happen on request only. Segments are small, as dead letters should be rare.
 const SPEC: WriterSpec = WriterSpec {
     commit_interval: Duration::MAX,
     commit_bytes: u64::MAX,
@@ -26,24 +26,24 @@ const SPEC: WriterSpec = WriterSpec {
     segment_age: Duration::from_secs(24 * 3600),
 };
 
-/// What keeps them from being kept, if the disk did not say.
+/// The reason for a failure that the disk gave no error for.
 const RESTING: &str = "the disk has failed a moment ago";
 
-/// Segments that a bound holds at least: the oldest goes as a whole.
+/// Number of segments within the bound, at least: the oldest is removed as a whole.
 const SEGMENTS_MIN: u64 = 4;
 
-/// The dead letters of one destination. There is no file before the first.
+/// The dead letters of one destination. No file is created before the first.
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
     dir: PathBuf,
-    /// The oldest go when they are larger.
+    /// Bound of their size, bytes: the oldest are removed beyond it. `None`: no bound.
     bytes_max: Option<u64>,
     open: Option<(Journal, JournalWriter)>,
-    /// Those since the last commit.
+    /// Number of dead letters since the last commit.
     uncommitted: usize,
-    /// What became of them.
+    /// Outcomes of their writes.
     runs: Vec<Run>,
-    /// The segment that the last one of them was read from.
+    /// Worker and number of the segment that the last dead letter was read from, and its reader.
     source: Option<((u16, u64), Reader)>,
 }
 
@@ -53,15 +53,16 @@ impl DeadLetters {
         Self { dir, bytes_max, open: None, uncommitted: 0, runs: Vec::new(), source: None }
     }
 
-    /// Where they are: a journal, for `ringest journal` to read.
+    /// Returns their directory: a journal that `ringest journal` can read.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Takes a record that the broker refuses, to be kept by the next commit. `None`: it cannot be read any more.
+    /// Copies a record that the broker refuses; the next commit makes it durable. Returns the record's
+    /// peer, or `None` if the record can no longer be read.
     ///
     /// # Errors
-    /// They cannot be written, or the journal cannot be read, for now.
+    /// The dead letters cannot be written, or the journal cannot be read, for now.
     pub(crate) fn put(
         &mut self,
         home: &JournalDir,
@@ -76,7 +77,7 @@ impl DeadLetters {
                 Err(ReadError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error);
                 }
-                // Or its disk is away, and it will be back.
+                // If its disk is absent, it will be back: that is an error.
                 Err(_) => return home.check().map(|()| None),
             },
         };
@@ -115,8 +116,8 @@ impl DeadLetters {
         Ok(Some(peer))
     }
 
-    /// Makes all that was put durable: once for all of them, as each would wait for the disk. Returns how many
-    /// of the first of them are kept, and what kept the others from it.
+    /// Makes all copied records durable with one commit. Returns how many of them, from the first on, are
+    /// kept, and the error that kept the others from it.
     pub(crate) fn commit(&mut self) -> (usize, Option<String>) {
         self.source = None;
         let (Some((_, pen)), 1..) = (&mut self.open, std::mem::take(&mut self.uncommitted)) else {
@@ -132,7 +133,7 @@ impl DeadLetters {
         (kept, lost.then(trouble))
     }
 
-    /// Seals what was kept.
+    /// Seals the dead letters.
     pub(crate) fn close(self) {
         if let Some((journal, mut pen)) = self.open {
             pen.finish(Instant::now(), &mut |_| {});
@@ -150,7 +151,8 @@ mod tests {
     use crate::tests::temp_dir;
     use ringest_records::journal::segment;
 
-    /// A journal of so many records of a kilobyte, numbered by their times, in one segment; and where each is.
+    /// Writes a journal of `count` records of a kilobyte in one segment, numbered by their times. Returns
+    /// their IDs.
     fn records(count: u64) -> (TempDir, Vec<MessageId>) {
         let place = temp_dir();
         let spec = JournalSpec {
@@ -181,7 +183,7 @@ mod tests {
         (place, ids)
     }
 
-    /// The times of those that are kept.
+    /// Returns the receive times of the dead letters.
     fn kept(letters: DeadLetters) -> Vec<u64> {
         let place = letters.dir().to_owned();
         letters.close();
@@ -243,7 +245,8 @@ mod tests {
         assert_eq!(kept(letters), [1]);
     }
 
-    /// None of them is called kept, the reason is told, and when it has healed they are kept after all.
+    /// No dead letter counts as kept, the reason is reported, and once the directory is back they are kept
+    /// after all.
     #[test]
     fn where_they_are_removed_none_is_kept_until_it_heals() {
         let (place, ids) = records(3);

@@ -1,4 +1,4 @@
-//! All shippers of a journal: where they had come, started, stopped.
+//! Starts, watches and stops the shippers of a journal.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,25 +23,25 @@ use ringest_records::settle::tally::Tally;
 /// A destination that a journal is shipped to.
 #[derive(Debug)]
 pub struct Destination {
-    /// Its name: what was typed, without secrets. Its cursor goes by it.
+    /// Its name, as typed, without secrets. The name of its cursor file is derived from it.
     pub name: String,
     /// The broker's client.
     pub carrier: Box<dyn Carrier>,
 }
 
-/// The figures of one destination.
+/// Counts and backlog of one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShipStats {
     /// Its name.
     pub name: String,
-    /// What became of records in this process.
+    /// Counts of this process.
     pub counts: ShipCounts,
-    /// What waits for it in the journal, records under way included.
+    /// Records in the journal that it has not settled, including those under way.
     pub backlog: Backlog,
 }
 
 impl ShipStats {
-    /// How long the oldest record that waits has waited; `None` where none does.
+    /// Returns the age of the oldest waiting record, or `None` if none waits.
     #[must_use]
     pub fn oldest_age(&self) -> Option<Duration> {
         let now = clock::unix_ns();
@@ -51,17 +51,18 @@ impl ShipStats {
     }
 }
 
-/// How far each destination had come in a journal.
+/// The positions of each destination in a journal, as its cursor files say.
 #[derive(Clone, Debug, Default)]
 pub struct CursorPositions {
-    /// By destination, by worker: for [`JournalSpec::readers`](ringest_records::journal::open::JournalSpec).
+    /// By destination, then by worker. Pass them to
+    /// [`JournalSpec::readers`](ringest_records::journal::open::JournalSpec).
     pub positions: Vec<BTreeMap<u16, Position>>,
-    /// Cursors that are damaged, and why: their destinations begin at the oldest record again.
+    /// Messages about damaged cursors: their destinations start again at the oldest record.
     pub damaged: Vec<String>,
 }
 
 impl CursorPositions {
-    /// Reads the cursors of destinations in the journal `dir`.
+    /// Reads the cursors of `destinations` in the journal `dir`.
     ///
     /// # Errors
     /// A cursor cannot be read.
@@ -81,7 +82,7 @@ impl CursorPositions {
     }
 }
 
-/// Shippers at work. Stopped when dropped: what is under way is left, and sent again at the next start.
+/// Running shippers. Dropping it stops them: records under way are sent again at the next start.
 #[derive(Debug)]
 pub struct Fleet {
     watch: Watch,
@@ -90,7 +91,7 @@ pub struct Fleet {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What is known of shippers, also after they have ended.
+/// Status of the shippers. It remains available after they have ended.
 #[derive(Clone, Debug)]
 pub struct Watch {
     shelf: Arc<CommitIndex>,
@@ -98,7 +99,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Waits until every destination has all there is, those of earlier runs too; no longer than `until`.
+    /// Waits until every destination has all records, those of earlier runs included; at most until
+    /// `until`.
     pub fn await_empty(&self, until: Instant) {
         loop {
             let changes = self.shelf.changes();
@@ -111,7 +113,7 @@ impl Watch {
         }
     }
 
-    /// The figures of each destination.
+    /// Returns counts and backlog of each destination.
     #[must_use]
     pub fn stats(&self) -> Vec<ShipStats> {
         let stats = |(number, (name, account)): (usize, &(String, Arc<Account>))| ShipStats {
@@ -124,11 +126,11 @@ impl Watch {
 }
 
 impl Fleet {
-    /// Starts a shipper for each destination. `positions` are those the journal was opened with, `tallies` by worker: their
-    /// lanes from `first_lane` on are the destinations'.
+    /// Starts one shipper a destination. `positions` are those that the journal was opened with. `tallies`
+    /// are by worker; their lanes from `first_lane` on belong to the destinations.
     ///
     /// # Errors
-    /// A thread cannot be had.
+    /// A thread cannot be started.
     pub fn start(
         journal: &Journal,
         destinations: Vec<Destination>,
@@ -163,7 +165,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// What is known of them.
+    /// Returns the status of the shippers.
     #[must_use]
     pub fn watch(&self) -> &Watch {
         &self.watch
@@ -172,12 +174,12 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        // Nothing unsent is removed from now on: they would not count it any more.
+        // From now on no unsent segment may be removed: no shipper would count its records as lost.
         self.watch.shelf.leave();
         self.stop.store(true, Ordering::Release);
         self.watch.shelf.wake();
         for thread in self.threads.drain(..) {
-            // A panic there is a bug; what it had not settled is sent again at the next start.
+            // A panic of a shipper is a bug; unsettled records are sent again at the next start.
             let _ = thread.join();
         }
         self.tallies.iter().for_each(|tally| tally.abandon());

@@ -1,4 +1,4 @@
-//! One worker's segments as a shipper reads them: record by record, up to what is committed.
+//! Reads one worker's segments for a shipper, record by record, up to what is committed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,10 +10,11 @@ use ringest_records::journal::keep::commit_index::{CommitIndex, Position, Volume
 use ringest_records::journal::read::gaps::is_eio;
 use ringest_records::journal::read::reader::{Next, ReadError, Reader};
 
-/// How often the disk may fail to read a place of the journal, until it is passed over: some 10 seconds of trying.
+/// How often reading a place of the journal may fail with EIO before it is skipped: about 10 seconds of
+/// attempts.
 const GAP_TRIES: u32 = 8;
 
-/// A record that is next.
+/// The next record.
 #[derive(Debug, Default)]
 struct Head {
     id: Option<MessageId>,
@@ -22,49 +23,49 @@ struct Head {
     received_unix_ns: u64,
     payload: Vec<u8>,
     continued: bool,
-    /// Where the next one begins.
+    /// Offset of the record after it, bytes.
     end: u64,
 }
 
-/// What a lane has next.
+/// The next thing in a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ahead {
-    /// A record: [`Lane::head`].
+    /// A record, in the lane's head.
     Record,
-    /// So many records and datagrams that were committed and cannot be read any more.
+    /// Committed records and datagrams that can no longer be read.
     Missing { records: u64, datagrams: u64 },
     /// Nothing that is committed.
     Nothing,
 }
 
-/// A step over what was ahead.
+/// A step past a record, or past missing records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// The position behind it.
+    /// Position after the step.
     pub(crate) after: Position,
-    /// Whether its segment was written by this process.
+    /// Whether this process wrote the segment.
     pub(crate) own: bool,
     /// Whether a datagram ends there.
     pub(crate) ends: bool,
 }
 
-/// See the module's description.
+/// Reads one worker's segments.
 #[derive(Debug)]
 pub(crate) struct Lane {
     worker: u16,
-    /// Up to where it was read; the head is not.
+    /// Position up to which records were taken. The record in the head is not.
     position: Position,
-    /// Whether the segment it is in was written by this process.
+    /// Whether this process wrote the current segment.
     own: bool,
     reader: Option<Reader>,
-    /// Where the disk could not read what is next, and how often.
+    /// Position at which the disk last failed to read, and how often it did.
     failed_at: Option<Position>,
     gap_tries: u32,
-    /// What the disk cannot read is passed over in segments up to this one.
+    /// Number of the last segment in which unreadable places are skipped.
     gaps_passed: Option<u64>,
-    /// What its records are called.
+    /// Message ID of the current segment at offset 0.
     first: MessageId,
-    /// Up to where the reader may read.
+    /// Offset up to which the reader may read, bytes.
     end: u64,
     head: Head,
     has_head: bool,
@@ -87,13 +88,14 @@ impl Lane {
         }
     }
 
-    /// Goes back, or on.
+    /// Moves to `position`, backward or forward.
     pub(crate) fn rewind(&mut self, position: Position) {
         let Self { worker, failed_at, gap_tries, gaps_passed, .. } = *self;
         *self = Self { failed_at, gap_tries, gaps_passed, ..Self::new(worker, position) };
     }
 
-    /// What the disk did not read again and again it never will: those records are missing, and all others are not.
+    /// Counts failed reads. After [`GAP_TRIES`] at one place, unreadable places of this segment are
+    /// skipped: their records are missing, and no others are.
     fn failed(&mut self, error: &io::Error) {
         if !is_eio(error) {
             return;
@@ -106,7 +108,7 @@ impl Lane {
         }
     }
 
-    /// The head as a message.
+    /// Returns the next record as a message.
     pub(crate) fn message(&self, ticket: u64) -> Option<Message<'_>> {
         Some(Message {
             ticket,
@@ -118,18 +120,18 @@ impl Lane {
         })
     }
 
-    /// When the head was received.
+    /// Returns the receive time of the next record, or `None` if it is not known.
     pub(crate) fn waiting_since(&self) -> Option<u64> {
         self.has_head.then_some(self.head.received_unix_ns)
     }
 
-    /// Looks at what is next, and stays before it.
+    /// Looks at what is next, without stepping past it.
     pub(crate) fn look(&mut self, home: &JournalDir, shelf: &CommitIndex) -> io::Result<Ahead> {
         self.look_on(home, shelf).inspect_err(|error| self.failed(error))
     }
 
     fn look_on(&mut self, home: &JournalDir, shelf: &CommitIndex) -> io::Result<Ahead> {
-        // Most of the time there is more of what was known to be committed.
+        // Usually more of the part that was known to be committed is left.
         if self.has_head || self.position.offset < self.end && self.read()? {
             return Ok(Ahead::Record);
         }
@@ -162,16 +164,18 @@ impl Lane {
             if self.read()? {
                 return Ok(Ahead::Record);
             }
-            // Damaged up to the end of what is committed: what is missing is told once it is complete.
+            // Damaged up to the end of the committed part: missing records are reported once the segment is
+            // complete.
             if !volume.complete {
                 return Ok(Ahead::Nothing);
             }
-            // Nothing is missing by number where damage was not counted: the position settles behind it all the same.
+            // If damage was not counted, no record is missing by number; the position still moves behind
+            // it.
             return Ok(missing.unwrap_or(Ahead::Missing { records: 0, datagrams: 0 }));
         }
     }
 
-    /// Steps over what [`look`](Self::look) has shown.
+    /// Steps past what [`look`](Self::look) returned.
     pub(crate) fn step(
         &mut self,
         ahead: Ahead,
@@ -204,7 +208,7 @@ impl Lane {
         Ok(Step { after, own, ends: !more })
     }
 
-    /// Goes on to the next segment; `false`: no number is left for one.
+    /// Moves to the next segment. Returns `false` if there is no higher number.
     fn next_segment(&mut self) -> bool {
         let next = self.position.sequence.checked_add(1);
         if let Some(sequence) = next {
@@ -213,7 +217,7 @@ impl Lane {
         next.is_some()
     }
 
-    /// Opens the segment it is in; `false` if it is not there any more.
+    /// Opens the current segment. Returns `false` if it was removed or is unreadable.
     fn open(&mut self, home: &JournalDir) -> io::Result<bool> {
         if self.reader.is_some() {
             return Ok(true);
@@ -229,18 +233,19 @@ impl Lane {
                 self.reader = Some(reader);
                 Ok(true)
             }
-            // Or its disk is away, and it will be back.
+            // If its disk is absent, it will be back: that is an error.
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 home.check().map(|()| false)
             }
-            // Its header is damaged: nothing of it can be read.
+            // The header is damaged: nothing of the segment can be read.
             Err(ReadError::NoSegment(_)) => Ok(false),
             Err(ReadError::Io(error)) => Err(error),
             Err(error @ ReadError::OtherVersion) => Err(io::Error::other(error)),
         }
     }
 
-    /// Reads the next record that is known to be committed into the head.
+    /// Reads the next committed record into the head. Returns `false` if there is none before the known
+    /// end.
     fn read(&mut self) -> io::Result<bool> {
         let Some(reader) = &mut self.reader else { return Ok(false) };
         reader.set_limit(self.end);
@@ -266,7 +271,7 @@ impl Lane {
     }
 }
 
-/// What a segment held, and is not met from `position` on.
+/// Returns the records of a complete or removed segment behind `position`, as missing, or `None`.
 fn missing(volume: &Volume, position: Position) -> Option<Ahead> {
     let records = volume.holds.records.saturating_sub(position.records);
     let datagrams = volume.holds.datagrams.saturating_sub(position.datagrams);

@@ -1,28 +1,28 @@
-//! From the journal to a broker: committed records, in order, until each is acknowledged.
+//! Ships committed records from the journal to a broker, in order, until each is acknowledged.
 //!
 //! ```text
 //!  journal (committed up to here) ─► shipper ─► carrier ─► broker
 //!       ▲ cursor: all before it is settled          └─ verdicts ─┘
 //! ```
-//! A shipper is one thread and one destination. It reads what is committed, keeps a window of records under
-//! way, and moves its durable cursor behind those in front that were acknowledged. A [`Carrier`] is a
-//! broker's client: it says of each record whether the broker has it, never will, or should be asked again.
+//! A shipper is one thread with one destination. It reads committed records, keeps a window of them under
+//! way, and moves its durable cursor past the acknowledged ones in front. A [`Carrier`] is a broker's
+//! client: it reports for each record whether the broker has it, never will, or should be asked again.
 //!
 //! [`Carrier`]: crate::carrier::Carrier
 
-/// What became of the records of one destination, for whoever prints.
+/// Counts of one destination, for status displays.
 pub mod account;
-/// What a shipper asks of a broker's client.
+/// The interface of a broker's client.
 pub mod carrier;
-/// How far a destination has everything, on disk.
+/// A destination's durable position.
 pub mod cursor;
-/// Dead letters.
+/// Records that a broker refuses for good.
 pub mod dead_letters;
-/// All shippers of a journal.
+/// All shippers of a journal: started, watched, stopped.
 pub mod fleet;
-/// Kafka's carrier, on librdkafka's idempotent producer.
+/// Apache Kafka.
 pub mod kafka;
-/// One worker's segments as a shipper reads them.
+/// Reads one worker's segments for a shipper.
 pub mod lane;
 /// NATS JetStream.
 pub mod nats;

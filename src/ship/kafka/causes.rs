@@ -1,14 +1,14 @@
-//! librdkafka's errors in words an operator can act on, and which of them a record is to blame for.
+//! Explains librdkafka's errors to an operator, and tells which of them are the fault of a record.
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use ringest_base::text::escape;
 
-/// Characters of an error's text that are kept: some come from the broker.
+/// Characters of an error text that are kept: some texts come from the broker.
 const TEXT_MAX: usize = 400;
 
-/// Whether the broker refuses what was sent for what it is: it would the next time, too. A broker
-/// refuses a batch as a whole, so that one record's fault is told of all that came with it.
+/// Returns whether the broker refuses a record for its content, so that it would refuse it again. A broker
+/// refuses a whole batch, so the error is reported for every record in it.
 pub(crate) fn is_refusal(code: Code) -> bool {
     is_size(code)
         || matches!(
@@ -21,7 +21,7 @@ pub(crate) fn is_refusal(code: Code) -> bool {
         )
 }
 
-/// Whether it is refused for its size, which smaller batches may mend.
+/// Returns whether the error is about size, which smaller batches may avoid.
 pub(crate) fn is_size(code: Code) -> bool {
     matches!(
         code,
@@ -29,7 +29,7 @@ pub(crate) fn is_size(code: Code) -> bool {
     )
 }
 
-/// Why a record failed.
+/// Explains why a record failed.
 pub(crate) fn of_record(code: Code, topic: &str) -> String {
     match code {
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => format!(
@@ -50,13 +50,13 @@ pub(crate) fn of_record(code: Code, topic: &str) -> String {
     }
 }
 
-/// Why the client as a whole is in trouble; `reason` is librdkafka's.
+/// Explains why the client as a whole is in trouble. `reason` is librdkafka's text.
 pub(crate) fn of_client(code: Code, reason: &str, topic: &str) -> String {
     let reason = printable(reason);
     match code {
         Code::AllBrokersDown => format!("no broker can be reached ({reason})"),
         Code::BrokerTransportFailure => {
-            // Where one side speaks TLS and the other does not, it ends in one of these states.
+            // If one side speaks TLS and the other does not, the connection fails in one of these states.
             let in_state = |state| reason.contains(&format!("in state {state}"));
             let hint = match in_state("SSL_HANDSHAKE") || in_state("APIVERSION_QUERY") {
                 true => "; see security.protocol in --kafka-config",
@@ -78,7 +78,7 @@ pub(crate) fn of_client(code: Code, reason: &str, topic: &str) -> String {
     }
 }
 
-/// The error's description alone.
+/// Returns the description of an error without its code.
 fn said(code: Code) -> String {
     let text = code.to_string();
     match text.split_once(" (") {
@@ -87,7 +87,7 @@ fn said(code: Code) -> String {
     }
 }
 
-/// Text from elsewhere, safe to print and of bounded length.
+/// Returns foreign text escaped for a terminal, and cut to [`TEXT_MAX`] characters.
 pub(crate) fn printable(text: &str) -> String {
     let mut bytes = Vec::new();
     let end = text.char_indices().nth(TEXT_MAX).map_or(text.len(), |(at, _)| at);

@@ -1,4 +1,4 @@
-//! What librdkafka tells, as it is heard: nothing is decided here.
+//! Collects librdkafka's delivery reports and errors, without acting on them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,20 +8,20 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
-/// Where a producer tells what becomes of records, and what troubles it.
+/// The callback target of a producer: collects reports and errors until they are taken.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryEvents {
     heard: Mutex<Heard>,
 }
 
-/// What was told since it was last asked.
+/// The reports and errors since they were last taken.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
-    /// The ticket, and why it failed, if it did.
+    /// Ticket of each record, and its error if it failed.
     pub(crate) reports: Vec<(usize, Option<RDKafkaErrorCode>)>,
-    /// Errors of no record in particular, oldest first.
+    /// Errors that belong to no record, oldest first.
     pub(crate) errors: Vec<(RDKafkaErrorCode, String)>,
-    /// How often anything was told, whatever it was.
+    /// Number of callbacks so far, of any kind.
     pub(crate) events: u64,
 }
 
@@ -34,11 +34,11 @@ impl Heard {
     }
 }
 
-/// Errors kept at most until they are asked for: the last ones say enough.
+/// Errors that are kept until they are taken. The last ones say enough.
 const ERRORS_MAX: usize = 16;
 
 impl DeliveryEvents {
-    /// Takes what was told; the room of `reused` is used again.
+    /// Takes the collected events. Reuses the memory of `reused`.
     pub(crate) fn take(&self, reused: &mut Heard) {
         reused.reports.clear();
         reused.errors.clear();
@@ -57,7 +57,8 @@ impl DeliveryEvents {
 }
 
 impl ClientContext for DeliveryEvents {
-    /// What matters comes as an error, too, but for this: a connection that fails without being refused.
+    /// Handles a log line. Everything important also arrives as an error, except a connection that fails
+    /// without being refused.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         let mut heard = self.heard();
         heard.events += 1;
@@ -66,13 +67,13 @@ impl ClientContext for DeliveryEvents {
             RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info
         );
         if facility == "FAIL" && is_no_error {
-            // Before it stands which of librdkafka's threads says so.
+            // The prefix names one of librdkafka's threads.
             let text = text.split_once("]: ").map_or(text, |(_, text)| text);
             heard.tell(RDKafkaErrorCode::BrokerTransportFailure, text);
         }
     }
 
-    /// Whoever sets `statistics.interval.ms` shall not pay for their being read.
+    /// Ignores statistics, which a user may have enabled, instead of parsing them.
     fn stats_raw(&self, _: &[u8]) {
         self.heard().events += 1;
     }

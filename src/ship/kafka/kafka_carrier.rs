@@ -1,18 +1,18 @@
-//! Kafka's carrier, on librdkafka's idempotent producer.
+//! A carrier for Apache Kafka, on librdkafka's idempotent producer.
 //!
 //! ```text
 //!  submit ─► producer (batches, retries in order, for ever) ─► brokers
 //!  poll  ◄── reports ◄──────────── acks=all ◄──────────────────┘
 //! ```
-//! A broker that is away is no error: librdkafka keeps records and their order, and sends them when it is
-//! back. What fails for good stops the producer (`enable.gapless.guarantee`), so that nothing overtakes it;
-//! the shipper resets and sends again.
+//! An unreachable broker is not an error: librdkafka keeps the records in order, and sends them when the
+//! broker is back. A final failure stops the producer (`enable.gapless.guarantee`), so that no record
+//! overtakes it; the shipper then resets and sends again.
 //!
-//! A broker refuses a batch as a whole. Which record was at fault is found by sending those of the batch
-//! once more, each alone and one at a time ([`Careful`]): what is refused then is refused for good.
+//! A broker refuses a batch as a whole. To find the record at fault, the records of the batch are sent once
+//! more, one at a time ([`Careful`]); a record refused then is refused for good.
 //!
-//! Without idempotence (a broker may not have it) a batch that is refused for good does not stop those
-//! behind it: it is sent again after them. Nothing is lost, but the order of a peer is not kept there.
+//! Without idempotence (some brokers do not support it) a refused batch does not stop the batches behind
+//! it, and is sent again after them. No record is lost, but the order of a peer is not kept.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -30,55 +30,54 @@ use crate::kafka::properties;
 use crate::kafka::spec::{KafkaSpec, Refused};
 use ringest_base::text::rfc3339::Rfc3339;
 
-/// How long to leave librdkafka alone between two looks at what it has to tell: longer would hold verdicts back,
-/// shorter would only ask more often. Not by its own wait, as rdkafka's `poll` has it: that goes on to its end
-/// whatever comes, the last millisecond of it without pause.
+/// Pause between two polls of librdkafka. Longer: verdicts are late. Shorter: more polls. rdkafka's own
+/// `poll` with a timeout is not used: it waits to its end whatever arrives, and spins through the last
+/// millisecond.
 const SLICE: Duration = Duration::from_millis(1);
 
-/// The same while nothing has come for a while.
+/// Pause between two polls after [`QUIET`] without a report.
 const SLICE_QUIET: Duration = Duration::from_millis(5);
 
-/// After so long without a report they are looked for less often.
+/// Time without a report after which polls become less frequent.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Without any acknowledgement for so long, while there are records under way, something is wrong.
+/// Time without any acknowledgement, while records are under way, after which trouble is reported.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// A producer that stopped reports on what it had under way. Longer than that takes, and it is not waited
-/// for.
+/// How long to wait for delivery reports after a producer stopped. Unreported records are sent again.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Events taken in one turn at most, so that a turn ends.
+/// Events handled in one poll at most, so that a poll ends.
 const EVENTS_MAX: u32 = 10_000;
 
-/// Batches are not made smaller than this because a broker refuses larger ones.
+/// Smallest batch size, bytes, to which batches shrink when a broker refuses larger ones.
 const BATCH_BYTES_MIN: usize = 4 << 10;
 
-/// Records sent one at a time at most, though one that is looked for has not come by: the journal may
-/// have let go of it.
+/// Records sent one at a time at most, even if a suspect was not among them: the journal may have removed
+/// it.
 const CAREFUL_MAX: usize = 100_000;
 
-/// A producer that hands records to one topic.
+/// A carrier that writes records to one topic.
 pub struct Kafka {
     config: ClientConfig,
     topic: String,
-    /// `None` until the next record, when it is made anew.
+    /// `None` until the next record, for which a new producer is created.
     producer: Option<BaseProducer<DeliveryEvents>>,
     under_way: BTreeMap<u64, MessageId>,
-    /// The first record that is to be sent again, and why: to be told in a moment.
+    /// Ticket of the first record to be sent again, and the reason; reported in the next poll.
     failed: Option<(u64, String)>,
-    /// It was told: nothing is taken until the reset.
+    /// Whether that was reported. Nothing is taken until the reset.
     stopped: bool,
-    /// When the producer said that it is of no use any more, and why.
+    /// When the producer failed for good, and why.
     fatal: Option<(Instant, String)>,
-    /// Records of batches that were refused.
+    /// Records of refused batches, one of which is at fault.
     suspects: HashSet<MessageId>,
     careful: Option<Careful>,
-    /// Whether the last refusal was one of size.
+    /// Whether the last refusal was about size.
     too_large: bool,
     batch_bytes: usize,
     trouble: Option<String>,
-    /// Whether the last that was heard of a record is that it was acknowledged.
+    /// Whether the last report was an acknowledgement.
     works: bool,
     last_report: Instant,
     last_acknowledged: Instant,
@@ -93,12 +92,12 @@ pub fn carrier(spec: &KafkaSpec) -> Result<Box<dyn Carrier>, Refused> {
     Ok(Box::new(Kafka::new(spec)?))
 }
 
-/// While suspects are looked for.
+/// The state while records are sent one at a time to find the refused one.
 #[derive(Debug)]
 struct Careful {
-    /// Records that may still be sent so.
+    /// Records that may still be sent one at a time.
     left: usize,
-    /// Whether one was refused though it was alone.
+    /// Whether a record was refused when sent alone.
     found: bool,
 }
 
@@ -117,10 +116,11 @@ impl fmt::Debug for Kafka {
 }
 
 impl Kafka {
-    /// A producer for a topic. It does not wait for a connection.
+    /// Creates a carrier for a topic. It does not wait for a connection.
     ///
     /// # Errors
-    /// A property is unknown, not to be set, or does not fit the others; a file it names cannot be read.
+    /// A property is unknown, may not be set, or contradicts another; or a file that it names cannot be
+    /// read.
     pub fn new(spec: &KafkaSpec) -> Result<Self, Refused> {
         let config = properties::config(spec)?;
         let batch_bytes = properties::effective(&config, "batch.size");
@@ -150,7 +150,7 @@ impl Kafka {
     fn start(&mut self) -> Result<(), String> {
         let mut config = self.config.clone();
         if self.careful.is_some() {
-            // One at a time, so that order needs no guarantee, and what is refused stops nothing.
+            // With one record at a time, order needs no guarantee, and a refused record stops nothing.
             config.set("linger.ms", "0").set("enable.gapless.guarantee", "false");
         } else {
             config.set("batch.size", self.batch_bytes.to_string());
@@ -168,12 +168,12 @@ impl Kafka {
         Ok(())
     }
 
-    /// Asks librdkafka for all it has to tell.
+    /// Handles all events that librdkafka has.
     fn listen(&mut self, verdicts: &mut Vec<(u64, Verdict)>) {
         let Some(producer) = &self.producer else { return };
         let ear = producer.context();
         let before = ear.events();
-        // Without a wait it takes one event at a time.
+        // With a timeout of 0, librdkafka handles one event a call.
         let mut seen = ear.events();
         for _ in 0..EVENTS_MAX {
             producer.poll(Duration::ZERO);
@@ -197,17 +197,17 @@ impl Kafka {
         self.heard = heard;
     }
 
-    /// An error of no record in particular.
+    /// Notes an error that belongs to no record.
     fn troubled(&mut self, code: Code, reason: &str) {
         if code == Code::Fatal {
             self.note_fatal();
         } else if code != Code::AllBrokersDown || self.trouble.is_none() {
-            // That no broker is left is said after why, which says more.
+            // "All brokers down" follows the error that caused it, which says more.
             self.trouble = Some(causes::of_client(code, reason, &self.topic));
         }
     }
 
-    /// Whether the producer is of no use any more, and why.
+    /// Notes whether the producer has failed for good, and why.
     fn note_fatal(&mut self) {
         let cause = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
         if let (Some((code, reason)), None) = (cause, &self.fatal) {
@@ -215,7 +215,7 @@ impl Kafka {
         }
     }
 
-    /// What became of a record.
+    /// Handles the delivery report of a record.
     fn reported(&mut self, ticket: u64, failure: Option<Code>, verdicts: &mut Vec<(u64, Verdict)>) {
         let Some(id) = self.under_way.remove(&ticket) else { return };
         self.last_report = Instant::now();
@@ -238,13 +238,13 @@ impl Kafka {
             return self.fail(ticket, reason, true);
         }
         self.note_fatal();
-        // What was purged says nothing of why.
+        // The error of a purged record does not say why it was purged.
         let of_all = self.fatal.as_ref().map(|(_, reason)| reason.clone());
         let is_cause = !matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::Fatal);
         self.fail(ticket, of_all.filter(|_| !is_cause).unwrap_or(reason), is_cause);
     }
 
-    /// A record is to be sent again, and all behind it; nothing is taken until then.
+    /// Notes that a record, and everything behind it, must be sent again. Nothing is taken until then.
     fn fail(&mut self, ticket: u64, reason: String, is_cause: bool) {
         match &mut self.failed {
             Some((first, told)) => {
@@ -257,7 +257,7 @@ impl Kafka {
         }
     }
 
-    /// Says that all is to be sent again, once it is known of what.
+    /// Reports that records must be sent again, once it is known from which on.
     fn hand_back(&mut self, verdicts: &mut Vec<(u64, Verdict)>) {
         if self.stopped {
             return;
@@ -266,8 +266,8 @@ impl Kafka {
             self.note_fatal();
         }
         if let Some((since, reason)) = &self.fatal {
-            // It says of each record what became of it, which is worth a moment: the fewer are sent
-            // again, and which of them were refused is known.
+            // A stopped producer still reports on its records. Waiting a moment for that means fewer are
+            // sent again, and refused ones are known.
             if !self.under_way.is_empty() && since.elapsed() < REPORT_TIMEOUT {
                 return;
             }
@@ -283,7 +283,7 @@ impl Kafka {
         }
     }
 
-    /// The verdict on what is to be sent again.
+    /// Returns the verdict for records that must be sent again.
     fn again(&mut self, reason: String) -> Verdict {
         self.stopped = true;
         self.works = false;
@@ -291,8 +291,8 @@ impl Kafka {
         Verdict::Again(reason)
     }
 
-    /// A record was sent alone, if it is one of those times. Once all suspects went by so, there are
-    /// batches again.
+    /// Notes that a record was sent alone, if the carrier is in that mode. Returns to batches once all
+    /// suspects were sent.
     fn seen_alone(&mut self, id: MessageId, refused: bool) {
         let Some(careful) = &mut self.careful else { return };
         careful.left -= 1;
@@ -302,16 +302,17 @@ impl Kafka {
             return;
         }
         if self.too_large && !careful.found {
-            // None of them was too large: the batch was.
+            // No single record was too large, so the batch was.
             self.batch_bytes = (self.batch_bytes / 2).max(BATCH_BYTES_MIN);
         }
         self.suspects.clear();
         self.careful = None;
-        // Nothing is under way: what was reported was alone.
+        // Nothing is under way: the reported record was alone.
         self.producer = None;
     }
 
-    /// The answer of a producer that is of no use any more. What it had under way is told first.
+    /// Returns the answer after the producer failed for good, or `None`. Records under way are reported
+    /// first.
     fn dead(&mut self) -> Option<Submitted> {
         let (_, reason) = self.fatal.as_ref()?;
         if !self.under_way.is_empty() {
@@ -321,11 +322,11 @@ impl Kafka {
         Some(Submitted::Refused(self.again(reason)))
     }
 
-    /// The next move after librdkafka did not take a record.
+    /// Returns the answer after librdkafka did not take a record.
     fn not_taken(&mut self, code: Code) -> Submitted {
         match code {
             Code::QueueFull => Submitted::Full,
-            // Against message.max.bytes, which is ours to keep: no broker was asked.
+            // Larger than message.max.bytes, a limit of the client: no broker was asked.
             Code::MessageSizeTooLarge => Submitted::Refused(Verdict::Rejected(
                 "it is larger than message.max.bytes in --kafka-config".to_owned(),
             )),
@@ -400,7 +401,7 @@ impl Carrier for Kafka {
     }
 
     fn reset(&mut self) {
-        // Its records are purged first, so that none is sent any more.
+        // Dropping the producer purges its records, so that none is sent any more.
         self.producer = None;
         self.under_way.clear();
         self.stopped = false;
@@ -413,7 +414,7 @@ impl Carrier for Kafka {
 
     fn trouble(&self) -> Option<String> {
         if self.works && self.under_way.is_empty() {
-            // A broker may close an idle connection; that keeps nobody from anything.
+            // A broker may close an idle connection, which is no trouble.
             return None;
         }
         let stalled = || {

@@ -1,11 +1,13 @@
-//! What a producer is told before it starts: our defaults, then the user's properties, then ours to decide.
+//! Builds the producer's configuration: our defaults, then the user's properties, then those that are
+//! fixed.
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
 use crate::kafka::spec::{KafkaSpec, Login, Property, Refused};
 
-/// Two names of one property, of which librdkafka would take the one that comes last: theirs, and ours.
+/// Properties with two names: librdkafka's alias, and the name used here. librdkafka would take whichever
+/// comes last.
 const ALIASES: [(&str, &str); 8] = [
     ("metadata.broker.list", "bootstrap.servers"),
     ("request.required.acks", "acks"),
@@ -17,30 +19,31 @@ const ALIASES: [(&str, &str); 8] = [
     ("sasl.mechanisms", "sasl.mechanism"),
 ];
 
-/// What may be set otherwise. The rest is as librdkafka has it.
+/// Our defaults, which the user may change. All others are librdkafka's.
 const DEFAULTS: [(&str, &str); 12] = [
     ("client.id", "ringest"),
     ("enable.idempotence", "true"),
     ("compression.codec", "lz4"),
     ("linger.ms", "5"),
-    // As the clients in Java choose, so that whoever joins by key finds a peer where they expect it.
+    // The choice of the Java clients, so that consumers that join by key find a peer in the expected
+    // partition.
     ("partitioner", "murmur2_random"),
-    // Above a shipper's window, which so is what bounds memory: librdkafka's own default is a GiB.
+    // Larger than a shipper's window, which is what bounds memory. librdkafka's own default is 1 GiB.
     ("queue.buffering.max.messages", "100000"),
     ("queue.buffering.max.kbytes", "131072"),
-    // Back soon after the broker is; librdkafka's default is 10 s.
+    // Reconnect soon after a broker is back; librdkafka's default is 10 s.
     ("reconnect.backoff.max.ms", "1000"),
     ("socket.keepalive.enable", "true"),
-    // Who does not answer to TLS is told of after this; librdkafka's default is 30 s.
+    // A server that does not answer TLS is reported after this time; librdkafka's default is 30 s.
     ("socket.connection.setup.timeout.ms", "10000"),
-    // How long a topic that is not there may still appear before its records are handed back. They are
-    // sent again then, so it only says when the operator is told; librdkafka's default is 30 s.
+    // How long a missing topic may still appear before its records are handed back. They are sent again
+    // then, so this only decides when the operator is told; librdkafka's default is 30 s.
     ("topic.metadata.propagation.max.ms", "2000"),
     // librdkafka's own default is GSSAPI, which is not built in.
     ("sasl.mechanism", "PLAIN"),
 ];
 
-/// What must be as it is, and why.
+/// Properties that are fixed, and the reason.
 const OURS: [(&str, &str, &str); 10] = [
     ("acks", "all", "a record counts as delivered once every replica in sync has it"),
     ("message.timeout.ms", "0", "records wait in the journal for as long as it takes"),
@@ -58,11 +61,11 @@ const OURS: [(&str, &str, &str); 10] = [
     ("plugin.library.paths", "", "no foreign code is loaded"),
 ];
 
-/// Partitioners that keep all records of one key, and so of one peer, together.
+/// Partitioners that keep all records of one key, and so of one peer, in one partition.
 const PARTITIONERS: [&str; 6] =
     ["consistent", "consistent_random", "murmur2", "murmur2_random", "fnv1a", "fnv1a_random"];
 
-/// Properties whose values librdkafka must not quote to us, nor we to anyone.
+/// Returns whether a property's value may be a secret, which must not appear in messages.
 fn is_secret(key: &str) -> bool {
     ["password", "secret", "pem", "oauthbearer"].iter().any(|part| key.contains(part))
 }
@@ -71,10 +74,10 @@ fn canonical(key: &str) -> &str {
     ALIASES.iter().find(|(theirs, _)| *theirs == key).map_or(key, |(_, ours)| ours)
 }
 
-/// The producer's configuration.
+/// Builds the producer's configuration.
 pub(crate) fn config(spec: &KafkaSpec) -> Result<ClientConfig, Refused> {
     let mut config = ClientConfig::new();
-    // For the ear, which knows what to make of it.
+    // [`DeliveryEvents`](crate::kafka::delivery_events) filters the log lines.
     config.set_log_level(RDKafkaLogLevel::Info);
     for (key, value) in DEFAULTS {
         config.set(key, value);
@@ -89,7 +92,7 @@ pub(crate) fn config(spec: &KafkaSpec) -> Result<ClientConfig, Refused> {
     if let Some(Login { user, password }) = &spec.login {
         config.set("sasl.username", user).set("sasl.password", password);
         if !given.contains(&"security.protocol") {
-            // A password does not cross a network in the clear by default.
+            // A password is not sent in the clear by default.
             config.set("security.protocol", "sasl_ssl");
         }
     }
@@ -100,8 +103,8 @@ pub(crate) fn config(spec: &KafkaSpec) -> Result<ClientConfig, Refused> {
     }
     config.set("bootstrap.servers", &spec.brokers);
     if is_on(&config, "enable.idempotence") {
-        // A record that fails for good stops the producer, so that none behind it overtakes it before it
-        // was sent again.
+        // A record that fails for good stops the producer, so that none behind it overtakes it before it is
+        // sent again.
         config.set("enable.gapless.guarantee", "true");
     } else if !given.contains(&"max.in.flight") {
         // A batch that is sent again must not come behind the next one.
@@ -110,7 +113,7 @@ pub(crate) fn config(spec: &KafkaSpec) -> Result<ClientConfig, Refused> {
     Ok(config)
 }
 
-/// Whether the user may set it so, by us and by librdkafka.
+/// Checks whether the user may set a property to this value.
 fn allowed(key: &str, property: &Property) -> Result<(), String> {
     let name = &property.key;
     if let Some((_, _, why)) = OURS.iter().find(|(ours, _, _)| *ours == key) {
@@ -127,13 +130,13 @@ fn allowed(key: &str, property: &Property) -> Result<(), String> {
     match alone.create_native_config() {
         Ok(_) => Ok(()),
         Err(_) if is_secret(name) => Err(format!("librdkafka does not take this value of {name}")),
-        // It names the property, though sometimes by its other name.
+        // The text names the property, sometimes by its alias.
         Err(KafkaError::ClientConfig(_, why, ..)) => Err(format!("{name}: {why}")),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// What librdkafka makes of a property.
+/// Returns the value that librdkafka uses for a property, or `None` if the configuration is invalid.
 pub(crate) fn effective(config: &ClientConfig, key: &str) -> Option<String> {
     config.create_native_config().ok()?.get(key).ok()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Debug};
 
-/// Where records go, and how.
+/// Topic, brokers, properties and login of a Kafka destination.
 #[derive(Clone, Debug)]
 pub struct KafkaSpec {
     /// `HOST:PORT`, several with commas between: any of the cluster's brokers will do.
@@ -11,7 +11,7 @@ pub struct KafkaSpec {
     pub topic: String,
     /// Properties of librdkafka, as its CONFIGURATION.md describes them.
     pub properties: Vec<Property>,
-    /// Who to log in as (SASL).
+    /// User and password (SASL), if any.
     pub login: Option<Login>,
 }
 
@@ -45,13 +45,13 @@ impl Debug for Login {
     }
 }
 
-/// Why no producer can be had from a [`KafkaSpec`].
+/// Why a [`KafkaSpec`] is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Refused {
-    /// Which of the [properties](KafkaSpec::properties) is at fault, where it is one alone.
+    /// Index of the [property](KafkaSpec::properties) at fault, if it is a single one.
     pub property: Option<usize>,
-    /// What is wrong, without any value that may be a secret.
+    /// The reason, without values that may be secret.
     pub reason: String,
 }
 

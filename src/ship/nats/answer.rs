@@ -1,27 +1,29 @@
-//! What a stream answers to a message. Every byte of it is the broker's: bounded, and escaped before
-//! anyone reads it.
+//! Reads a stream's answer to a message. All of it is the broker's input: it is bounded, and escaped before
+//! it is displayed.
 
 use serde::Deserialize;
 
-/// The stream's last message is not the one expected: "wrong last msg ID: …", "wrong last sequence: 7".
+/// JetStream error codes: the stream's last message is not the expected one ("wrong last msg ID: …", "wrong
+/// last sequence: 7").
 const OUT_OF_TURN: [u32; 3] = [10_070, 10_071, 10_164];
 
-/// The message, or its header, is larger than the stream takes: it never will.
+/// JetStream error codes: the message or its header is too large for the stream.
 const TOO_LARGE: [u32; 2] = [10_054, 10_097];
 
-/// Characters of a broker's text that are shown.
+/// Characters of a broker's text that are displayed.
 const TEXT_CHARS_MAX: usize = 200;
 
-/// What became of one attempt to have a message stored.
+/// The result of one attempt to store a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Stored with this sequence: now or, if this is a duplicate, before.
+    /// Stored with this sequence: now or, for a duplicate, earlier.
     Stored { sequence: u64 },
-    /// Not stored: the stream's last message is another than the one expected; its sequence, if it says so.
+    /// Not stored: the stream's last message is not the expected one. Holds the last sequence, if the
+    /// answer has it.
     OutOfTurn { last: Option<u64> },
     /// Not stored, and never will be.
     TooLarge(String),
-    /// Not stored, or not known to be: to be asked again.
+    /// Not stored, or unknown: must be sent again.
     Failed(String),
 }
 
@@ -45,13 +47,13 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
-    /// What it says, fit to be shown.
+    /// Returns the error's text, escaped and bounded for display.
     pub(crate) fn text(&self) -> String {
         format!("{} (JetStream error {})", shown(&self.description), self.err_code)
     }
 }
 
-/// Reads an answer of `stream`, or of whoever answered instead.
+/// Reads an answer to a message for `stream`, whoever sent it.
 pub(crate) fn read(bytes: &[u8], stream: &str) -> Answer {
     let Ok(document) = serde_json::from_slice::<Document>(bytes) else {
         return Answer::Failed(
@@ -63,7 +65,7 @@ pub(crate) fn read(bytes: &[u8], stream: &str) -> Answer {
         Document { stream: other, .. } if other != stream => {
             Answer::Failed(format!("stream {} answered, not {stream}", shown(&other)))
         }
-        // NATS 2.10 says so of a message that it refused a moment ago: it has not got it.
+        // NATS 2.10 answers like this to a message that it refused a moment ago and has not stored.
         Document { seq: 0, .. } => Answer::Failed(
             "the broker calls it a duplicate and does not have it; that ends with its duplicate window"
                 .to_owned(),
@@ -83,7 +85,7 @@ fn refused(error: &ApiError) -> Answer {
     }
 }
 
-/// A broker's text, fit to be shown.
+/// Returns a broker's text, escaped and bounded for display.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).flat_map(char::escape_debug).collect()
 }

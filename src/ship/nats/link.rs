@@ -1,5 +1,5 @@
-//! One connection to a server, with a runtime of its own: when that is dropped nothing of it is left,
-//! neither its socket nor what was not written yet.
+//! One connection to a server, on its own runtime. Dropping the runtime drops everything of the connection:
+//! its socket, and data not yet written.
 
 use std::fmt::{self, Debug};
 use std::io;
@@ -23,16 +23,17 @@ use crate::nats::stream::Facts;
 use crate::nats::window::{Order, SENT_MAX, Window};
 use crate::nats::wire::{Letter, Wire};
 
-/// How long a server may take to greet us.
+/// How long a server may take to send its greeting.
 const GREETED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a stream may take to answer. While it has no leader it does not: asking again soon is better.
+/// How long a stream may take to answer. Without a leader it does not answer, so asking again soon is
+/// better.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
-/// A credentials file is a few KiB.
+/// Size limit of a credentials file, which has a few KiB.
 const CREDENTIALS_BYTES_MAX: u64 = 64 << 10;
 
-/// Dropped without waiting, for a name that is being looked up for example.
+/// A runtime that is dropped without waiting for blocking work, such as a name lookup.
 #[derive(Debug)]
 struct OwnRuntime(Option<Runtime>);
 
@@ -46,7 +47,7 @@ impl Drop for OwnRuntime {
 
 impl OwnRuntime {
     fn new() -> io::Result<Self> {
-        // Names are looked up, and certificates read, on a thread that the runtime has for that.
+        // Name lookups and reading certificates run on the runtime's blocking thread.
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -57,16 +58,16 @@ impl OwnRuntime {
     }
 
     fn run<F: Future>(&self, future: F) -> Option<F::Output> {
-        // All there is to do is bounded by time, so it need not be made to yield.
+        // All work is bounded by time, so cooperative yielding is not needed.
         self.0.as_ref().map(|runtime| runtime.block_on(unconstrained(future)))
     }
 }
 
-/// A connection that stands, to a server whose stream takes our subject.
+/// An open connection to a server whose stream takes our subject.
 pub(crate) struct Link {
     wire: Wire,
     pub(crate) facts: Facts,
-    // Last, so that what runs on it is gone before.
+    // Last field, so that the tasks on it are dropped before it.
     runtime: OwnRuntime,
 }
 
@@ -88,7 +89,7 @@ impl Link {
     }
 }
 
-/// A connection on its way.
+/// A connection that is being set up.
 pub(crate) struct Dialling {
     task: JoinHandle<Result<(Wire, Facts), String>>,
     runtime: OwnRuntime,
@@ -100,14 +101,14 @@ impl Debug for Dialling {
     }
 }
 
-/// How far a connection is.
+/// The result of polling a connection that is being set up.
 #[derive(Debug)]
 pub(crate) enum Dialled {
-    /// Still on its way.
+    /// Still being set up.
     Under(Dialling),
-    /// It stands.
+    /// The connection is open.
     Up(Box<Link>),
-    /// It did not come to be, and why.
+    /// It failed, and why.
     Failed(String),
 }
 
@@ -121,7 +122,7 @@ impl Dialling {
         Ok(Self { task, runtime })
     }
 
-    /// Goes on connecting, up to `bound`.
+    /// Continues to connect, for at most `bound`.
     pub(crate) fn poll(mut self, bound: Duration) -> Dialled {
         match self.runtime.run(async { timeout(bound, &mut self.task).await }) {
             None | Some(Err(_)) => Dialled::Under(self),
@@ -134,7 +135,7 @@ impl Dialling {
     }
 }
 
-/// Connects, and asks about the stream.
+/// Connects, and reads the stream's configuration.
 async fn dial(spec: &NatsSpec) -> Result<(Wire, Facts), String> {
     let place = spec.servers.join(",");
     let (events_in, events) = channel();
@@ -178,18 +179,18 @@ async fn dial(spec: &NatsSpec) -> Result<(Wire, Facts), String> {
     Ok((wire, facts))
 }
 
-/// How to connect.
+/// Builds the client's options.
 fn options(spec: &NatsSpec, events: Sender<Event>) -> Result<ConnectOptions, String> {
     let mut options = ConnectOptions::new()
         .name("ringest")
         .connection_timeout(GREETED_WITHIN)
         .request_timeout(Some(ANSWERED_WITHIN))
-        // Room for all that may be under way, and for its answers.
+        // Room for all messages that may be under way, and for their answers.
         .client_capacity(2 * SENT_MAX)
         .subscription_capacity(4 * SENT_MAX)
         .require_tls(spec.tls)
         .event_callback(move |event| {
-            // Nobody listens any more when the connection was given up.
+            // The receiver is gone once the connection was given up.
             let _ = events.send(event);
             async {}
         });
@@ -206,14 +207,14 @@ fn options(spec: &NatsSpec, events: Sender<Event>) -> Result<ConnectOptions, Str
         }
         Login::Token(token) => options.token(token.0.clone()),
         Login::Credentials(path) => {
-            // Read each time: they may be renewed.
+            // Read at every connection, because it may be renewed.
             let unread = |what: String| format!("credentials {}: {what}", path.display());
             let bytes = std::fs::metadata(path).map_err(|error| unread(error.to_string()))?.len();
             if bytes > CREDENTIALS_BYTES_MAX {
                 return Err(unread("larger than any credentials".to_owned()));
             }
             let text = std::fs::read_to_string(path).map_err(|error| unread(error.to_string()))?;
-            // What the client says of a file that is none may hold parts of it.
+            // The client's error may quote parts of the file, so it is not displayed.
             options.credentials(&text).map_err(|_| {
                 unread("no user JWT with its seed in it; see nsc generate creds".to_owned())
             })?
@@ -221,7 +222,7 @@ fn options(spec: &NatsSpec, events: Sender<Event>) -> Result<ConnectOptions, Str
     })
 }
 
-/// Why a connection failed, and the next move.
+/// Explains why a connection failed, and what to do.
 fn explain(spec: &NatsSpec, error: &ConnectError) -> String {
     let text = shown(&error.to_string());
     match error.kind() {

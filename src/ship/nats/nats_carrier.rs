@@ -1,16 +1,18 @@
-//! NATS JetStream: each record is a message of a stream, acknowledged when the stream has stored it.
+//! A carrier for NATS JetStream. Each record is a message of a stream, acknowledged once the stream has
+//! stored it.
 //!
 //! ```text
 //!  submit ─► window (whose turn is it) ─► link (one connection) ─► stream
 //!  poll ◄─ verdicts ◄─ window ◄─ answers, below an inbox of our own ◄─┘
 //! ```
-//! A message's `Nats-Msg-Id` is its record's place in the journal: what is sent again within the stream's
-//! duplicate window is folded there. How each peer's order holds when messages are lost, [`window`] says.
+//! A message's `Nats-Msg-Id` is its record's position in the journal, so within the stream's duplicate
+//! window a message sent again is stored once. [`window`](crate::nats::window) says how the order of each
+//! peer is kept when messages are lost.
 //!
-//! The client is `async-nats`, driven by a runtime that only runs within [`poll`](Carrier::poll). Of JetStream it is told
-//! nothing: an answer is one small message, and a future for each costs more than the window, which knows
-//! whom it is for. Its reconnecting is not used either: what is under way when a connection is lost is
-//! given up with it, and a new one begins with nothing.
+//! The client is `async-nats`, on a runtime that runs only within [`poll`](Carrier::poll). Its JetStream
+//! interface is not used: an answer is one small message, and a future for each costs more than the window.
+//! Its reconnecting is not used either: messages under way when a connection is lost are given up, and a
+//! new connection starts empty.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,47 +25,48 @@ use crate::nats::spec::NatsSpec;
 use crate::nats::window::{Order, Window};
 use crate::nats::wire::Letter;
 
-/// Messages that wait here at most, under way or behind those: a shipper has fewer.
+/// Messages held at most, under way or waiting. A shipper has fewer.
 const WAITING_MAX: usize = 1 << 16;
 
-/// How long to wait before connecting again: at first, and at most. A shipper waits for its part, too.
+/// Pause before connecting again: the first one, and the longest. The shipper pauses in addition.
 const CONNECT_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// As long as connecting is driven even if nothing is to be waited for: an idle shipper looks in once a
-/// second, and a server waits no more than two for what it expects.
+/// Time for which connecting makes progress in each poll, even with a bound of 0: an idle shipper polls
+/// once a second, and a server waits at most two for the client's next step.
 const CONNECT_TURN: Duration = Duration::from_millis(20);
 
-/// As long as a connection that stands is driven then: it may have to answer a ping.
+/// Time for which an open connection makes progress in each poll: it may have to answer a ping.
 const TURN: Duration = Duration::from_millis(1);
 
-/// How far we are.
+/// State of the connection.
 #[derive(Debug)]
 enum Contact {
-    /// Not connected; when to try, and how long to wait when that fails, too.
+    /// Not connected. When to try next, and the pause after that attempt fails.
     Down { until: Instant, next: Duration },
-    /// On its way.
+    /// Being set up.
     Dialling { dialling: Dialling, next: Duration },
-    /// Boxed: it is far larger than the others.
+    /// Connected. Boxed, because it is far larger than the others.
     Up(Box<Link>),
 }
 
-/// What keeps us from our work.
+/// The problem that keeps messages from being delivered.
 #[derive(Debug)]
 enum Trouble {
-    /// There is no connection; gone when there is one.
+    /// There is no connection. Cleared when there is one.
     Connecting(String),
-    /// Messages are not taken; gone when one is.
+    /// Messages are not accepted. Cleared when one is.
     Sending(String),
 }
 
-/// See the module's description.
+/// A carrier for one stream.
 #[derive(Debug)]
 pub struct Nats {
     spec: Arc<NatsSpec>,
     contact: Contact,
     window: Window<Letter>,
     trouble: Option<Trouble>,
-    /// Somebody else writes to the stream that should have one writer: from now on it is by peer.
+    /// Whether another publisher writes to a stream that was declared to have one writer. From then on one
+    /// record of each peer is under way at a time.
     is_intruded: bool,
 }
 
@@ -76,7 +79,7 @@ pub fn carrier(spec: NatsSpec) -> Result<Box<dyn Carrier>, String> {
 }
 
 impl Nats {
-    /// Connects when it is polled.
+    /// Creates a carrier. It connects when it is polled.
     #[must_use]
     pub fn new(spec: NatsSpec) -> Self {
         Self {
@@ -88,7 +91,7 @@ impl Nats {
         }
     }
 
-    /// Goes on connecting, if that is due.
+    /// Continues to connect, if that is due.
     fn connect(&mut self, bound: Duration, verdicts: &mut Vec<(u64, Verdict)>) {
         let now = Instant::now();
         let away = Contact::Down { until: now, next: CONNECT_AGAIN.0 };
@@ -111,7 +114,7 @@ impl Nats {
             Dialled::Failed(reason) => self.fail(reason, next, verdicts),
             Dialled::Up(link) => {
                 let order = self.order(&link);
-                // What was handed over meanwhile has waited for this.
+                // Messages that were handed over while connecting go to the new window.
                 let waiting = std::mem::replace(&mut self.window, Window::new(order));
                 self.window.take_over(waiting);
                 self.contact = Contact::Up(link);
@@ -120,12 +123,12 @@ impl Nats {
         }
     }
 
-    /// What keeps a peer's order on this connection.
+    /// Returns how the order of peers is kept on this connection.
     fn order(&self, link: &Link) -> Order {
         if self.is_intruded { Order::Peer } else { link.facts.order }
     }
 
-    /// There is no connection now: what waits for one is to be sent again.
+    /// Handles a lost or failed connection: waiting messages must be sent again.
     fn fail(&mut self, reason: String, next: Duration, verdicts: &mut Vec<(u64, Verdict)>) {
         let later = (next * 2).min(CONNECT_AGAIN.1);
         self.contact = Contact::Down { until: Instant::now() + next, next: later };
@@ -136,7 +139,7 @@ impl Nats {
 
 impl Carrier for Nats {
     fn submit(&mut self, message: &Message<'_>) -> Submitted {
-        // While there is no hope nothing is taken: a shipper would only have to send it again.
+        // Without a connection nothing is taken: the shipper would only have to send it again.
         if matches!(self.contact, Contact::Down { .. }) || self.window.len() >= WAITING_MAX {
             return Submitted::Full;
         }
@@ -176,7 +179,8 @@ impl Carrier for Nats {
     fn reset(&mut self) {
         let was_empty = self.window.front().is_none();
         self.window = Window::new(Order::Peer);
-        // What was sent goes down with its connection; the next one asks about the stream again.
+        // Messages that were sent end with their connection; the next connection reads the stream's
+        // configuration again.
         if let Contact::Up(link) = &self.contact {
             if was_empty {
                 self.window = Window::new(self.order(link));

@@ -3,7 +3,7 @@
 use std::fmt::{self, Debug};
 use std::path::PathBuf;
 
-/// A text that nobody is shown.
+/// A text that is never displayed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 
@@ -13,10 +13,10 @@ impl Debug for Secret {
     }
 }
 
-/// Who we are, to a server.
+/// How to log in to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// Anybody.
+    /// Without a login.
     Nobody,
     /// A user and a password.
     Password {
@@ -31,23 +31,24 @@ pub enum Login {
     Credentials(PathBuf),
 }
 
-/// Which stream, where, and how to get there.
+/// Stream, servers and login of a NATS destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatsSpec {
-    /// `nats://HOST:PORT` each, without users. One of them is connected to.
+    /// `nats://HOST:PORT` each, without users. The client connects to one of them.
     pub servers: Vec<String>,
     /// The stream, which must exist.
     pub stream: String,
     /// The subject to publish to, which the stream must take.
     pub subject: String,
-    /// Who we are.
+    /// How to log in.
     pub login: Login,
-    /// Whether to insist on TLS; a server may, too.
+    /// Whether to require TLS. A server may require it too.
     pub tls: bool,
     /// Certificates (PEM) to trust instead of the system's.
     pub root_certificates: Option<PathBuf>,
     /// Our certificate and its key (PEM).
     pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// Nobody else writes to the stream. Then a replicated one may have many records of a peer under way.
+    /// Whether no other publisher writes to the stream. Then many records of a peer may be under way to a
+    /// replicated stream.
     pub sole_writer: bool,
 }

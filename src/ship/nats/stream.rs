@@ -1,4 +1,5 @@
-//! What a stream says of itself, once a connection: whether it takes our subject, and how much.
+//! Reads a stream's configuration, once a connection: whether it takes our subject, and how large messages
+//! may be.
 
 use serde::Deserialize;
 
@@ -7,10 +8,10 @@ use crate::nats::window::Order;
 
 const STREAM_NOT_FOUND: u32 = 10_059;
 
-/// JetStream is off on the server, or for the account.
+/// JetStream error codes: JetStream is disabled on the server, or for the account.
 const JETSTREAM_OFF: [u32; 2] = [10_076, 10_039];
 
-/// JetStream's answer to `$JS.API.STREAM.INFO.…`, as far as it is of interest.
+/// The parts of JetStream's answer to `$JS.API.STREAM.INFO.…` that are used.
 #[derive(Debug, Deserialize)]
 struct Document {
     error: Option<ApiError>,
@@ -37,19 +38,19 @@ struct State {
     last_seq: u64,
 }
 
-/// A stream that takes our subject.
+/// Properties of a stream that takes our subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// How the order is kept there: by id, or by sequence if nothing is against it.
+    /// How the order is kept: by ID, or by sequence if nothing prevents that.
     pub(crate) order: Order,
-    /// Of headers and payload together.
+    /// Largest size of headers and payload together, bytes; `None` for no limit.
     pub(crate) message_bytes_max: Option<usize>,
 }
 
-/// Reads what `stream` says of itself.
+/// Reads the configuration of `stream`.
 ///
 /// # Errors
-/// Why nothing can be stored there under `subject`, and the next move.
+/// Why nothing can be stored there under `subject`, and what to do.
 pub(crate) fn read(bytes: &[u8], stream: &str, subject: &str) -> Result<Facts, String> {
     let unclear =
         |what: &str| format!("the broker's answer about stream {stream} is not clear: {what}");
@@ -100,7 +101,7 @@ pub(crate) fn read(bytes: &[u8], stream: &str, subject: &str) -> Result<Facts, S
     })
 }
 
-/// Whether a subject with `*` (one token) and `>` (all that follow) in it takes this one.
+/// Returns whether a pattern, in which `*` is one token and `>` all that follow, matches `subject`.
 fn takes(pattern: &str, subject: &str) -> bool {
     let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
     loop {
@@ -113,8 +114,8 @@ fn takes(pattern: &str, subject: &str) -> bool {
     }
 }
 
-/// Whether replicated streams of this server note a message's id before they refuse it: see
-/// [`window`](crate::nats::window).
+/// Returns whether replicated streams of this server version remember a message's ID before they refuse the
+/// message: see [`window`](crate::nats::window).
 pub(crate) fn notes_what_it_refuses(version: &str) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
     matches!((numbers.next(), numbers.next()), (Some(Some(2)), Some(Some(10 | 11))))

@@ -51,10 +51,10 @@ fn id(record: u64) -> MessageId {
     MessageId { segment: 1, worker: 0, sequence: 0, offset: record }
 }
 
-/// What may happen between two steps.
+/// Events that may happen between two steps.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
-    /// So many messages are sent; arrive at the stream; are answered; are lost on the way there.
+    /// This many messages are sent; arrive at the stream; are answered; are lost on the way there.
     Send(u8),
     Arrive(u8),
     Answer(u8),
@@ -64,7 +64,8 @@ enum Happening {
     /// The shipper stops, and begins at its cursor again. What is in the old connection may still arrive.
     Crash,
     ArriveLate(u8),
-    /// Who leads when the next connection asks has not stored so many yet, though they are certain to be.
+    /// The leader that the next connection asks has not stored this many messages yet, although they are
+    /// certain to be stored.
     Behind(u8),
     /// Another writes, unless this stream has one writer.
     Others(u8),

@@ -1,23 +1,24 @@
-//! What is under way, and what may be sent next: here the order of each peer's records is kept.
+//! Messages under way, and which may be sent next. Keeps the order of each peer's records.
 //!
-//! A stream stores what it gets in the order it gets it. While it has no leader, while a route is down or the
-//! stream is full, messages in the middle are lost and later ones are stored. Where the order counts, a later
-//! one must be kept out then. Three ways, [`Order`]:
+//! A stream stores messages in the order of arrival. While it has no leader, a route is down or the stream
+//! is full, messages in the middle are lost and later ones are stored. Where order counts, a later one must
+//! then be refused. There are three ways, [`Order`]:
 //!
-//! *By id*: each message names the one that must be the stream's last (`Nats-Expected-Last-Msg-Id`), the one before
-//! it. Behind a missing one the stream refuses all others. When all that was sent is answered, what was
-//! refused is sent again from there, and the first names nobody: all before it are settled. Any number may be
-//! under way; another's message in between costs a round trip.
+//! *By ID*: each message names the one before it, which must be the stream's last
+//! (`Nats-Expected-Last-Msg-Id`). Behind a missing one the stream refuses all others. Once everything sent
+//! is answered, the refused ones are sent again; the first of them names none, because all before it are
+//! settled. Any number may be under way. A foreign message in between costs one round trip.
 //!
-//! *By sequence*: each says which sequence the last one must have (`Nats-Expected-Last-Sequence`), counted on. The same,
-//! but another's message in between is taken for the missing one: for streams with one writer. Where it counts
-//! from must be right, or one in the middle fits and gets in before the first: a leader that was chosen a moment
-//! ago may tell a last sequence that is too low. So the first goes alone, until it is known where it is.
+//! *By sequence*: each message names the sequence that must be the stream's last
+//! (`Nats-Expected-Last-Sequence`), counted up. The same, but a foreign message in between takes the place
+//! of an expected one: for streams with one writer. The first number must be right, or a message in the
+//! middle could match and be stored before the first. A leader elected a moment ago may report a last
+//! sequence that is too low, so the first message goes alone until its sequence is known.
 //!
-//! *By peer*: one message of each peer is under way and expects nothing. Slow where few peers send much, and
-//! right on every server, whoever else writes.
+//! *By peer*: one message of each peer is under way, and expects nothing. Slow if few peers send much, but
+//! correct on every server and with other writers.
 //!
-//! Which one, was found out with nats-server 2.9.10, 2.10.26, 2.11.11, 2.12.8, 2.14.6 and 2.15.1:
+//! The choice was tested with nats-server 2.9.10, 2.10.26, 2.11.11, 2.12.8, 2.14.6 and 2.15.1:
 //! - Streams without replicas look for a duplicate, then at the last id, then store, in one step. By id.
 //! - Replicated ones do not get along with ids: a follower of 2.9 that catches up does not learn the last
 //!   one, refuses what its leader stores, and has other contents then. 2.10 and later note an id for the
@@ -33,35 +34,36 @@ use std::time::{Duration, Instant};
 use crate::carrier::{MessageId, Verdict};
 use crate::nats::answer::Answer;
 
-/// Without any answer for so long, what is under way is given up. A cluster chooses a leader within 4 s to 6 s,
-/// and says "no responders" meanwhile, so that nobody waits for this then.
+/// Time without any answer after which everything under way is given up. A cluster elects a leader within 4
+/// s to 6 s and answers "no responders" meanwhile, so this does not cut an election short.
 const SILENT_MAX: Duration = Duration::from_secs(5);
 
-/// While others are answered, one that is not is given up after so long.
+/// Time after which an unanswered message is given up while others are answered.
 const UNANSWERED_MAX: Duration = Duration::from_secs(30);
 
-/// Messages sent and not answered at most: half of what nats-server buffers for a stream (10 000), so that it
-/// never drops one for that. Fewer would not fill a long way: 4096 in 10 ms are 400 000 a second.
+/// Messages sent and unanswered at most: half of what nats-server buffers for a stream (10 000), so that it
+/// never drops one for that. Fewer would not fill a long path: 4096 in 10 ms are 400 000 a second.
 pub(crate) const SENT_MAX: usize = 4096;
 
-/// And at least, when others write to the stream: each of their messages costs so many refusals, or more.
+/// Lower bound of that when others write to the stream: each of their messages costs this many refusals or
+/// more.
 const SENT_MIN: usize = 64;
 
-/// So many rounds spoiled, none of them longer than this after the one before, and the operator is told.
+/// Number of spoiled rounds, each within this time of the one before, after which the operator is told.
 const SPOILED: (u32, Duration) = (3, Duration::from_secs(10));
 
-/// How the order is kept; see the module's description.
+/// How the order of peers is kept. See the module's description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// By id.
+    /// By ID.
     Id,
-    /// By sequence, from the stream's last one on.
+    /// By sequence, starting from the stream's last.
     Sequence(u64),
     /// By peer.
     Peer,
 }
 
-/// What a message expects of the stream's last one.
+/// The stream's last message that a message expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     Nothing,
@@ -70,7 +72,8 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
-    /// Whether it can be known what to expect instead, when the stream says that its last sequence is this.
+    /// Returns whether a new expectation can be derived when the stream reports its last sequence as
+    /// `last`.
     fn is_to_be_had(self, last: Option<u64>) -> bool {
         match self {
             Self::Nothing => false,
@@ -80,7 +83,7 @@ impl Expected {
     }
 }
 
-/// A message whose turn it is.
+/// A message to be sent now.
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a, M> {
     pub(crate) ticket: u64,
@@ -90,13 +93,13 @@ pub(crate) struct Outgoing<'a, M> {
     pub(crate) message: &'a M,
 }
 
-/// A message that is not settled, or behind one that is not.
+/// A message that is not settled, or is behind one that is not.
 #[derive(Debug)]
 struct Flight<M> {
     id: MessageId,
     peer: SocketAddr,
     message: M,
-    /// Told with each answer, so that one to an earlier attempt is known.
+    /// Number of the attempt. Each answer carries it, so that answers to earlier attempts are recognized.
     attempt: u32,
     state: State,
 }
@@ -108,17 +111,17 @@ enum State {
         at: Instant,
         expected: Expected,
     },
-    /// The stream has not got it.
+    /// The stream has not stored it.
     Refused,
     Done,
 }
 
-/// By peer: what waits for its turn.
+/// Messages waiting for their turn when the order is by peer.
 #[derive(Debug, Default)]
 struct Peers {
-    /// Tickets of each peer that has one under way or ready, behind that one.
+    /// Waiting tickets of each peer that has a message under way or ready.
     behind: HashMap<SocketAddr, VecDeque<u64>>,
-    /// Tickets whose turn it is.
+    /// Tickets that may be sent.
     ready: VecDeque<u64>,
 }
 
@@ -143,36 +146,36 @@ impl Peers {
     }
 }
 
-/// See the module's description.
+/// The messages under way. See the module's description.
 #[derive(Debug)]
 pub(crate) struct Window<M> {
     order: Order,
     flights: VecDeque<Flight<M>>,
-    /// The ticket of the first flight.
+    /// Ticket of the first flight.
     first: u64,
-    /// The ticket to send next; not by peer.
+    /// Ticket to send next. Unused when the order is by peer.
     next: u64,
-    /// What that one is to expect.
+    /// Expectation of that message.
     expected: Expected,
-    /// Whether that is known from where the one before it is. By sequence.
+    /// Whether that expectation follows from a stored message. Used by sequence.
     counts: bool,
-    /// The highest sequence that the stream told.
+    /// Highest sequence that the stream has reported.
     last: u64,
     peers: Peers,
-    /// How many are sent and not answered, and how many may be.
+    /// Number of messages sent and unanswered, and its bound.
     sent: usize,
     sent_max: usize,
-    /// Some were refused: no more is sent until all that was sent is answered. Not by peer.
+    /// Whether messages were refused: nothing is sent until all answers are there. Unused by peer.
     halted: bool,
-    /// Rounds spoiled one soon after the other, and when the last one was.
+    /// Number of consecutive spoiled rounds, and the time of the last one.
     spoiled: (u32, Option<Instant>),
     attempts: u32,
-    /// When the last answer came, or when all were answered.
+    /// When the last answer arrived, or everything was answered.
     heard_at: Option<Instant>,
 }
 
 impl<M> Window<M> {
-    /// Nothing under way.
+    /// Creates an empty window.
     pub(crate) fn new(order: Order) -> Self {
         let (expected, last) = match order {
             Order::Sequence(last) => (Expected::Sequence(last), last),
@@ -196,35 +199,35 @@ impl<M> Window<M> {
         }
     }
 
-    /// As a new one with everything that `other` has, none of it sent.
+    /// Appends all messages of `other`, as not sent yet.
     pub(crate) fn take_over(&mut self, other: Self) {
         for (ticket, flight) in (other.first..).zip(other.flights) {
             self.push(ticket, (flight.id, flight.peer), flight.message);
         }
     }
 
-    /// The ticket of the first that is not settled.
+    /// Returns the ticket of the first unsettled message, or `None`.
     pub(crate) fn front(&self) -> Option<u64> {
         (!self.flights.is_empty()).then_some(self.first)
     }
 
-    /// Messages that are not settled, or behind one that is not.
+    /// Returns the number of messages that are unsettled, or behind an unsettled one.
     pub(crate) fn len(&self) -> usize {
         self.flights.len()
     }
 
-    /// Whether others write to the stream so often that it costs something.
+    /// Returns whether other writers disturb the order so often that it costs throughput.
     pub(crate) fn is_crowded(&self, now: Instant) -> bool {
         let lately = |at| now.saturating_duration_since(at) <= SPOILED.1;
         self.spoiled.0 >= SPOILED.0 && self.spoiled.1.is_some_and(lately)
     }
 
-    /// Whether others write to it although it should have one writer.
+    /// Returns whether others write to a stream that was declared to have one writer.
     pub(crate) fn is_intruded(&self, now: Instant) -> bool {
         matches!(self.order, Order::Sequence(_)) && self.is_crowded(now)
     }
 
-    /// A message behind all others.
+    /// Appends a message.
     pub(crate) fn push(&mut self, ticket: u64, (id, peer): (MessageId, SocketAddr), message: M) {
         if self.flights.is_empty() {
             (self.first, self.next) = (ticket, ticket);
@@ -241,7 +244,7 @@ impl<M> Window<M> {
         self.flights.get_mut(index)
     }
 
-    /// The next message to send, which counts as sent then.
+    /// Returns the next message to send, and marks it as sent; `None` if none may be sent now.
     pub(crate) fn send(&mut self, now: Instant) -> Option<Outgoing<'_, M>> {
         if self.sent == 0 {
             self.begin_round(now);
@@ -271,14 +274,14 @@ impl<M> Window<M> {
         Some(Outgoing { ticket, attempt, expected, id, message })
     }
 
-    /// The first ticket from this one on that is not settled.
+    /// Returns the first unsettled ticket from `ticket` on.
     fn open_from(&self, ticket: u64) -> Option<u64> {
         let index = usize::try_from(ticket - self.first).ok()?;
         let open = |flight: &Flight<M>| flight.state != State::Done;
         Some(ticket + self.flights.iter().skip(index).position(open)? as u64)
     }
 
-    /// The message sent last was not sent after all; it is its turn again.
+    /// Undoes [`send`](Self::send) for the message returned last.
     pub(crate) fn unsend(&mut self, ticket: u64) {
         let Some(flight) = self.flight(ticket) else { return };
         if let State::Sent { expected, .. } = flight.state {
@@ -291,7 +294,7 @@ impl<M> Window<M> {
         }
     }
 
-    /// The message sent last cannot be sent at all: it is settled, and the next one takes its place.
+    /// Settles the message returned last, which can never be sent.
     pub(crate) fn strike(&mut self, ticket: u64) {
         self.unsend(ticket);
         self.next = ticket + 1;
@@ -299,7 +302,7 @@ impl<M> Window<M> {
         self.settle(ticket);
     }
 
-    /// Takes note of an answer; tells what is known then.
+    /// Handles an answer. Returns a verdict if there is one.
     pub(crate) fn answered(
         &mut self,
         (ticket, attempt): (u64, u32),
@@ -354,8 +357,9 @@ impl<M> Window<M> {
         self.halted = true;
     }
 
-    /// Messages go one way, so what was sent before `ticket` and was not there when that was refused is missing:
-    /// nobody will answer to it. If one is there after all, it will turn out to be a duplicate.
+    /// Marks messages sent before `ticket` as refused if they are missing: a connection keeps order, so
+    /// they were lost, and no answer will come. If one was stored after all, it will be recognized as a
+    /// duplicate.
     fn refuse_missing(&mut self, ticket: u64, last: Option<u64>) {
         let before = usize::try_from(ticket.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let before = before.min(self.flights.len());
@@ -389,7 +393,7 @@ impl<M> Window<M> {
         self.next = self.next.max(self.first);
     }
 
-    /// All that was sent is answered.
+    /// Starts a new round: everything that was sent is answered.
     fn begin_round(&mut self, now: Instant) {
         self.heard_at = Some(now);
         if self.order == Order::Peer {
@@ -417,7 +421,7 @@ impl<M> Window<M> {
         self.spoiled = (self.spoiled.0 + 1, Some(now));
     }
 
-    /// The first message that waited too long for an answer.
+    /// Returns the first message that has waited too long for its answer.
     pub(crate) fn overdue(&self, now: Instant) -> Option<u64> {
         let over = |since: Instant, bound| now.saturating_duration_since(since) >= bound;
         if self.sent == 0 {
@@ -428,7 +432,7 @@ impl<M> Window<M> {
             State::Sent { at, .. } => silent || over(at, UNANSWERED_MAX),
             _ => false,
         };
-        // The first one waits longest; a window is not searched at every turn.
+        // The first message waits longest, so the window is not searched in every poll.
         let searched = if silent { self.flights.len() } else { 1 };
         let index = self.flights.iter().take(searched).position(late)?;
         Some(self.first + index as u64)

@@ -1,4 +1,4 @@
-//! Messages out, answers in, over a connection that stands.
+//! Sends messages and receives answers over an open connection.
 
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
@@ -17,10 +17,10 @@ use crate::nats::answer::{Answer, shown};
 use crate::nats::window::{Expected, Outgoing, Window};
 use ringest_base::text::rfc3339::Rfc3339;
 
-/// How long to wait when the client has no room for more: it is writing.
+/// Pause when the client's queue is full.
 const WRITING: Duration = Duration::from_millis(1);
 
-/// What is kept of a message until it is acknowledged.
+/// The part of a message that is kept until it is acknowledged.
 #[derive(Debug)]
 pub(crate) struct Letter {
     pub(crate) peer: SocketAddr,
@@ -29,7 +29,8 @@ pub(crate) struct Letter {
     pub(crate) payload: Bytes,
 }
 
-/// What messages need. Answers come each to its own subject below `inbox`.
+/// An open connection, prepared for publishing. Answers arrive below the subject `inbox`, each at its own
+/// subject.
 pub(crate) struct Wire {
     pub(crate) client: Client,
     pub(crate) answers: Subscriber,
@@ -37,21 +38,21 @@ pub(crate) struct Wire {
     pub(crate) inbox: String,
     pub(crate) stream: String,
     pub(crate) subject: Subject,
-    /// Of headers and payload together.
+    /// Largest size of headers and payload together, bytes.
     pub(crate) message_bytes_max: usize,
 }
 
-/// What came of a burst of messages.
+/// The result of sending a burst of messages.
 enum Burst {
-    /// All were sent that may be.
+    /// All messages that may be sent were sent.
     Sent,
-    /// The client has no room for more.
+    /// The client's queue is full.
     Full,
 }
 
 impl Wire {
-    /// Sends what may be sent, and waits for answers until there is something to tell. Returns why the
-    /// connection is of no more use, if it is not.
+    /// Sends what may be sent, and waits for answers until there is a verdict or `until` has passed.
+    /// Returns the reason if the connection can no longer be used.
     pub(crate) async fn drive(
         &mut self,
         window: &mut Window<Letter>,
@@ -67,7 +68,7 @@ impl Wire {
                 Ok(burst) => burst,
                 Err(reason) => return Some(reason),
             };
-            // Now it is the client's turn to write and read.
+            // Lets the client write and read.
             task::yield_now().await;
             while let Some(Some(answer)) = self.answers.next().now_or_never() {
                 self.take(&answer, window, verdicts);
@@ -89,7 +90,7 @@ impl Wire {
         }
     }
 
-    /// Hands the client what may be sent.
+    /// Hands the client the messages that may be sent.
     fn send(
         &self,
         window: &mut Window<Letter>,
@@ -129,7 +130,7 @@ impl Wire {
         Ok(Burst::Sent)
     }
 
-    /// Takes note of an answer.
+    /// Handles an answer.
     fn take(
         &self,
         message: &async_nats::Message,
@@ -151,7 +152,7 @@ impl Wire {
         verdicts.extend(window.answered((ticket, attempt), answer, Instant::now()));
     }
 
-    /// What happened to the connection that spoils it for what is under way.
+    /// Returns the reason if an event made the connection unusable for messages under way.
     fn broken(&self) -> Option<String> {
         for event in self.events.try_iter() {
             match event {
@@ -171,9 +172,9 @@ impl Wire {
     }
 }
 
-/// What a message tells besides its payload, and how many bytes that takes.
+/// Returns the headers of a message, and their size on the wire, bytes.
 fn headers(out: &Outgoing<'_, Letter>) -> (HeaderMap, usize) {
-    // "NATS/1.0", and an empty line behind the last one.
+    // "NATS/1.0" and an empty line at the end.
     let (mut headers, mut bytes) = (HeaderMap::new(), 12);
     let mut add = |name: &'static str, value: String| {
         bytes += name.len() + value.len() + 4;

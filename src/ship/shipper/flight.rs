@@ -3,14 +3,14 @@
 use crate::carrier::MessageId;
 use crate::lane::Step;
 
-/// Something that was sent, or is to be passed over, and is not settled yet.
+/// A record that was sent, or records that are missing, not settled yet.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    /// The carrier knows it by that, if it took it; else it is that of the next one that it takes.
+    /// Ticket of the message. A message that the carrier did not take has the ticket of the next one taken.
     pub(crate) ticket: u64,
     pub(crate) worker: u16,
     pub(crate) step: Step,
-    /// Which record; `None` for those that are missing.
+    /// ID of the record; `None` for missing records.
     pub(crate) id: Option<MessageId>,
     pub(crate) records: u64,
     pub(crate) datagrams: u64,
@@ -22,8 +22,8 @@ pub(crate) struct Flight {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Acknowledged,
-    /// The broker will never take it, for this reason: it is a dead letter as soon as all in front of it are
-    /// settled. Not before: it is sent again with them, and would be one again then.
+    /// The broker refuses it for this reason. It becomes a dead letter once everything in front of it has a
+    /// fate: before that it could be sent again with the others, and would become a dead letter twice.
     Refused(String),
     DeadLetter,
     Missing,

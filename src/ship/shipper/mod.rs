@@ -1,6 +1,6 @@
 //! One destination's thread.
 
-/// What a shipper shares with the rest of the program.
+/// The values that a shipper shares with the rest of the program.
 pub(crate) mod context;
 /// A record that was sent and is not settled yet.
 mod flight;

@@ -1,16 +1,17 @@
-//! What a broker refuses for good becomes a dead letter.
+//! Keeps records that the broker refuses for good as dead letters.
 
 use std::time::{Duration, Instant};
 
 use crate::shipper::flight::Fate;
 use crate::shipper::thread::Shipper;
 
-/// How soon to try again to keep what a broker refuses for good.
+/// Pause before a dead letter that could not be written is tried again.
 const BURY_AGAIN: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
 
 impl Shipper {
-    /// Keeps what was refused, as far as everything in front of it has a fate. What cannot be kept stays refused,
-    /// and is tried again a little later: what is behind it is under way, and not sent again for that.
+    /// Keeps refused records as dead letters, as far as everything in front of them has a fate. A record
+    /// that cannot be kept stays refused and is tried again later; the records behind it stay under way and
+    /// are not sent again for that.
     pub(crate) fn bury(&mut self) {
         if self.unburied_at.is_some_and(|at| at.elapsed() < BURY_AGAIN) {
             return;

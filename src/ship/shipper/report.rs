@@ -1,4 +1,4 @@
-//! What there is to say of a destination while it is shipped to.
+//! Reports the state of a destination.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ringest_base::sys::clock;
 use ringest_records::journal::keep::commit_index::Backlog;
 
 impl Shipper {
-    /// What waits, for a log that shows no status line.
+    /// Describes the backlog, for logs without a status line.
     pub(crate) fn waiting(&self) -> String {
         let Backlog { records, bytes } = self.post.shelf.backlog(self.post.number);
         let now = clock::unix_ns();
@@ -19,13 +19,13 @@ impl Shipper {
         }
     }
 
-    /// What is under way, and what is wrong.
+    /// Updates the counts, and reports the carrier's trouble.
     pub(crate) fn tell(&mut self) {
         let mut times = self.window.iter().map(|flight| flight.received_unix_ns);
-        // What is missing has none.
+        // Missing records have no time.
         let front = times.find(|time| *time > 0);
         let heads = self.lanes.values().filter_map(Lane::waiting_since);
-        // Nothing is looked at between the end of one round and the beginning of the next, but it waits.
+        // Between two rounds no head is known, but records may wait all the same.
         let before = || {
             let waits = self.post.shelf.backlog(self.post.number).records > 0;
             if waits { self.oldest_unix_ns } else { 0 }

@@ -1,4 +1,4 @@
-//! Goes back to what is settled: to send again, or to pass over what retention removed.
+//! Goes back to the settled positions: to send again, or to skip what retention removed.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -8,17 +8,17 @@ use crate::shipper::flight::{Fate, Flight};
 use crate::shipper::thread::{BACK_OFF, Shipper};
 use ringest_records::journal::keep::commit_index::Gone;
 
-/// Without a verdict for so long, what retention took is given up with what is under way: a carrier whose
-/// broker is away may hold that for ever.
+/// How long to wait for verdicts before records that retention removed are given up, with everything under
+/// way: a carrier without its broker may hold them for ever.
 const GONE_WITHIN: Duration = match cfg!(test) {
     false => Duration::from_secs(1),
     true => Duration::from_millis(4),
 };
 
 impl Shipper {
-    /// Gives up what retention took in front of everything else, if that waits for a carrier that takes or
-    /// settles nothing, or is to be done at once. What is under way of it has no other fate then, and the
-    /// rest is sent again.
+    /// Gives up removed records that come before all others, if the carrier neither takes nor settles
+    /// anything, or `at_once`. Records under way from removed segments are counted as missing; the rest is
+    /// sent again.
     pub(super) fn pass_gone(&mut self, at_once: bool) {
         let gone = self.post.shelf.gone(&self.settled);
         let is_stuck = self.window.is_empty() || self.moved_at.elapsed() >= GONE_WITHIN;
@@ -46,21 +46,21 @@ impl Shipper {
         self.keep();
     }
 
-    /// Forgets what is under way.
+    /// Clears the window.
     pub(super) fn forget(&mut self) {
         self.unreadable = None;
         self.window.clear();
         self.window_bytes = 0;
     }
 
-    /// The lanes go back, or on, to what is settled.
+    /// Moves each lane to its settled position.
     pub(super) fn rewind(&mut self) {
         for (worker, lane) in &mut self.lanes {
             lane.rewind(self.settled.get(worker).copied().unwrap_or_default());
         }
     }
 
-    /// Forgets what is under way, and begins again at what is settled, a little later.
+    /// Clears the window, and starts again at the settled positions after a pause.
     pub(super) fn send_again(&mut self, about: &str, reason: &str) {
         self.carrier.reset();
         self.forget();
@@ -75,7 +75,7 @@ impl Shipper {
         self.back_off = (self.back_off * 2).min(BACK_OFF.1);
     }
 
-    /// Waits, unless it is to stop; the carrier may move meanwhile.
+    /// Waits for `length`, or until the shipper must stop. The carrier makes progress meanwhile.
     pub(super) fn rest(&mut self, length: Duration) {
         let until = Instant::now() + length;
         while !self.post.stop.load(Ordering::Acquire) {

@@ -1,4 +1,4 @@
-//! Settles what the carrier has reported on, and keeps the cursor.
+//! Applies the carrier's verdicts, settles records from the front of the window, and writes the cursor.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -8,15 +8,16 @@ use crate::shipper::flight::{Fate, Flight};
 use crate::shipper::thread::{BACK_OFF, Shipper};
 use ringest_records::settle::run::Run;
 
-/// How often the cursor is kept while it moves. What lies behind it is sent again after a crash.
+/// How often the cursor is written while it moves. After a crash, records behind the written cursor are
+/// sent again.
 const KEEP_EVERY: Duration = Duration::from_millis(100);
 
 impl Shipper {
-    /// Takes note of verdicts; returns why everything is to be sent again, if it is.
+    /// Applies verdicts. Returns the reason if everything must be sent again.
     pub(super) fn note(&mut self, verdicts: &[(u64, Verdict)]) -> Option<String> {
         let mut again = None;
         for (ticket, verdict) in verdicts {
-            // Those that were not taken have the ticket of the one behind them.
+            // A flight that was not taken has the ticket of the one behind it.
             let behind = self.window.partition_point(|flight| flight.ticket <= *ticket);
             let flight = behind.checked_sub(1).and_then(|place| self.window.get_mut(place));
             let flight = flight.filter(|flight| flight.ticket == *ticket && flight.fate.is_none());
@@ -32,7 +33,7 @@ impl Shipper {
         again
     }
 
-    /// Settles what stands in front.
+    /// Settles the records in front of the window that have a final fate.
     pub(super) fn settle(&mut self) {
         self.bury();
         let is_settled =
@@ -53,7 +54,8 @@ impl Shipper {
             if !flight.step.ends {
                 self.begun.insert(flight.worker, lost);
             } else if flight.step.own {
-                // One that was begun is not among those that are missing, and ends with them.
+                // A datagram that was settled in part is not counted among the missing ones, and ends with
+                // them.
                 let ended = u64::from(flight.id.is_none() && begun.is_some());
                 let run = Run { datagrams: flight.datagrams + ended, lost };
                 Run::note(runs.entry(flight.worker).or_default(), run);
@@ -69,13 +71,13 @@ impl Shipper {
         }
     }
 
-    /// Keeps the cursor on disk, and lets go of what is settled. Also where the cursor cannot be kept: the disk
-    /// may be full of just that. After a crash the old cursor points before what is gone then, which begins
-    /// with what is there.
+    /// Writes the cursor, and releases settled segments to retention. Releases them even if the cursor
+    /// cannot be written, as a full disk may be the reason. After a crash the old cursor may then point at
+    /// a removed segment; shipping starts with the first one that exists.
     pub(super) fn keep(&mut self) {
         if self.unkept > 0 {
             self.unkept = 0;
-            // Where its disk is away, it would be written below the mount point.
+            // If the disk is absent, the cursor would be written below the mount point.
             let kept = self.post.home.check().and_then(|()| self.cursor.write(&self.settled));
             if let Err(error) = kept {
                 let name = &self.post.destination;

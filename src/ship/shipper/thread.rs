@@ -1,12 +1,12 @@
-//! One destination's thread: reads what is committed, keeps a window of it under way, moves the cursor
-//! behind what is settled.
+//! One destination's thread: reads committed records, keeps a window of them under way, and moves the
+//! cursor past the settled ones.
 //!
 //! ```text
 //!  lanes (one a worker) ─ earliest first ─► window ─► carrier
 //!  cursor ◄─ settled in front ◄─ window ◄─ verdicts ◄─┘
 //! ```
-//! What is under way is settled from the front only. When a message is to be sent again, the lanes go back
-//! to the cursor and everything behind it is sent again: the broker folds what it has already.
+//! Records are settled from the front only. When a message must be sent again, the lanes go back to the
+//! cursor and everything behind it is sent again; the broker drops the duplicates.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -21,22 +21,22 @@ use crate::shipper::context::ShipperContext;
 use crate::shipper::flight::{Fate, Flight};
 use ringest_records::journal::keep::commit_index::Position;
 
-/// Bytes under way at most, whatever the window's records: payloads may be 64 KiB each.
+/// Payload bytes under way at most, whatever the window's number of records: a payload may have 64 KiB.
 const WINDOW_BYTES: usize = 16 << 20;
 
-/// How long to wait for verdicts before looking whether there is more to send.
+/// How long to wait for verdicts before looking for more records to send.
 const VERDICTS_WITHIN: Duration = Duration::from_millis(10);
 
-/// How long to wait for anything to be committed, at most: a carrier may want to move, too.
+/// How long to wait for a commit at most. Longer: a carrier that must make progress (a ping) waits.
 const COMMITS_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long to leave a broker alone that is to be asked again: first, and at most.
+/// Pause before everything is sent again: the first one, and the longest.
 pub(super) const BACK_OFF: (Duration, Duration) = match cfg!(test) {
     false => (Duration::from_millis(50), Duration::from_secs(5)),
     true => (Duration::from_millis(1), Duration::from_millis(4)),
 };
 
-/// How far the window could be filled.
+/// The result of filling the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Filled {
     /// There is nothing more to send.
@@ -45,7 +45,7 @@ enum Filled {
     UpToHere,
 }
 
-/// See the module's description.
+/// Ships one journal to one destination.
 #[derive(Debug)]
 pub(crate) struct Shipper {
     pub(super) post: ShipperContext,
@@ -53,24 +53,24 @@ pub(crate) struct Shipper {
     pub(super) cursor: Cursor,
     pub(super) letters: DeadLetters,
     pub(super) lanes: BTreeMap<u16, Lane>,
-    /// Everything before is settled.
+    /// Position by worker. Everything before it is settled.
     pub(super) settled: BTreeMap<u16, Position>,
-    /// Of each worker's datagram that is settled in part: whether a record of it is lost.
+    /// For each worker with a datagram that is settled in part: whether a record of it is lost.
     pub(super) begun: BTreeMap<u16, bool>,
     pub(super) window: VecDeque<Flight>,
     pub(super) window_bytes: usize,
-    /// The ticket of the next message.
+    /// Ticket of the next message.
     pub(super) next_ticket: u64,
-    /// Why the journal could not be read further. A record may have been handed over then that has no place
-    /// in the window, so nothing more is: what is in the window is settled, and then all else sent again.
+    /// Error of reading the journal. A record may have been handed over that is not in the window, so
+    /// nothing more is sent: the window is settled first, then everything behind it is sent again.
     pub(super) unreadable: Option<String>,
     pub(super) kept_at: Option<Instant>,
     pub(super) unkept: usize,
-    /// When something was settled, or the window begun.
+    /// When a record was last settled, or the window was started.
     pub(super) moved_at: Instant,
-    /// When something that is refused could not be kept.
+    /// When a dead letter last could not be written.
     pub(super) unburied_at: Option<Instant>,
-    /// When the oldest record that is not settled was received, as far as was known last.
+    /// Receive time of the oldest unsettled record as last known, ns since 1970; 0 if none.
     pub(super) oldest_unix_ns: u64,
     pub(super) back_off: Duration,
 }
@@ -104,7 +104,7 @@ impl Shipper {
         }
     }
 
-    /// Ships until told to stop.
+    /// Ships until the stop flag is set.
     pub(crate) fn run(mut self) {
         let mut verdicts = Vec::new();
         while !self.post.stop.load(Ordering::Acquire) {
@@ -133,7 +133,7 @@ impl Shipper {
                 self.keep();
                 self.post.shelf.wait(changes, COMMITS_WITHIN);
             } else if self.unburied_at.is_some() {
-                // A carrier that has nothing under way may not wait for anything.
+                // A carrier with nothing under way may return from `poll` at once.
                 self.post.shelf.wait(changes, VERDICTS_WITHIN);
             }
         }
@@ -143,7 +143,7 @@ impl Shipper {
         self.letters.close();
     }
 
-    /// Sends until the window is full or nothing is left.
+    /// Sends records until the window is full or nothing is left.
     fn fill(&mut self) -> io::Result<Filled> {
         for worker in self.post.shelf.workers() {
             let settled = self.settled.get(&worker).copied().unwrap_or_default();
@@ -176,7 +176,8 @@ impl Shipper {
                     flight.bytes = message.payload.len();
                     flight.received_unix_ns = message.received_unix_ns;
                     match self.carrier.submit(&message) {
-                        // Only what is taken uses up a ticket: a carrier may count on that.
+                        // Only a message that is taken uses up its ticket: carriers rely on consecutive
+                        // tickets.
                         Submitted::Taken => self.next_ticket += 1,
                         Submitted::Full => return Ok(Filled::UpToHere),
                         Submitted::Refused(Verdict::Acknowledged) => {
@@ -202,8 +203,8 @@ impl Shipper {
         Ok(Filled::UpToHere)
     }
 
-    /// The lane with the earliest record, so that what was left by earlier runs with other workers keeps
-    /// the order of its peers.
+    /// Returns the lane with the earliest record. Records of earlier runs, which had other numbers of
+    /// workers, so keep the order of each peer.
     fn earliest(&mut self) -> io::Result<Option<(u16, Ahead)>> {
         let mut first: Option<(u64, u16, Ahead)> = None;
         for (worker, lane) in &mut self.lanes {

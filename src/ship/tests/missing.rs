@@ -108,7 +108,7 @@ fn records_that_are_damaged_are_the_only_ones_that_are_missing() {
     let mut damaged = Vec::new();
     for one in segment::list(place.path()).unwrap() {
         let mut reader = Reader::open(&one.path).unwrap();
-        // Of what a crash left only the next start says how many there are.
+        // After a crash, only the next start knows how many records there are.
         if reader.footer().is_none() {
             continue;
         }

@@ -3,7 +3,7 @@
 
 /// Records that are not there any more when it is their turn.
 pub(crate) mod missing;
-/// What a broker refuses for good, while other things go wrong.
+/// Records that a broker refuses for good, while other things go wrong.
 pub(crate) mod refused;
 /// A journal that cannot be read for a moment, just behind a record that was handed over.
 pub(crate) mod unreadable;
@@ -32,7 +32,7 @@ use ringest_records::journal::segment;
 use ringest_records::journal::writer::WriterSpec;
 use ringest_records::settle::tally::Tally;
 
-/// What a broker has, by whom and in which order.
+/// The messages that a broker has stored, by peer and in order.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     known: HashSet<MessageId>,
@@ -47,7 +47,7 @@ pub(crate) struct Broker {
     away: Arc<AtomicBool>,
     seed: u64,
     under_way: VecDeque<(u64, MessageId, SocketAddr, u64)>,
-    /// What was under way when it was reset may still arrive, until more is sent.
+    /// Messages under way at a reset may still arrive, until more is sent.
     told: Vec<(u64, Verdict)>,
     /// The ticket of what it took last, since it was reset.
     taken: Option<u64>,
@@ -57,7 +57,7 @@ pub(crate) fn number(payload: &[u8]) -> u64 {
     payload.first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// What this broker will never take.
+/// Returns whether this broker never accepts the record.
 pub(crate) fn is_refused(number: u64) -> bool {
     number % 13 == 5
 }
@@ -245,7 +245,7 @@ impl Run {
         self.journal.notices().take()
     }
 
-    /// Of the first destination.
+    /// The statistics of the first destination.
     pub(crate) fn counts(&self) -> ShipCounts {
         self.fleet.watch().stats().swap_remove(0).counts
     }
@@ -442,7 +442,7 @@ fn what_a_full_spool_lets_go_is_counted() {
     assert_eq!(counts.acknowledged + counts.dead_lettered + counts.undelivered, next);
     assert!(counts.undelivered > 2500, "{counts:?}");
     let has = log.lock().unwrap().messages.len() as u64;
-    // Of a window that was sent and let go before the answer came, the broker may have more.
+    // The broker may have more of a window that was sent and given up before the answers came.
     assert!((counts.acknowledged..=counts.acknowledged + 5).contains(&has), "{counts:?}, {has}");
     let (delivered, undelivered) = run.totals();
     assert_eq!((delivered, delivered + undelivered), (counts.acknowledged, next));

@@ -1,4 +1,4 @@
-//! What a broker refuses for good, while other things go wrong.
+//! Records that a broker refuses for good, while other things go wrong.
 
 use std::fs;
 use std::sync::Arc;

@@ -49,7 +49,7 @@ pub struct Gone {
     pub datagrams: u64,
 }
 
-/// What one reader has not read yet.
+/// The records that one reader has not read yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
     /// Number of committed records.

@@ -164,7 +164,7 @@ impl Packed {
         let mut filled = 0;
         while filled < buffer.len() {
             let place = offset + filled as u64;
-            // Of several frames with the same start, all but the last are empty.
+            // If several frames have the same start, all but the last are empty.
             let behind = self.frames.partition_point(|frame| frame.start <= place);
             let Some(index) = behind.checked_sub(1) else { break };
             let (start, plain) = (self.frames[index].start, size(self.frames[index].plain));

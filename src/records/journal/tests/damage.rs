@@ -42,7 +42,7 @@ fn stride() -> usize {
     if cases() > 2000 { 1 } else { 7 }
 }
 
-/// What a check of the segment says: that it is as it was written, or not.
+/// The result of checking the segment: whether it is as it was written.
 fn is_sound(file: &fs::File, sealed: bool) -> bool {
     let Ok(mut reader) = Reader::of(file.try_clone().unwrap()) else { return false };
     let found = survey(&mut reader, |_| {}).unwrap();

@@ -118,7 +118,8 @@ fn a_stop_does_not_wait_for_what_earlier_runs_left() {
     assert!(!packed(&paths[0]).with_added_extension("tmp").exists());
 }
 
-/// What was let go before its turn to be sealed is no alarm; what somebody else removed is.
+/// A segment that retention removed before it was sealed causes no notice; one that somebody else removed
+/// does.
 #[test]
 fn what_was_let_go_is_not_missed_when_it_is_to_be_sealed() {
     let place = tempdir().unwrap();
@@ -138,7 +139,7 @@ fn what_was_let_go_is_not_missed_when_it_is_to_be_sealed() {
     assert!(notices.len() == 1 && notices[0].starts_with(&removed), "{notices:?}");
 }
 
-/// What is to be sealed while one is compressed is sealed before that is done.
+/// A segment to be sealed while another is compressed is sealed before the compression ends.
 #[test]
 fn sealing_does_not_wait_for_compressing() {
     let place = tempdir().unwrap();
@@ -157,7 +158,8 @@ fn sealing_does_not_wait_for_compressing() {
     assert!(packed(&paths[1]).exists(), "then it is its turn");
 }
 
-/// What was committed and is damaged when its segment is sealed is no torn end: it stays, and is told of.
+/// A committed part that is damaged when its segment is sealed is not a torn end: it stays, and a notice
+/// reports it.
 #[test]
 fn what_a_disk_damaged_before_it_was_sealed_is_told_of() {
     let place = tempdir().unwrap();
@@ -185,7 +187,7 @@ fn what_a_disk_damaged_before_it_was_sealed_is_told_of() {
     assert_eq!(found.torn_bytes, footer.data_end - starts.last().unwrap());
 }
 
-/// What earlier runs left is opened by a shipper that has passed all of it.
+/// A segment of an earlier run is opened by a shipper that has read past it.
 fn opened(place: &Path) -> Result<Journal, JournalError> {
     let retention = Retention { only_unsent: true, ..Retention::default() };
     let passed = Position { sequence: 5, ..Position::default() };
@@ -193,7 +195,8 @@ fn opened(place: &Path) -> Result<Journal, JournalError> {
     Journal::open(JournalSpec { dir, writer: WRITER, buffer_bytes: 1 << 20, retention, readers })
 }
 
-/// What cannot be read at the start, nobody knows what was sent of it: it is set aside, and its number not used.
+/// A segment that cannot be read at the start is set aside, because it is unknown which of its records were
+/// sent; its number is not used again.
 #[test]
 fn what_cannot_be_read_at_the_start_is_not_let_go() {
     let place = tempdir().unwrap();

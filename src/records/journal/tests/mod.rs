@@ -133,7 +133,7 @@ impl Model {
         }
     }
 
-    /// What the janitor does with a segment that was given up.
+    /// Cuts a segment that was given up, as the janitor does.
     fn cut(&mut self, path: &Path, bytes: u64) {
         let bytes = usize::try_from(bytes).unwrap();
         let Some(file) = self.files.get_mut(path) else { return };
@@ -146,7 +146,7 @@ impl Model {
         });
     }
 
-    /// What is on the disk after the power was cut: any part of what was not synced.
+    /// Returns the files after a power cut: any part of what was not synced may be missing.
     fn after_crash(&mut self) -> Vec<Vec<u8>> {
         let mut files = Vec::new();
         for mut file in self.files.clone().into_values() {
@@ -226,7 +226,7 @@ impl Operation {
 enum Step {
     /// A datagram of so many records of so many bytes.
     Append(usize, usize),
-    /// So many ms pass.
+    /// This many ms pass.
     Pump(u64),
     Fault(Fault),
     /// The disk stalls, or goes on.
