@@ -4,7 +4,7 @@
 /// Counts over all flows. Each datagram is in exactly one of the terms of
 /// `received = distinct + duplicates + late + implausible + unstamped + other_run + foreign`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct RunCounts {
     /// All that came.
     pub received: u64,
     /// Ours, with a number not seen before.
@@ -27,7 +27,7 @@ pub struct Tally {
     pub reordered: u64,
 }
 
-impl Tally {
+impl RunCounts {
     /// All that were taken for datagrams of this run, numbered ones only.
     #[must_use]
     pub fn ours(&self) -> u64 {
@@ -51,7 +51,7 @@ impl Tally {
 /// Extents by size: cell n counts those from 2^n up to 2^(n + 1). Windows keep extents below 2^13.
 pub const EXTENT_CELLS: usize = 13;
 
-/// One flow's part of an [`Account`].
+/// One flow's part of an [`RunAccount`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowAccount {
     /// Numbers seen.
@@ -104,9 +104,9 @@ impl FlowAccount {
 
 /// What one or several trackers saw of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Account {
+pub struct RunAccount {
     /// Over all flows, with what belongs to none.
-    pub tally: Tally,
+    pub tally: RunCounts,
     /// By flow.
     pub flows: Vec<FlowAccount>,
     /// How many reordered datagrams had an extent from 2^n up to 2^(n + 1).
@@ -117,7 +117,7 @@ pub struct Account {
     pub split_flows: u64,
 }
 
-impl Account {
+impl RunAccount {
     /// Adds what another tracker of the same run saw. With `Dispatch::Flow` a flow's datagrams all
     /// come to one tracker (so they do with several receivers: SO_REUSEPORT keeps a flow on one
     /// socket), and sums are exact; otherwise see [`Self::split_flows`].
@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_lost_tail_and_a_lost_flow_are_seen() {
-        let account = Account { flows: vec![flow(90, 0, 0), flow(0, 0, 0)], ..Account::default() };
+        let account =
+            RunAccount { flows: vec![flow(90, 0, 0), flow(0, 0, 0)], ..RunAccount::default() };
         let settled = account.settle(&[100, 50, 7]);
         assert_eq!((settled.sent, settled.lost, settled.lost_min), (157, 67, 67));
         assert_eq!(settled.flows_silent, 2);
@@ -226,16 +227,17 @@ mod tests {
 
     #[test]
     fn late_ones_leave_a_range() {
-        let account = Account { flows: vec![flow(90, 7, 3)], ..Account::default() };
+        let account = RunAccount { flows: vec![flow(90, 7, 3)], ..RunAccount::default() };
         let settled = account.settle(&[100]);
         assert_eq!((settled.lost_min, settled.lost), (7, 10), "at most 3 of the late were new");
-        let account = Account { flows: vec![flow(90, 7, 0)], ..Account::default() };
+        let account = RunAccount { flows: vec![flow(90, 7, 0)], ..RunAccount::default() };
         assert_eq!(account.settle(&[100]).lost_min, 10, "all of the late were duplicates");
     }
 
     #[test]
     fn more_than_was_sent_is_said_and_never_negative() {
-        let account = Account { flows: vec![flow(90, 0, 0), flow(10, 0, 0)], ..Account::default() };
+        let account =
+            RunAccount { flows: vec![flow(90, 0, 0), flow(10, 0, 0)], ..RunAccount::default() };
         let settled = account.settle(&[80, 20]);
         assert_eq!((settled.lost, settled.excess, settled.flows_beyond), (10, 10, 1));
         assert!(!settled.is_sound());
@@ -244,12 +246,12 @@ mod tests {
 
     #[test]
     fn merging_adds_and_tells_of_split_flows() {
-        let one = Account { flows: vec![flow(3, 0, 1), flow(0, 0, 0)], ..Account::default() };
+        let one = RunAccount { flows: vec![flow(3, 0, 1), flow(0, 0, 0)], ..RunAccount::default() };
         let mut both = one.clone();
         let jitter = FlowAccount { jitter_ns: Some(9), ..flow(4, 0, 0) };
-        both.merge(&Account {
+        both.merge(&RunAccount {
             flows: vec![flow(0, 0, 0), jitter, flow(1, 0, 0)],
-            ..Account::default()
+            ..RunAccount::default()
         });
         assert_eq!(both.split_flows, 0);
         assert_eq!(both.flows.iter().map(|f| f.distinct).collect::<Vec<_>>(), [3, 4, 1]);

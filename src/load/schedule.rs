@@ -8,7 +8,8 @@
 //! A group's deadline is counted from the start, never from when the last one went: a sender that was
 //! held up finds more due, and what it cannot make up for by the end is `unsent`.
 
-use crate::spec::{Pattern, mix};
+use crate::spec::Pattern;
+use ringest_base::sys::chance::Chance;
 
 /// A thread's deadlines, in order.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct Schedule {
     groups: u64,
     /// When the next group is due, ns after the start.
     next_ns: f64,
-    random: u64,
+    chance: Chance,
 }
 
 impl Schedule {
@@ -48,7 +49,7 @@ impl Schedule {
             together,
             groups: 0,
             next_ns: first_ns,
-            random: seed,
+            chance: Chance::new(seed),
         };
         if pattern == Pattern::Poisson {
             schedule.next_ns = schedule.exponential();
@@ -120,9 +121,8 @@ impl Schedule {
 
     /// A gap of the Poisson process, ns.
     fn exponential(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         #[expect(clippy::cast_precision_loss, reason = "53 bits are taken")]
-        let even = (mix(self.random) >> 11) as f64 / (1_u64 << 53) as f64;
+        let even = (self.chance.next() >> 11) as f64 / (1_u64 << 53) as f64;
         -(1.0 - even).ln() * self.gap_ns
     }
 }

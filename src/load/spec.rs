@@ -8,6 +8,7 @@ pub use ringest_base::text::values::Rate;
 
 use crate::replay::{Recording, Survey};
 use crate::stamp::STAMP_BYTES;
+use ringest_base::sys::chance::Chance;
 pub use ringest_engine::wire::limits::{PAYLOAD_BYTES_MAX, TRAIN_DATAGRAMS_MAX as TRAIN_MAX};
 
 /// What `gso auto` puts into a train at most. Beyond it the kernel's cost per datagram hardly falls.
@@ -65,18 +66,10 @@ impl Sizes {
     pub(crate) fn of(self, number: u64) -> usize {
         match self {
             Self::Fixed(size) => size,
-            Self::Range(low, high) => low + below(mix(number), high - low + 1),
+            Self::Range(low, high) => low + below(Chance::new(number).next(), high - low + 1),
             Self::Imix => IMIX[below_exact(number, IMIX.len())],
         }
     }
-}
-
-/// splitmix64's finaliser: spreads neighbouring numbers over all of them.
-pub(crate) fn mix(number: u64) -> u64 {
-    let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ mixed >> 31
 }
 
 /// A number below `bound` out of 64 even bits.

@@ -25,8 +25,34 @@ impl Chance {
         usize::try_from(self.next() % bound.max(1) as u64).unwrap_or(0)
     }
 
+    /// Puts `items` into a random order; all orders are equally likely (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+
     /// Returns whether something happens that does so once in `n` times.
     pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_order_comes_up() {
+        let mut chance = Chance::new(9);
+        let mut counts = std::collections::HashMap::new();
+        for _ in 0..6000 {
+            let mut items = [1, 2, 3];
+            chance.shuffle(&mut items);
+            *counts.entry(items).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 6);
+        assert!(counts.values().all(|count| (850..1150).contains(count)), "{counts:?}");
+        assert_eq!(chance.below(0), 0);
     }
 }

@@ -1,11 +1,11 @@
-//! Why two reports may differ for another reason than the one looked for.
+//! Reasons why two reports may differ that have nothing to do with the change under study.
 
 use crate::document::facts::HostFacts;
 use crate::document::report::{Mode, Report, Setting};
 use crate::report::findings::warnings;
 use ringest_base::text::figures;
 
-/// The gravest first.
+/// Returns the caveats, the most serious first.
 pub(crate) fn caveats(before: &Report, after: &Report) -> Vec<String> {
     let mut caveats = Vec::new();
     let listed = |intro: &str, differences: Vec<String>| {
@@ -96,7 +96,7 @@ fn hosts(before: &HostFacts, after: &HostFacts) -> Vec<String> {
     pairs(all(before), &all(after))
 }
 
-/// Facts that both have and that are not the same.
+/// Describes the facts that both reports have with different values.
 fn pairs(before: Vec<(String, String)>, after: &[(String, String)]) -> Vec<String> {
     let changed = |(name, old): (String, String)| {
         let (_, new) = after.iter().find(|(other, _)| *other == name)?;

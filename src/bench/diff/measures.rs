@@ -1,4 +1,4 @@
-//! A report's figures, each with the interval that says how far it can be trusted.
+//! The figures of a report, each with its interval.
 
 use crate::document::report::{GoalRecord, Interval, Mode, Report, StageRecord};
 use crate::document::stats;
@@ -7,30 +7,30 @@ use crate::report::findings::{lost_total, stage_name, valid};
 use ringest_base::text::figures;
 use ringest_base::text::figures::real;
 
-/// How a figure is written.
+/// Formats a figure.
 pub(crate) type Unit = fn(f64) -> String;
-/// A trial's cost of one kind.
+/// Reads one kind of cost from a trial.
 type CostOf = fn(&TrialRecord) -> Option<f64>;
 
-/// What is wanted of a figure.
+/// The direction that is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     More,
     Less,
 }
 
-/// A figure by its name, as one report has it.
+/// A named figure of one report.
 pub(crate) struct Figure {
     pub(crate) group: String,
     pub(crate) name: String,
     pub(crate) interval: Interval,
-    /// There are enough trials behind it.
+    /// Whether it comes from enough trials to be compared.
     pub(crate) sound: bool,
     pub(crate) wanted: Wanted,
     pub(crate) unit: Unit,
 }
 
-/// All figures of a report, in the order a reader looks for them.
+/// Returns all figures of a report, the answers to its mode's question first.
 pub(crate) fn figures(report: &Report) -> Vec<Figure> {
     let mut figures: Vec<Figure> = report.goals.iter().filter_map(goal).collect();
     figures.extend(variants(report));
@@ -44,7 +44,7 @@ pub(crate) fn figures(report: &Report) -> Vec<Figure> {
     figures
 }
 
-/// A rate; that of a bound never reached is named.
+/// Formats a rate; infinity stands for a bound that was never reached.
 fn rate(pps: f64) -> String {
     if pps == f64::INFINITY { "no bound".to_owned() } else { figures::whole(pps) }
 }
@@ -128,7 +128,7 @@ fn latency(report: &Report) -> Vec<Figure> {
     figures
 }
 
-/// How many were slower than the percentile.
+/// Returns the number of datagrams that were slower than the percentile.
 fn tail(percentiles: &PercentilesRecord, percentile: f64) -> f64 {
     real(percentiles.count) * (1.0 - percentile / 100.0)
 }

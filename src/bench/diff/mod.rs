@@ -1,7 +1,7 @@
-//! What changed beyond noise between two reports of one mode.
+//! Compares two reports of one mode.
 //!
-//! Two figures differ where their intervals have nothing in common; where they overlap, no difference
-//! is shown, which is not to say that there is none. Where the intervals come from:
+//! Two figures differ if their intervals do not overlap. If they overlap, no difference is shown, though
+//! there may be one. Sources of the intervals:
 //!
 //! ```text
 //! compare, burst, curve    the report's bootstrap 95 % intervals
@@ -21,10 +21,10 @@ mod caveats;
 use crate::diff::caveats::caveats;
 use crate::diff::measures::{Figure, Unit, Wanted, figures};
 
-/// Why two reports have nothing to say to each other.
+/// The reason why two reports cannot be compared.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DiffError {
-    /// They answer different questions.
+    /// They are of different modes.
     #[error(
         "the first report is of `bench {}`, the second of `bench {}`: they have no figure in common. \
          Name two reports of one mode",
@@ -32,30 +32,30 @@ pub enum DiffError {
         .1.as_str()
     )]
     Modes(Mode, Mode),
-    /// One is of another version than the other.
+    /// They have different versions.
     #[error("the first report has version {0}, the second {1}: measure both with one ringest")]
     Versions(u32, u32),
 }
 
-/// What two intervals allow to say.
+/// The conclusion from two intervals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ChangeVerdict {
     /// Better, beyond both intervals.
     Better,
     /// Worse, beyond both intervals.
     Worse,
     /// The intervals overlap.
     NotShown,
-    /// Too few trials behind one of them.
+    /// At least one figure comes from too few trials.
     TooFew,
-    /// The second report has it not.
+    /// The second report lacks the figure.
     OnlyFirst,
-    /// The first report has it not.
+    /// The first report lacks the figure.
     OnlySecond,
 }
 
-impl Verdict {
-    /// In the words of a table.
+impl ChangeVerdict {
+    /// Returns the words that tables show.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,21 +72,21 @@ impl Verdict {
 /// One figure in both reports.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// What it belongs to.
+    /// The group, such as a variant or a load.
     pub group: String,
-    /// What it is.
+    /// The name within the group.
     pub name: String,
-    /// In the first report.
+    /// The value in the first report.
     pub before: Option<Interval>,
-    /// In the second.
+    /// The value in the second report.
     pub after: Option<Interval>,
-    /// What can be said.
-    pub verdict: Verdict,
+    /// The conclusion.
+    pub verdict: ChangeVerdict,
     figure: Unit,
 }
 
 impl Change {
-    /// How much the median changed, of what it was.
+    /// Returns the change of the median as a share of the first one, or `None` without both.
     #[must_use]
     pub fn relative(&self) -> Option<f64> {
         let (before, after) = (self.before?.median, self.after?.median);
@@ -97,16 +97,16 @@ impl Change {
 /// Two reports, figure by figure.
 #[derive(Clone, Debug)]
 pub struct Diff {
-    /// Why figures may differ for another reason than the one looked for; the gravest first.
+    /// Other reasons why figures may differ, the most serious first.
     pub caveats: Vec<String>,
-    /// In the order a reader looks for them.
+    /// The figures, the answers to the mode's question first.
     pub changes: Vec<Change>,
 }
 
-/// What changed from `before` to `after`.
+/// Compares `after` with `before`.
 ///
 /// # Errors
-/// Where they are not of the same mode and version.
+/// The reports differ in mode or version.
 pub fn diff(before: &Report, after: &Report) -> Result<Diff, DiffError> {
     if before.version != after.version {
         return Err(DiffError::Versions(before.version, after.version));
@@ -126,7 +126,7 @@ pub fn diff(before: &Report, after: &Report) -> Result<Diff, DiffError> {
         name: second.name,
         before: None,
         after: Some(second.interval),
-        verdict: Verdict::OnlySecond,
+        verdict: ChangeVerdict::OnlySecond,
         figure: second.unit,
     }));
     Ok(Diff { caveats: caveats(before, after), changes })
@@ -134,8 +134,8 @@ pub fn diff(before: &Report, after: &Report) -> Result<Diff, DiffError> {
 
 fn change(first: Figure, second: Option<Figure>) -> Change {
     let verdict = match &second {
-        None => Verdict::OnlyFirst,
-        Some(second) if !(first.sound && second.sound) => Verdict::TooFew,
+        None => ChangeVerdict::OnlyFirst,
+        Some(second) if !(first.sound && second.sound) => ChangeVerdict::TooFew,
         Some(second) => compare(&first.interval, &second.interval, first.wanted),
     };
     Change {
@@ -148,31 +148,31 @@ fn change(first: Figure, second: Option<Figure>) -> Change {
     }
 }
 
-fn compare(before: &Interval, after: &Interval, wanted: Wanted) -> Verdict {
-    // Written so that what is not a number shows nothing.
+fn compare(before: &Interval, after: &Interval, wanted: Wanted) -> ChangeVerdict {
+    // A NaN fails both comparisons, so it shows no difference.
     let (more, less) = (after.low > before.high, after.high < before.low);
     match (wanted, more, less) {
-        (Wanted::More, true, _) | (Wanted::Less, _, true) => Verdict::Better,
-        (Wanted::More, _, true) | (Wanted::Less, true, _) => Verdict::Worse,
-        _ => Verdict::NotShown,
+        (Wanted::More, true, _) | (Wanted::Less, _, true) => ChangeVerdict::Better,
+        (Wanted::More, _, true) | (Wanted::Less, true, _) => ChangeVerdict::Worse,
+        _ => ChangeVerdict::NotShown,
     }
 }
 
 impl Diff {
-    /// How many figures got worse beyond noise.
+    /// Returns the number of figures that got worse.
     #[must_use]
     pub fn worse(&self) -> usize {
-        self.changes.iter().filter(|change| change.verdict == Verdict::Worse).count()
+        self.changes.iter().filter(|change| change.verdict == ChangeVerdict::Worse).count()
     }
 
-    /// How many figures show no difference.
+    /// Returns the number of figures without a difference that is shown.
     #[must_use]
     pub fn unchanged(&self) -> usize {
         let shows_none = |change: &&Change| !changed(change);
         self.changes.iter().filter(shows_none).count()
     }
 
-    /// A table for each group; only what changed, or `all` figures.
+    /// Returns a table for each group, with the changed figures or with `all`.
     #[must_use]
     pub fn tables(&self, all: bool) -> Vec<Table> {
         let mut tables: Vec<Table> = Vec::new();
@@ -185,10 +185,10 @@ impl Diff {
             }
             let Some(table) = tables.last_mut() else { continue };
             let tone = match change.verdict {
-                Verdict::Better => Tone::Good,
-                Verdict::Worse => Tone::Bad,
-                Verdict::NotShown | Verdict::TooFew => Tone::Faint,
-                Verdict::OnlyFirst | Verdict::OnlySecond => Tone::Plain,
+                ChangeVerdict::Better => Tone::Good,
+                ChangeVerdict::Worse => Tone::Bad,
+                ChangeVerdict::NotShown | ChangeVerdict::TooFew => Tone::Faint,
+                ChangeVerdict::OnlyFirst | ChangeVerdict::OnlySecond => Tone::Plain,
             };
             let relative = change.relative().map_or_else(figures::dash, |relative| {
                 let sign = if relative > 0.0 { "+" } else { "" };
@@ -210,7 +210,7 @@ impl Diff {
 }
 
 fn changed(change: &Change) -> bool {
-    !matches!(change.verdict, Verdict::NotShown | Verdict::TooFew)
+    !matches!(change.verdict, ChangeVerdict::NotShown | ChangeVerdict::TooFew)
 }
 
 #[cfg(test)]
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
     use crate::report::sample;
 
-    fn verdicts(before: &Report, after: &Report) -> Vec<(String, Verdict)> {
+    fn verdicts(before: &Report, after: &Report) -> Vec<(String, ChangeVerdict)> {
         let diff = diff(before, after).unwrap();
         diff.changes.into_iter().map(|change| (change.name, change.verdict)).collect()
     }
@@ -258,12 +258,12 @@ mod tests {
             let found = diff.changes.iter().find(|c| c.group == group && c.name == name);
             found.unwrap().verdict
         };
-        assert_eq!(verdict("ringest io_uring", "CPU of the receiver"), Verdict::NotShown);
-        assert_eq!(verdict("ringest recvmmsg", "CPU of the receiver"), Verdict::Worse);
-        assert_eq!(verdict("bare recvmmsg, UDP_GRO", "CPU of the receiver"), Verdict::Better);
-        assert_eq!(verdict("bare recvmmsg", "received a second"), Verdict::Better);
-        assert_eq!(verdict("bare recvmsg", "lost"), Verdict::OnlyFirst);
-        assert_eq!(verdict("another", "lost"), Verdict::OnlySecond);
+        assert_eq!(verdict("ringest io_uring", "CPU of the receiver"), ChangeVerdict::NotShown);
+        assert_eq!(verdict("ringest recvmmsg", "CPU of the receiver"), ChangeVerdict::Worse);
+        assert_eq!(verdict("bare recvmmsg, UDP_GRO", "CPU of the receiver"), ChangeVerdict::Better);
+        assert_eq!(verdict("bare recvmmsg", "received a second"), ChangeVerdict::Better);
+        assert_eq!(verdict("bare recvmsg", "lost"), ChangeVerdict::OnlyFirst);
+        assert_eq!(verdict("another", "lost"), ChangeVerdict::OnlySecond);
         assert_eq!(diff.worse(), 1);
         let table = &diff.tables(false)[0];
         assert_eq!(table.title, "ringest recvmmsg");
@@ -278,9 +278,9 @@ mod tests {
         after.goals[1].lower_pps = Some(900_000.0);
         after.goals[1].upper_pps = None;
         let found = verdicts(&before, &after);
-        assert_eq!(found[0], ("NDR".to_owned(), Verdict::NotShown));
-        assert_eq!(found[1], ("PDR".to_owned(), Verdict::Better));
-        assert_eq!(verdicts(&after, &before)[1].1, Verdict::Worse);
+        assert_eq!(found[0], ("NDR".to_owned(), ChangeVerdict::NotShown));
+        assert_eq!(found[1], ("PDR".to_owned(), ChangeVerdict::Better));
+        assert_eq!(verdicts(&after, &before)[1].1, ChangeVerdict::Worse);
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         }
         let found = verdicts(&before, &after);
         let costs = found.iter().filter(|(name, _)| name.ends_with(", receiver"));
-        let few = costs.filter(|(_, verdict)| *verdict == Verdict::TooFew).count();
+        let few = costs.filter(|(_, verdict)| *verdict == ChangeVerdict::TooFew).count();
         assert_eq!(few, 4, "{found:?}");
     }
 
@@ -307,7 +307,7 @@ mod tests {
             *time *= 3;
         }
         let diff = diff(&before, &after).unwrap();
-        let worse = diff.changes.iter().filter(|change| change.verdict == Verdict::Worse);
+        let worse = diff.changes.iter().filter(|change| change.verdict == ChangeVerdict::Worse);
         assert_eq!(worse.map(|change| change.name.as_str()).collect::<Vec<_>>(), ["one way, p99"]);
     }
 

@@ -1,4 +1,4 @@
-//! What a host says of itself: what a reader needs to compare two reports.
+//! Facts about a host that a reader needs to compare two reports.
 
 use std::fs::{self, read_to_string};
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use ringest_base::host::resources::allowed_cores;
 
-/// One host.
+/// The facts about one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
-    /// Its name.
+    /// The host name.
     pub hostname: String,
     /// Kernel release.
     pub kernel: String,
@@ -17,36 +17,36 @@ pub struct HostFacts {
     pub cpu: String,
     /// Cores this process may use.
     pub cores: Vec<usize>,
-    /// What the kernel does about the CPU's flaws, those that affect it.
+    /// The kernel's mitigations for the CPU vulnerabilities that affect this host.
     pub mitigations: Vec<String>,
     /// Frequency governor of the first core; `none` in a virtual machine.
     pub governor: String,
-    /// Whether a hypervisor is below (/proc/cpuinfo).
+    /// Whether the host is a virtual machine (the `hypervisor` flag of /proc/cpuinfo).
     pub virtual_machine: bool,
     /// Network interfaces: name, driver, speed and queues.
     pub interfaces: Vec<Interface>,
-    /// Settings of the kernel that matter here: (name, value).
+    /// Kernel settings that affect the figures: (name, value).
     pub sysctls: Vec<(String, String)>,
-    /// Identifies the running kernel: two processes with the same one share its clocks.
+    /// The id of the running kernel. Processes with the same id share its clocks.
     pub boot_id: String,
 }
 
 /// One network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
-    /// Such as `eth0`.
+    /// The name, such as `eth0`.
     pub name: String,
     /// Kernel driver; `virtual` if there is none.
     pub driver: String,
-    /// Mbit/s, where it has one.
+    /// Speed in Mbit/s, or `None` if the interface has none.
     pub speed_mbps: Option<u64>,
-    /// Bytes.
+    /// MTU in bytes.
     pub mtu: u64,
     /// Receive and transmit queues.
     pub queues: (usize, usize),
 }
 
-/// The sysctls a receiver's figures depend on.
+/// The sysctls that affect a receiver's figures.
 const SYSCTLS: [&str; 8] = [
     "net.core.rmem_max",
     "net.core.rmem_default",
@@ -59,7 +59,7 @@ const SYSCTLS: [&str; 8] = [
 ];
 
 impl HostFacts {
-    /// Reads them; what cannot be read is `unknown`.
+    /// Reads the facts about this host; those that cannot be read are `unknown`.
     #[must_use]
     pub fn read() -> Self {
         let cpuinfo = read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -81,7 +81,7 @@ impl HostFacts {
         }
     }
 
-    /// Of the running kernel.
+    /// Returns the boot id of the running kernel.
     #[must_use]
     pub fn boot_id_here() -> String {
         line("/proc/sys/kernel/random/boot_id")
@@ -100,7 +100,7 @@ fn sysctl(name: &str) -> String {
     line(&format!("/proc/sys/{}", name.replace('.', "/"))).replace('\t', " ")
 }
 
-/// One short clause each; flaws the CPU has not are left out.
+/// Returns one short clause for each vulnerability that affects the CPU.
 fn mitigations() -> Vec<String> {
     let Ok(files) = fs::read_dir("/sys/devices/system/cpu/vulnerabilities") else {
         return vec![unknown()];

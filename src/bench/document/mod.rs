@@ -1,12 +1,12 @@
-//! The report of a bench as a document, and what it is made of.
+//! The report of a bench: its types, its reader and its statistics.
 
-/// What a bench writes down.
+/// The report.
 pub mod report;
 /// The record of one trial.
 pub mod trial;
-/// What a host says of itself.
+/// Facts about a host.
 pub mod facts;
 /// Reads a report from a file.
 pub mod read;
-/// Medians and how far they can be trusted.
+/// Medians with confidence intervals.
 pub mod stats;

@@ -1,4 +1,4 @@
-//! Reads a report from a file: what `--json FILE` wrote, here or elsewhere, now or by another version.
+//! Reads a report that `--json FILE` wrote, on any host and by any version.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,64 +9,64 @@ use serde::Deserialize;
 use crate::document::report::{Report, VERSION};
 
 /// A curve of a thousand trials takes about a megabyte. Lower: long searches are refused. Higher: a
-/// wrong file (a capture, a disk image) fills the memory before it is found to be one.
+/// wrong file (a capture, a disk image) fills the memory before it is refused.
 pub const MOST_BYTES: u64 = 256 << 20;
 
-/// Why a file is not a report.
+/// The reason why a file cannot be used as a report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It cannot be opened or read.
+    /// The file cannot be opened or read.
     #[error("cannot read {path}: {source}. Name a file that `ringest bench … --json FILE` wrote")]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is longer than any report.
+    /// The file is longer than any report.
     #[error(
         "{path} is longer than {} MiB, so it is not a report. Name a file that `ringest bench … \
          --json FILE` wrote",
         MOST_BYTES >> 20
     )]
     TooLong {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// Another version wrote it.
+    /// Another version of the format.
     #[error(
         "{path} has version {found}, and this ringest reads version {VERSION}. Read it with the \
          ringest that wrote it, or measure again with this one"
     )]
     Version {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Its version.
+        /// The version it has.
         found: u64,
     },
-    /// It is not JSON, or JSON of something else.
+    /// Not JSON, or JSON of something else.
     #[error(
         "{path} is not a report of ringest bench: {source}. Name a file that `ringest bench … --json \
          FILE` wrote"
     )]
     Content {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The place and the reason.
         source: serde_json::Error,
     },
 }
 
-/// The part that must never change: what tells whether the rest can be read.
+/// The part of a report that never changes. It tells whether the rest can be read.
 #[derive(Deserialize)]
 struct Versioned {
     version: u64,
 }
 
-/// The report in `path`.
+/// Reads the report in `path`.
 ///
 /// # Errors
-/// Where it cannot be read, is too long, is of another version or is not a report.
+/// The file cannot be read, is too long, has another version or is not a report.
 pub fn read(path: &Path) -> Result<Report, ReadError> {
     let io = |source| ReadError::Io { path: path.to_owned(), source };
     let mut bytes = Vec::new();
@@ -78,7 +78,7 @@ pub fn read(path: &Path) -> Result<Report, ReadError> {
     parse(&bytes, path)
 }
 
-/// The report in `bytes`, which came from `path`.
+/// Parses the report in `bytes`, which came from `path`.
 fn parse(bytes: &[u8], path: &Path) -> Result<Report, ReadError> {
     let content = |source| ReadError::Content { path: path.to_owned(), source };
     let Versioned { version } = serde_json::from_slice(bytes).map_err(content)?;

@@ -1,4 +1,4 @@
-//! What a bench writes down: the document behind `--json FILE`, the table and the HTML page.
+//! The report of a bench: `--json FILE` writes it, tables and the HTML page show it.
 //!
 //! One version number for all of it. Fields are only ever added; a reader ignores those it does not
 //! know. Rates are datagrams a second, times nanoseconds where the name does not say otherwise,
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::document::facts::HostFacts;
 use crate::document::trial::{PercentilesRecord, TrialRecord};
 
-/// Of the document, and of the protocol between the two hosts.
+/// The version of the report format.
 pub const VERSION: u32 = 1;
 
-/// The question a bench asked.
+/// The mode of a bench: the question that it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -29,7 +29,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The word on the command line and in the document.
+    /// Returns the word on the command line and in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,15 +42,15 @@ impl Mode {
     }
 }
 
-/// Everything one run of `ringest bench` found.
+/// The results of one run of `ringest bench`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`VERSION`].
     pub version: u32,
-    /// What was asked.
+    /// The mode of the bench.
     pub mode: Mode,
-    /// The no-drop rate: the conditional throughput at a loss ratio of 0. `None` where it was not
-    /// looked for or not found.
+    /// The no-drop rate: the conditional throughput at a loss ratio of 0. `None` if it was not
+    /// searched for or not found.
     pub ndr_pps: Option<f64>,
     /// The same at a loss ratio of 0.5 %.
     pub pdr_pps: Option<f64>,
@@ -58,19 +58,19 @@ pub struct Report {
     pub host: HostFacts,
     /// The host that sent; the same one on loopback.
     pub sender: HostFacts,
-    /// Sender and receiver share a kernel: no network was between them.
+    /// Whether sender and receiver shared a kernel, with no network between them.
     pub loopback: bool,
-    /// The version of ringest.
+    /// The version of ringest that wrote it.
     pub ringest: String,
-    /// When it began, seconds since 1970-01-01T00:00:00Z.
+    /// Start of the run, seconds since 1970-01-01T00:00:00Z.
     pub started_at_unix_s: u64,
-    /// What to type to have it again.
+    /// The command that repeats the run.
     pub command: String,
-    /// What was sent and how it was received, the same for every trial unless the trial says so.
+    /// The load and the receiver; a trial may differ where it says so.
     pub setting: Setting,
-    /// What a reader must know before quoting a figure; the most important first.
+    /// Warnings that a reader must know before quoting a figure, the most important first.
     pub warnings: Vec<String>,
-    /// `ndr`, `latency`: what the search found.
+    /// `ndr`, `latency`: the results of the search.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub goals: Vec<GoalRecord>,
     /// `compare`: one per variant, in the order they were named.
@@ -89,59 +89,59 @@ pub struct Report {
     pub trials: Vec<TrialRecord>,
 }
 
-/// What was the same in all trials.
+/// The settings that all trials share.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
     /// Payload bytes, as they were asked for: `64`, `64-1400`, `imix`.
     pub size: String,
     /// Datagrams per send (UDP_SEGMENT); 1: each alone.
     pub train: usize,
-    /// Sockets, and so source ports, that sent.
+    /// Sending sockets; each has its own source port.
     pub flows: usize,
-    /// Threads that sent.
+    /// Sending threads.
     pub threads: usize,
     /// `constant` or `poisson`.
     pub pattern: String,
-    /// Seconds of a full-length trial.
+    /// Length of a full trial, seconds.
     pub trial_s: f64,
-    /// The order of trials, and everything else drawn by lot, follows from it.
+    /// The seed of everything random, such as the order of trials.
     pub seed: u64,
-    /// Who received: `io_uring`, `recvmmsg`.
+    /// The receive backend: `io_uring` or `recvmmsg`.
     pub backend: String,
-    /// Whether trains were taken whole.
+    /// Whether UDP_GRO was on.
     pub gro: bool,
-    /// Receiver threads and where they were pinned.
+    /// Cores of the receiver threads.
     pub receiver_cores: Vec<usize>,
-    /// Worker threads and where they were pinned; empty: handled inline.
+    /// Cores of the worker threads; empty if the receivers handled the datagrams.
     pub worker_cores: Vec<usize>,
-    /// Where the sending threads were pinned.
+    /// Cores of the sending threads; empty if they were not pinned.
     pub sender_cores: Vec<usize>,
-    /// Receive buffer per socket, asked for, bytes.
+    /// Receive buffer asked for, bytes a socket.
     pub rcvbuf_asked_bytes: usize,
-    /// And granted.
+    /// Receive buffer granted, bytes a socket.
     pub rcvbuf_granted_bytes: usize,
 }
 
-/// What a search found for one goal.
+/// The result of a search for one goal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GoalRecord {
     /// `ndr` or `pdr`.
     pub name: String,
-    /// Loss that is agreed to, 0 to 1.
+    /// The loss ratio that the goal allows, 0 to 1.
     pub loss_ratio: f64,
-    /// Share of trials that may lose more, by time.
+    /// The share of the trial time that may exceed it.
     pub exceed_ratio: f64,
-    /// How near the two bounds had to come.
+    /// The largest distance of the two bounds, as a share of the upper one.
     pub relative_width: f64,
-    /// The highest rate that kept the goal.
+    /// The highest rate that met the goal.
     pub lower_pps: Option<f64>,
-    /// The lowest rate that did not; `None`: even the highest tried did.
+    /// The lowest rate that did not; `None` if even the highest rate tried did.
     pub upper_pps: Option<f64>,
-    /// What was forwarded at the lower bound, as MLRsearch defines it.
+    /// The rate forwarded at the lower bound: the "Conditional Throughput" of MLRsearch.
     pub throughput_pps: Option<f64>,
 }
 
-/// A figure with how far it can be trusted.
+/// A median with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The median.
@@ -150,34 +150,34 @@ pub struct Interval {
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// Figures behind it; with fewer than six the interval is narrower than 95 % would be.
+    /// The number of samples; with fewer than six the interval covers less than 95 %.
     #[serde(default)]
     pub samples: usize,
 }
 
-/// How a receiver is set up.
+/// The setup of a receiver as it runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setup {
     /// `io_uring`, `recvmmsg`, or the call of a bare loop.
     pub backend: String,
-    /// Where receivers are pinned.
+    /// Cores of the receiver threads.
     pub receiver_cores: Vec<usize>,
-    /// Where workers are pinned.
+    /// Cores of the worker threads.
     pub worker_cores: Vec<usize>,
     /// Receive buffer granted, bytes.
     pub rcvbuf_bytes: usize,
-    /// How arrivals are counted, or why not.
+    /// The way arrivals are counted, or the reason why they are not.
     pub arrivals: String,
 }
 
-/// One way to receive, over all rounds.
+/// One variant of the receiver, over all rounds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VariantRecord {
-    /// Such as `ringest io_uring` or `bare recvmmsg, UDP_GRO`.
+    /// The name, such as `ringest io_uring` or `bare recvmmsg, UDP_GRO`.
     pub name: String,
-    /// What those with the same UDP_GRO are divided by.
+    /// Whether the variants with the same UDP_GRO setting are compared with this one.
     pub reference: bool,
-    /// How it was set up.
+    /// The setup.
     #[serde(default)]
     pub setup: Setup,
     /// CPU time of the receiving thread per datagram, ns.
@@ -186,59 +186,59 @@ pub struct VariantRecord {
     pub worker_ns: Option<Interval>,
     /// CPU time of the whole host per datagram received, ns.
     pub host_ns: Option<Interval>,
-    /// Received a second.
+    /// Datagrams handled a second.
     pub received_pps: Option<Interval>,
     /// Lost of what was intended, 0 to 1.
     pub loss_ratio: Option<Interval>,
-    /// CPU time of receiver and workers together over the reference's, within one round.
+    /// CPU time of receiver and workers together, divided by that of the reference in the same round.
     pub ratio: Option<Interval>,
-    /// What `ratio` allows to say: `cheaper`, `dearer`, `no difference shown`; `None` for the
+    /// The conclusion from `ratio`: `cheaper`, `dearer` or `no difference shown`; `None` for the
     /// reference.
     pub verdict: Option<String>,
 }
 
-/// RFC 9004 back-to-back.
+/// The result of a burst bench (RFC 9004, back-to-back frames).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BurstRecord {
     /// The longest burst without loss, datagrams, over the repetitions.
     pub longest: Interval,
-    /// Each repetition's.
+    /// The longest burst of each repetition, datagrams.
     pub repetitions: Vec<u64>,
-    /// How fast bursts were sent.
+    /// Sending rate of the bursts, datagrams a second.
     #[serde(default)]
     pub send_pps: f64,
-    /// How fast the receiver takes datagrams when overrun: it empties the buffer while a burst fills it.
+    /// Rate of the receiver when overrun, datagrams a second: it empties the buffer during a burst.
     #[serde(default)]
     pub drain_pps: f64,
-    /// Datagrams that the buffer itself holds: `longest` less what was taken meanwhile (RFC 9004,
-    /// section 5.5, corrected buffer time). `None` where the sender is no faster than the receiver.
+    /// Datagrams that the buffer holds: `longest` less those received during the burst (RFC 9004,
+    /// section 5.5, corrected buffer time). `None` if the sender is no faster than the receiver.
     #[serde(default)]
     pub buffer_datagrams: Option<f64>,
-    /// What a datagram of this size takes of the buffer, by that: granted bytes over `buffer_datagrams`.
+    /// Buffer memory of one datagram, bytes: granted bytes over `buffer_datagrams`.
     pub bytes_per_datagram: Option<f64>,
-    /// Even the longest burst tried lost nothing: the buffer is deeper than this.
+    /// Whether even the longest burst tried lost nothing, so that the buffer is larger than this.
     pub unbounded: bool,
 }
 
-/// Where time went at one load.
+/// Latency by stage at one load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyRecord {
     /// Share of the NDR, 0 to 1.
     pub load: f64,
-    /// The rate that was.
+    /// The rate, datagrams a second.
     pub rate_pps: f64,
-    /// In the order a datagram meets them.
+    /// The stages, in the order in which a datagram passes them.
     pub stages: Vec<StageRecord>,
 }
 
-/// One stage of a datagram's way.
+/// Latency of one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
     /// `lateness` (intended to sent), `wire` (sent to the socket), `socket` (socket to engine),
     /// `queue` (engine to handler), `handler`, `one_way` (intended to handled), `rtt_intended`,
     /// `rtt_actual`.
     pub name: String,
-    /// The usual percentiles.
+    /// The percentiles.
     pub percentiles: PercentilesRecord,
     /// The whole distribution for a chart: (percentile 0 to 100, ns), ascending.
     pub curve: Vec<(f64, u64)>,
@@ -247,14 +247,14 @@ pub struct StageRecord {
 /// Loss at one rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
-    /// Source ports.
+    /// Number of source ports.
     pub flows: usize,
-    /// The rate that was intended.
+    /// The intended rate, datagrams a second.
     pub intended_pps: f64,
     /// Lost of what was intended, 0 to 1, unsent included.
     pub loss_ratio: Interval,
     /// Lost of what was sent, 0 to 1.
     pub receiver_loss_ratio: Interval,
-    /// Trials behind it.
+    /// Number of trials.
     pub trials: usize,
 }

@@ -11,54 +11,54 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrialRecord {
-    /// Who received.
+    /// The receiver's name.
     pub variant: String,
-    /// What it was for, such as `round 3` or `50 % of NDR`.
+    /// The purpose, such as `round 3` or `50 % of NDR`.
     pub purpose: String,
-    /// `None`: as fast as the sender can.
+    /// The intended rate, datagrams a second; `None` for as fast as possible.
     pub intended_pps: Option<f64>,
-    /// Seconds of sending.
+    /// Time of sending, seconds.
     pub duration_s: f64,
-    /// Source ports.
+    /// Number of source ports.
     pub flows: usize,
     /// Datagrams that were due.
     pub intended: u64,
-    /// Due, but the sender did not get to them in time.
+    /// Due, but not sent in time.
     pub unsent: u64,
     /// Taken by the sender's kernel.
     pub sent: u64,
-    /// Reached the sockets, where that can be counted.
+    /// Reached the sockets; `None` if arrivals are not counted.
     pub arrived: Option<u64>,
     /// Taken from the sockets.
     pub received: u64,
     /// Given to the handler.
     pub handled: u64,
-    /// Handled, but not of this trial: another run's, or no stamp.
+    /// Handled, but from another run or without a stamp.
     pub foreign: u64,
-    /// Came again; counted in `received` and `handled` as well.
+    /// Duplicates; also counted in `received` and `handled`.
     pub duplicates: u64,
-    /// Came after a later one of its flow (RFC 4737).
+    /// Arrived after a later one of the same flow (RFC 4737).
     pub reordered: u64,
-    /// How far out of order one was at most, datagrams (RFC 4737, section 4.2).
+    /// The largest reordering extent, datagrams (RFC 4737, section 4.2).
     #[serde(default)]
     pub reorder_extent: u32,
-    /// Too late to be told from a duplicate; counted in `received` and `handled` as well.
+    /// Too late to be distinguished from duplicates; also counted in `received` and `handled`.
     #[serde(default)]
     pub late: u64,
     /// Interarrival jitter, the mean over flows, ns (RFC 3550, section 6.4.1).
     #[serde(default)]
     pub jitter_ns: Option<u64>,
-    /// What is missing, by where it went.
+    /// Missing datagrams, by cause.
     pub lost: Lost,
-    /// Costs.
+    /// CPU time a datagram.
     pub cpu_ns_per_datagram: Costs,
     /// CPU time of each thread of the receiver per datagram received, ns, by its name.
     #[serde(default)]
     pub thread_ns_per_datagram: Vec<(String, f64)>,
-    /// What the receiving host's kernel counted meanwhile, whoever's it was.
+    /// Drops that the receiving host's kernel counted during the trial, of all programs.
     #[serde(default)]
     pub host_drops: Losses,
-    /// The same of the sending host; on loopback they are one.
+    /// The same on the sending host; on loopback it is the same host.
     #[serde(default)]
     pub sender_drops: Losses,
     /// Drops at our sockets as the kernel itself counts them: in buffers, each perhaps a train.
@@ -67,7 +67,7 @@ pub struct TrialRecord {
     /// `datagrams`: `lost.socket` is exact; `buffers`: it is the least, the rest is in `unplaced`.
     #[serde(default)]
     pub kernel_unit: String,
-    /// Times the receiver's slots ran out: no loss by itself, the socket holds what comes.
+    /// Times that the receiver ran out of slots. No loss by itself: the socket buffers datagrams.
     #[serde(default)]
     pub ring_exhausted: u64,
     /// ICMP errors that came back to the sender: port or host unreachable, or a firewall that says no.
@@ -75,31 +75,31 @@ pub struct TrialRecord {
     pub unreachable: u64,
     /// Context switches of the receiving threads and workers.
     pub context_switches: Switches,
-    /// Handled a second of sending.
+    /// Datagrams handled, divided by the time of sending.
     pub handled_pps: f64,
-    /// Intended to sent.
+    /// Delay from the intended to the actual time of sending.
     pub lateness_ns: PercentilesRecord,
-    /// The accounts do not balance, or the trial was disturbed: its figures are not used.
+    /// Whether the counts do not balance or the trial was disturbed. Its figures are not used then.
     pub void: bool,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub void_reason: Option<String>,
 }
 
-/// What was lost, by where; in the order of a datagram's way.
+/// Lost datagrams by cause, in the order of a datagram's way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// Never sent: the generator was late.
     pub unsent: u64,
-    /// The sender's kernel refused them.
+    /// Refused by the sender's kernel.
     pub send_failed: u64,
-    /// The sender's queueing discipline dropped them (ENOBUFS).
+    /// Dropped by the sender's queueing discipline (ENOBUFS).
     pub qdisc: u64,
-    /// Between the sender's kernel and the receiver's: what no other line accounts for.
+    /// Lost between the two kernels: the rest that no other line accounts for.
     pub network: u64,
-    /// The receiver's network interfaces.
+    /// Dropped by the receiver's network interfaces.
     pub nic: u64,
-    /// The receiver's per-CPU backlog (net.core.netdev_max_backlog).
+    /// Dropped at the receiver's per-CPU backlog (net.core.netdev_max_backlog).
     pub backlog: u64,
     /// A wrong checksum.
     pub checksum: u64,
@@ -120,7 +120,7 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// Name and count of each line, in the order of a datagram's way.
+    /// Returns name and count of each line, in the order of a datagram's way.
     #[must_use]
     pub fn lines(&self) -> [(&'static str, u64); 13] {
         [
@@ -140,7 +140,7 @@ impl Lost {
         ]
     }
 
-    /// All of it.
+    /// Returns the sum of all lines.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.lines().iter().map(|(_, count)| count).sum()
@@ -150,7 +150,7 @@ impl Lost {
 /// Drops by layer, of the whole host (of the network namespace, where the kernel tells them apart).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
-    /// The interface: rx_dropped, rx_missed_errors and rx_fifo_errors of /sys/class/net/*/statistics.
+    /// At the interface: rx_dropped, rx_missed_errors and rx_fifo_errors of /sys/class/net/*/statistics.
     pub nic: u64,
     /// The backlog of a CPU was full, or the flow limit held it back (/proc/net/softnet_stat, columns
     /// 2 and 11).
@@ -171,7 +171,7 @@ pub struct Losses {
 /// Percentiles, ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PercentilesRecord {
-    /// How many were recorded.
+    /// Number of values.
     pub count: u64,
     /// Half are faster.
     pub p50: u64,
@@ -185,7 +185,8 @@ pub struct PercentilesRecord {
     pub max: u64,
 }
 
-/// CPU time per datagram received (`worker`: handled), ns; `None` where there was none, or no such thread.
+/// CPU time per datagram received (`worker`: handled), ns; `None` without datagrams or without such a
+/// thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Costs {
     /// Receiver threads.
@@ -194,21 +195,21 @@ pub struct Costs {
     pub worker: Option<f64>,
     /// Interrupt and softirq time of the receiving host, all cores (/proc/stat).
     pub softirq: Option<f64>,
-    /// Everything the receiving host did, all cores; on loopback this holds the sender as well.
+    /// All activity of the receiving host, all cores; on loopback this includes the sender.
     pub host: Option<f64>,
 }
 
 /// Context switches of the receiving threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switches {
-    /// Gave up the core to wait.
+    /// The thread gave up its core to wait.
     pub voluntary: u64,
-    /// Was taken off it.
+    /// The kernel took the core from the thread.
     pub involuntary: u64,
 }
 
 impl TrialRecord {
-    /// Whether what was intended is what was handled and what was lost, to the datagram.
+    /// Returns whether intended equals handled plus lost, to the datagram.
     #[must_use]
     pub fn balances(&self) -> bool {
         let before = self.lost.unsent + self.lost.send_failed + self.lost.qdisc;
@@ -217,13 +218,13 @@ impl TrialRecord {
             && self.intended + extra == self.lost.total() + self.handled
     }
 
-    /// Lost of what was intended, 0 to 1; unsent counts.
+    /// Returns lost over intended, 0 to 1; unsent counts as lost.
     #[must_use]
     pub fn loss_ratio(&self) -> f64 {
         share(self.lost.total(), self.intended)
     }
 
-    /// Lost of what was sent, 0 to 1.
+    /// Returns lost after sending over sent, 0 to 1.
     #[must_use]
     pub fn receiver_loss_ratio(&self) -> f64 {
         let before = self.lost.unsent + self.lost.send_failed + self.lost.qdisc;

@@ -1,32 +1,31 @@
-//! RFC 9004, back-to-back frames: the longest burst that comes through whole, which is how deep the
-//! buffer really is, in datagrams, beside the bytes it was configured with.
+//! The longest burst without loss (RFC 9004, back-to-back frames). It tells how many datagrams the
+//! receive buffer holds, beside the bytes it was configured with.
 
 use crate::document::report::BurstRecord;
 use crate::modes::campaign::{Campaign, interval};
 use crate::talk::link::BenchError;
 use ringest_load::spec::Rate;
 
-/// What to try.
+/// The parameters of the bench.
 #[derive(Clone, Copy, Debug)]
 pub struct BurstSpec {
-    /// How often the longest burst is looked for. RFC 9004, section 5.4, asks for many; each takes about
-    /// twenty trials.
+    /// Number of searches. RFC 9004, section 5.4, asks for many; each takes about twenty trials.
     pub repetitions: usize,
     /// The longest burst to try, datagrams.
     pub max: u64,
 }
 
-/// Bounds this close to each other end a search: one in this many.
+/// A search ends when its bounds differ by less than one part in this many.
 const RESOLUTION: u64 = 64;
-/// The shortest burst worth trying.
+/// The shortest burst that is tried.
 const SHORTEST: u64 = 16;
 
-/// Makes all trials, and writes what they show into the report.
+/// Makes all trials and writes the results into the report.
 ///
 /// # Errors
-/// As [`Campaign::run`].
+/// Those of [`Campaign::run`].
 pub fn run(campaign: &mut Campaign<'_>, spec: BurstSpec) -> Result<(), BenchError> {
-    // How fast the receiver empties the buffer while a burst fills it.
+    // Measures how fast the receiver empties the buffer while a burst fills it.
     let mut overrun = campaign.trial("overrun: how fast the receiver drains");
     overrun.load.rate = Rate::Max;
     let tried = campaign.run_sound(&overrun)?;
@@ -75,12 +74,12 @@ fn search(
     Ok(longest.whole)
 }
 
-/// Doubles until something is lost, then halves the interval.
+/// A search for the longest burst: doubles until something is lost, then halves the interval.
 #[derive(Clone, Copy, Debug)]
 struct Longest {
-    /// The longest that came whole.
+    /// The longest burst without loss.
     whole: u64,
-    /// The shortest that did not.
+    /// The shortest burst with loss.
     broken: Option<u64>,
     max: u64,
 }
@@ -90,7 +89,7 @@ impl Longest {
         Self { whole: 0, broken: None, max }
     }
 
-    /// The next burst to try; `None`: found.
+    /// Returns the next burst to try, or `None` when the search is over.
     fn next(&self) -> Option<u64> {
         match self.broken {
             None if self.whole >= self.max => None,

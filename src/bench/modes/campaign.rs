@@ -1,4 +1,4 @@
-//! A bench: many trials over one link, each written down, with what all of them share.
+//! A campaign: the trials of one bench over one link, and the report they are recorded in.
 
 use std::time::Duration;
 
@@ -12,46 +12,46 @@ use crate::talk::trial::{TrialSpec, Tried};
 use crate::wire::message::{Kind, ReceiverSpec};
 use ringest_load::spec::{Gso, LoadSpec, Pattern, Rate, Sizes};
 
-/// What every trial of a bench starts from.
+/// The settings from which every trial starts.
 #[derive(Clone, Debug)]
 pub struct Base {
-    /// What is sent.
+    /// The load.
     pub load: LoadSpec,
-    /// Who receives.
+    /// The receiver.
     pub receiver: ReceiverSpec,
     /// Length of a full trial.
     pub trial: Duration,
-    /// How long to send before a trial counts.
+    /// Length of the warm-up, which does not count.
     pub warm: Duration,
-    /// Everything drawn by lot follows from it.
+    /// The seed of everything random.
     pub seed: u64,
 }
 
-/// A void trial is made again so many times.
+/// A void trial is repeated at most this many times.
 const RETRIES: usize = 2;
 
-/// Where a bench stands, for whoever watches.
+/// The progress of a bench, for display.
 #[derive(Clone, Debug)]
-pub struct Step<'a> {
+pub struct CampaignStep<'a> {
     /// Trials made so far.
     pub done: usize,
-    /// How many there will be, where that is known.
+    /// Trials expected in all, or `None` if that is not known.
     pub total: Option<usize>,
-    /// What is being tried, or the trial just made.
+    /// The purpose of the current or the last trial.
     pub what: &'a str,
-    /// The last trial.
+    /// The trial just made, or `None` before it.
     pub last: Option<&'a TrialRecord>,
 }
 
-/// A bench under way.
+/// A running bench.
 pub struct Campaign<'a> {
     link: &'a mut Link,
-    /// What trials start from.
+    /// The settings from which trials start.
     pub base: Base,
-    /// What has been found so far.
+    /// The results so far.
     pub report: Report,
     total: Option<usize>,
-    tell: &'a mut dyn FnMut(&Step<'_>),
+    tell: &'a mut dyn FnMut(&CampaignStep<'_>),
     stopped: &'a dyn Fn() -> bool,
 }
 
@@ -62,24 +62,24 @@ impl std::fmt::Debug for Campaign<'_> {
 }
 
 impl<'a> Campaign<'a> {
-    /// Begins one. `tell` is called before and after each trial, `stopped` is asked meanwhile.
+    /// Begins a campaign. `tell` is called before and after each trial; `stopped` is polled during it.
     pub fn new(
         link: &'a mut Link,
         mode: Mode,
         base: Base,
-        tell: &'a mut dyn FnMut(&Step<'_>),
+        tell: &'a mut dyn FnMut(&CampaignStep<'_>),
         stopped: &'a dyn Fn() -> bool,
     ) -> Self {
         let report = blank(link, mode, &base);
         Self { link, base, report, total: None, tell, stopped }
     }
 
-    /// How many trials there will be.
+    /// Sets the number of trials to expect.
     pub fn expect(&mut self, total: usize) {
         self.total = Some(total);
     }
 
-    /// A trial as the base says.
+    /// Returns a trial with the base settings.
     #[must_use]
     pub fn trial(&self, purpose: impl Into<String>) -> TrialSpec {
         TrialSpec {
@@ -91,17 +91,16 @@ impl<'a> Campaign<'a> {
         }
     }
 
-    /// Makes a trial, and makes it again if it is void; all are written down. What is returned may still
-    /// be void.
+    /// Makes a trial and repeats it while it is void; records all. The returned trial may still be void.
     ///
     /// # Errors
-    /// The link or the sender failed, or the end was asked for.
+    /// The link or the sender failed, or `stopped` returned true.
     pub fn run(&mut self, spec: &TrialSpec) -> Result<Tried, BenchError> {
         let mut left = RETRIES;
         loop {
             self.say(&spec.purpose, None);
             let tried = trial::run(self.link, spec, self.stopped);
-            // Whatever broke, this is why.
+            // A stop breaks the link, so it is the cause of any error.
             let tried = if (self.stopped)() { Err(BenchError::Stopped) } else { tried }?;
             let void = tried.record.void;
             self.report.trials.push(tried.record.clone());
@@ -114,10 +113,10 @@ impl<'a> Campaign<'a> {
         }
     }
 
-    /// The same, where a void trial is of no use.
+    /// As [`run`](Self::run), for callers that need a valid trial.
     ///
     /// # Errors
-    /// As [`run`](Self::run), or the trial was void each time.
+    /// Those of [`run`](Self::run), or the trial was void each time.
     pub fn run_sound(&mut self, spec: &TrialSpec) -> Result<Tried, BenchError> {
         let tried = self.run(spec)?;
         match tried.record.void_reason {
@@ -128,10 +127,10 @@ impl<'a> Campaign<'a> {
 
     fn say(&mut self, what: &str, last: Option<&TrialRecord>) {
         let done = self.report.trials.len();
-        (self.tell)(&Step { done, total: self.total, what, last });
+        (self.tell)(&CampaignStep { done, total: self.total, what, last });
     }
 
-    /// Keeps what the receiver said of its set-up.
+    /// Records the receiver's setup.
     fn note(&mut self, tried: &Tried) {
         let setting = &mut self.report.setting;
         setting.backend.clone_from(&tried.setup.backend);
@@ -140,7 +139,7 @@ impl<'a> Campaign<'a> {
         setting.rcvbuf_granted_bytes = tried.setup.rcvbuf_bytes;
     }
 
-    /// Adds up what a reader must know, and ends the bench.
+    /// Adds the warnings and returns the report.
     #[must_use]
     pub fn finish(self) -> Report {
         let mut report = self.report;
@@ -149,10 +148,10 @@ impl<'a> Campaign<'a> {
     }
 }
 
-/// The rate of a load as long as it is flat out for a moment: what this sender can do.
+/// Measures the sender's highest rate, in a short trial at full speed. Returns datagrams a second.
 ///
 /// # Errors
-/// As [`Campaign::run`].
+/// Those of [`Campaign::run`].
 pub fn flat_out_pps(campaign: &mut Campaign<'_>, purpose: &str) -> Result<f64, BenchError> {
     let mut spec = campaign.trial(purpose);
     spec.load.rate = Rate::Max;
@@ -160,7 +159,7 @@ pub fn flat_out_pps(campaign: &mut Campaign<'_>, purpose: &str) -> Result<f64, B
     Ok(campaign.run(&spec)?.sent.rate_pps())
 }
 
-/// A report with nothing found yet.
+/// Returns a report without results.
 fn blank(link: &Link, mode: Mode, base: &Base) -> Report {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let sender = HostFacts::read();
@@ -210,7 +209,7 @@ fn setting(base: &Base) -> Setting {
     }
 }
 
-/// What a receiver is called in a report.
+/// Returns the name of a receiver in a report.
 #[must_use]
 pub fn name_of(receiver: &ReceiverSpec) -> String {
     let gro = if receiver.gro { ", UDP_GRO" } else { "" };
@@ -223,7 +222,8 @@ pub fn name_of(receiver: &ReceiverSpec) -> String {
     }
 }
 
-/// The most important first: a generator that was the bottleneck spoils every other figure.
+/// Returns the warnings, the most important first: a generator that was the bottleneck invalidates every
+/// other figure.
 fn warnings(report: &Report) -> Vec<String> {
     let mut warnings = Vec::new();
     let sound: Vec<&TrialRecord> = report.trials.iter().filter(|trial| !trial.void).collect();
@@ -242,7 +242,7 @@ fn warnings(report: &Report) -> Vec<String> {
             sound.len()
         ));
     }
-    // A burst is meant to come through.
+    // In a burst bench, bursts without loss are the aim.
     if report.mode != Mode::Burst
         && let Some(limit) = sender_limit(&sound)
     {
@@ -286,7 +286,8 @@ fn warnings(report: &Report) -> Vec<String> {
     warnings
 }
 
-/// Flat out nothing is ever late, so a sender that is the bottleneck shows by what was not lost.
+/// Warns if the sender was the bottleneck at full speed. Nothing is late then, so the sign is that
+/// nothing was lost.
 fn sender_limit(sound: &[&TrialRecord]) -> Option<String> {
     let flat_out = || sound.iter().filter(|trial| trial.intended_pps.is_none());
     let whole =
@@ -309,7 +310,7 @@ pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// A median with its interval, as it is written down; `None` without numbers.
+/// Returns the median of `values` with its interval, or `None` without numbers.
 pub(crate) fn interval(values: &[f64], seed: u64) -> Option<Interval> {
     median_interval(values, seed).map(|estimate| as_interval(&estimate))
 }

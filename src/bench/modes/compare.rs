@@ -1,40 +1,41 @@
-//! The same work with each receive API: variants in rounds, their order drawn by lot, each compared
-//! with the reference of its own round.
+//! The same work with each receive API: variants in rounds and in random order, each compared with the
+//! reference of its own round.
 
 use crate::document::report::Setup;
 use crate::document::report::{Interval, VariantRecord};
-use crate::document::stats::{Draw, SAMPLES_MIN};
+use crate::document::stats::SAMPLES_MIN;
 use crate::document::trial::TrialRecord;
 use crate::modes::campaign::{Campaign, interval};
 use crate::talk::link::BenchError;
 use crate::wire::message::ReceiverSpec;
+use ringest_base::sys::chance::Chance;
 use ringest_load::spec::Rate;
 
-/// What to compare.
+/// The parameters of the bench.
 #[derive(Clone, Debug)]
 pub struct CompareSpec {
     /// Name and receiver of each; the first with UDP_GRO and the first without are the references.
     pub variants: Vec<(String, ReceiverSpec)>,
-    /// How often each is tried. With fewer than six no difference can be shown.
+    /// Trials of each variant. With fewer than six no difference can be shown.
     pub rounds: usize,
-    /// Datagrams a second; `None`: as fast as the sender can.
+    /// Datagrams a second; `None` for as fast as possible.
     pub fixed_pps: Option<f64>,
 }
 
-/// Makes all trials, and writes what they show into the report.
+/// Makes all trials and writes the results into the report.
 ///
 /// # Errors
-/// As [`Campaign::run`].
+/// Those of [`Campaign::run`].
 pub fn run(campaign: &mut Campaign<'_>, spec: &CompareSpec) -> Result<(), BenchError> {
     let count = spec.variants.len();
     campaign.expect(count * spec.rounds);
-    let mut draw = Draw::new(campaign.base.seed);
-    // By variant, then by round; a void trial leaves a gap.
+    let mut chance = Chance::new(campaign.base.seed);
+    // By variant, then by round; `None` for a void trial.
     let mut found: Vec<Vec<Option<TrialRecord>>> = vec![Vec::new(); count];
     let mut setups = vec![Setup::default(); count];
     for round in 0..spec.rounds {
         let mut order: Vec<usize> = (0..count).collect();
-        draw.shuffle(&mut order);
+        chance.shuffle(&mut order);
         for variant in order {
             let (name, receiver) = &spec.variants[variant];
             let mut wanted =
@@ -53,7 +54,7 @@ pub fn run(campaign: &mut Campaign<'_>, spec: &CompareSpec) -> Result<(), BenchE
         .iter()
         .enumerate()
         .map(|(index, (name, receiver))| {
-            // Trains whole against one by one is another question: each has its own reference.
+            // Variants with and without UDP_GRO are not comparable, so each group has its own reference.
             let same = |(_, other): &(String, ReceiverSpec)| other.gro == receiver.gro;
             let base = spec.variants.iter().position(same).unwrap_or(index);
             let setup = setups[index].clone();
@@ -76,7 +77,7 @@ fn variant(
         interval(&values, seed)
     };
     let receiver = |record: &TrialRecord| record.cpu_ns_per_datagram.receiver;
-    // A receiver that hands its work on is not cheaper for it.
+    // Workers count too, or a receiver that hands its work on would seem cheaper.
     let cost = |record: &TrialRecord| {
         Some(receiver(record)? + record.cpu_ns_per_datagram.worker.unwrap_or(0.0))
     };
@@ -103,7 +104,7 @@ fn variant(
     }
 }
 
-/// What an interval of ratios allows to say.
+/// Returns the conclusion from an interval of ratios.
 fn verdict(ratio: Interval, samples: usize) -> &'static str {
     match ratio {
         _ if samples < SAMPLES_MIN => "no difference shown",
@@ -134,7 +135,7 @@ mod tests {
             record.cpu_ns_per_datagram.receiver = Some(cost);
             Some(record)
         };
-        // The host slows down from round to round; the ratio stays.
+        // The host slows down from round to round; the ratio stays the same.
         let base: Vec<_> = (1..=8).map(|n| record(f64::from(n) * 100.0)).collect();
         let mut mine: Vec<_> = (1..=8).map(|n| record(f64::from(n) * 50.0)).collect();
         mine[3] = None;

@@ -1,29 +1,29 @@
 //! Loss against rate, for a few, some and many flows.
 
 use crate::document::report::CurvePoint;
-use crate::document::stats::Draw;
 use crate::document::trial::TrialRecord;
 use crate::modes::campaign::{Campaign, flat_out_pps, interval};
 use crate::talk::link::BenchError;
+use ringest_base::sys::chance::Chance;
 use ringest_load::spec::Rate;
 
-/// What to try.
+/// The parameters of the bench.
 #[derive(Clone, Debug)]
 pub struct CurveSpec {
-    /// Numbers of source ports.
+    /// The numbers of source ports to try.
     pub flows: Vec<usize>,
-    /// Rates for each.
+    /// Number of rates for each.
     pub points: usize,
-    /// The highest rate; `None`: what the sender can do with one flow.
+    /// The highest rate; `None` to measure the sender's highest rate with one flow.
     pub max_pps: Option<f64>,
     /// Trials for each point.
     pub rounds: usize,
 }
 
-/// Makes all trials, and writes what they show into the report.
+/// Makes all trials and writes the results into the report.
 ///
 /// # Errors
-/// As [`Campaign::run`].
+/// Those of [`Campaign::run`].
 pub fn run(campaign: &mut Campaign<'_>, spec: &CurveSpec) -> Result<(), BenchError> {
     let max_pps = match spec.max_pps {
         Some(max_pps) => max_pps,
@@ -39,9 +39,9 @@ pub fn run(campaign: &mut Campaign<'_>, spec: &CurveSpec) -> Result<(), BenchErr
     campaign.expect(before + plan.len() * spec.rounds);
     let mut found: Vec<Vec<Vec<TrialRecord>>> =
         vec![vec![Vec::new(); spec.points]; spec.flows.len()];
-    let mut draw = Draw::new(campaign.base.seed);
+    let mut chance = Chance::new(campaign.base.seed);
     for round in 0..spec.rounds {
-        draw.shuffle(&mut plan);
+        chance.shuffle(&mut plan);
         for &(flows, point) in &plan {
             let (count, pps) = (spec.flows[flows], rate(point));
             let mut wanted =
@@ -79,7 +79,7 @@ pub fn run(campaign: &mut Campaign<'_>, spec: &CurveSpec) -> Result<(), BenchErr
     Ok(())
 }
 
-/// To two digits.
+/// Rounds to two significant digits.
 fn rounded(rate: f64) -> f64 {
     let step = 10_f64.powf(rate.max(10.0).log10().floor() - 1.0);
     (rate / step).round() * step

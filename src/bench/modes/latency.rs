@@ -8,24 +8,24 @@ use crate::talk::link::BenchError;
 use crate::talk::trial::Tried;
 use ringest_load::spec::{Gso, Rate};
 
-/// What to try.
+/// The parameters of the bench.
 #[derive(Clone, Debug)]
 pub struct LatencySpec {
     /// Shares of the no-drop rate.
     pub loads: Vec<f64>,
-    /// The no-drop rate, if it is known.
+    /// The no-drop rate, datagrams a second, if it is known.
     pub ndr_pps: Option<f64>,
-    /// How to find it, if not.
+    /// The search for it, if not.
     pub search: NdrSpec,
 }
 
-/// Makes all trials, and writes what they show into the report. At each load one-way times are taken in
-/// one trial and round trips in another: a receiver that answers is not the same receiver.
+/// Makes all trials and writes the results into the report. At each load one trial
+/// measures one-way times and another round trips: replies change the load on the receiver.
 ///
 /// # Errors
-/// As [`Campaign::run`]; or no rate without loss was found.
+/// Those of [`Campaign::run`], or no rate without loss was found.
 pub fn run(campaign: &mut Campaign<'_>, spec: &LatencySpec) -> Result<(), BenchError> {
-    // Each by itself, in the search as well: company due at the same time would be waited for.
+    // Single datagrams, in the search as well: in a train a datagram waits for the others.
     campaign.base.load.gso = Gso::Off;
     campaign.report.setting.train = 1;
     let ndr_pps = match spec.ndr_pps {

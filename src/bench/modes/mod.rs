@@ -1,8 +1,8 @@
-//! One file per question that a bench answers.
+//! The benches, one file a mode.
 
-/// RFC 9004, back-to-back frames.
+/// The longest burst without loss.
 pub mod burst;
-/// A bench.
+/// The trials of one bench and their report.
 pub mod campaign;
 /// The same work with each receive API.
 pub mod compare;

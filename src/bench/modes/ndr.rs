@@ -2,25 +2,25 @@
 
 use crate::document::report::GoalRecord;
 use crate::modes::campaign::{Campaign, flat_out_pps};
-use crate::search::{Goal, Outcome, Search, SearchSpec, Standing};
+use crate::search::{Goal, Search, SearchSpec, Standing, TrialOutcome};
 use crate::talk::link::BenchError;
 use ringest_load::spec::Rate;
 
-/// What to look for.
+/// The parameters of the bench.
 #[derive(Clone, Debug)]
 pub struct NdrSpec {
-    /// Named goals, NDR first.
+    /// The goals and their names, NDR first.
     pub goals: Vec<(String, Goal)>,
     /// The lowest rate to try.
     pub min_pps: f64,
-    /// The highest; `None`: what the sender can do.
+    /// The highest rate to try; `None` to measure the sender's highest rate.
     pub max_pps: Option<f64>,
 }
 
-/// Searches, and writes what was found into the report.
+/// Searches and writes the results into the report.
 ///
 /// # Errors
-/// As [`Campaign::run`]; or the goals make no sense; or trial after trial was void.
+/// Those of [`Campaign::run`]; the goals are invalid; or a trial was void each time.
 pub fn run(campaign: &mut Campaign<'_>, spec: &NdrSpec) -> Result<(), BenchError> {
     let max_pps = match spec.max_pps {
         Some(max_pps) => max_pps,
@@ -45,7 +45,7 @@ pub fn run(campaign: &mut Campaign<'_>, spec: &NdrSpec) -> Result<(), BenchError
         let record = campaign.run_sound(&wanted)?.record;
         // Unsent counts as loss: it was intended, and not forwarded.
         let forwarded = record.intended.saturating_sub(record.lost.total());
-        search.record(Outcome::new(record.intended, forwarded)).map_err(usage)?;
+        search.record(TrialOutcome::new(record.intended, forwarded)).map_err(usage)?;
     }
     let results = search.results();
     for ((name, goal), result) in spec.goals.iter().zip(results) {

@@ -1,5 +1,5 @@
-//! What a report comes to: what must be known first, the figures to quote, where datagrams were lost
-//! and what they cost. Told by the terminal's tables and by the page alike.
+//! The conclusions of a report: warnings, figures to quote, the places of losses, and costs. The
+//! terminal's tables and the page both show them.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use ringest_base::text::figures::{count, nanos, percent, pps, real};
 /// A figure to quote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Headline {
-    /// What it is.
+    /// The name.
     pub name: String,
     /// The figure.
     pub figure: String,
-    /// What belongs to it.
+    /// Bounds, load or other context.
     pub note: String,
 }
 
@@ -23,8 +23,8 @@ fn headline(name: impl Into<String>, figure: impl Into<String>, note: String) ->
     Headline { name: name.into(), figure: figure.into(), note }
 }
 
-/// What a reader must know before quoting a figure, the most important first: that the generator fell
-/// behind, what is void, then what the bench said, then that it was loopback.
+/// Returns the warnings that a reader must know before quoting a figure, the most important first: a
+/// generator that fell behind, void trials, the bench's own warnings, loopback.
 #[must_use]
 pub fn warnings(report: &Report) -> Vec<String> {
     let says = |text: &str, wanted: &str| {
@@ -59,7 +59,7 @@ pub fn warnings(report: &Report) -> Vec<String> {
     warnings.iter().map(|warning| sentence(warning)).collect()
 }
 
-/// With a capital letter and a full stop.
+/// Adds a capital letter and a full stop.
 fn sentence(text: &str) -> String {
     let mut rest = text.trim().chars();
     let first = rest.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
@@ -67,7 +67,7 @@ fn sentence(text: &str) -> String {
     format!("{first}{}{stop}", rest.as_str())
 }
 
-/// Trials whose figures are used.
+/// Returns the trials whose figures are used.
 pub fn valid(report: &Report) -> impl Iterator<Item = &TrialRecord> + Clone {
     report.trials.iter().filter(|trial| !trial.void)
 }
@@ -95,7 +95,7 @@ fn generator_set_the_limit(report: &Report) -> bool {
     unsent > all / 2
 }
 
-/// All that was lost. A document from elsewhere may hold any counts: they must not overflow.
+/// Returns the sum of all losses, saturating: a report from another host may hold any counts.
 #[must_use]
 pub fn lost_total(lost: &Lost) -> u64 {
     lost.lines().iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
@@ -124,7 +124,7 @@ fn voids(report: &Report) -> Option<String> {
     ))
 }
 
-/// The figures that answer what was asked.
+/// Returns the figures that answer the mode's question.
 #[must_use]
 pub fn headlines(report: &Report) -> Vec<Headline> {
     match report.mode {
@@ -217,12 +217,12 @@ fn latencies(report: &Report) -> Vec<Headline> {
     report.latencies.iter().filter_map(figure).collect()
 }
 
-/// A share of the NDR: `50 %`.
+/// Formats a share of the NDR: `50 %`.
 pub(crate) fn load(load: f64) -> String {
     if load.is_finite() { format!("{} %", figures::whole(load * 100.0)) } else { "?".to_owned() }
 }
 
-/// A stage of [`crate::document::report::StageRecord`], in words.
+/// Returns the label of a stage of [`crate::document::report::StageRecord`].
 #[must_use]
 pub fn stage_name(name: &str) -> String {
     match name {
@@ -239,7 +239,7 @@ pub fn stage_name(name: &str) -> String {
     .to_owned()
 }
 
-/// Numbers of flows, in the order they first appear.
+/// Returns the numbers of flows, in the order in which they first appear.
 pub(crate) fn flows(report: &Report) -> Vec<usize> {
     let mut all = Vec::new();
     for point in &report.curve {
@@ -277,14 +277,14 @@ fn knees(report: &Report) -> Vec<Headline> {
     flows(report).into_iter().filter_map(knee).collect()
 }
 
-/// Where the datagrams of one or several trials went.
+/// The counts of one or several trials, from intended to handled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    /// Which trials.
+pub struct LossAccount {
+    /// The trials it covers.
     pub title: String,
-    /// How many.
+    /// Number of trials.
     pub trials: u64,
-    /// Due.
+    /// Datagrams that were due.
     pub intended: u64,
     /// Taken by the sender's kernel.
     pub sent: u64,
@@ -292,11 +292,11 @@ pub struct Account {
     pub received: u64,
     /// Given to the handler.
     pub handled: u64,
-    /// What is missing.
+    /// Missing datagrams, by cause.
     pub lost: Lost,
 }
 
-impl Account {
+impl LossAccount {
     fn of<'a>(title: String, trials: impl Iterator<Item = &'a TrialRecord>) -> Self {
         trials.fold(Self { title, ..Self::default() }, |mut sum, trial| {
             sum.trials += 1;
@@ -328,15 +328,16 @@ fn add(a: &Lost, b: &Lost) -> Lost {
     }
 }
 
-/// The ledgers worth showing, the most telling first.
+/// Returns the accounts to show, the most informative first.
 ///
-/// A search spends most of its trials above what the host can take, and their sum says little. So a
-/// search's first account is the slowest trial that lost anything: that is where the first datagram
-/// went. All trials together follow, and for a comparison each variant's.
+/// Most trials of a search are above the host's capacity, so their sum says little. The first account of
+/// a search is therefore the slowest trial with a loss: it shows where the first datagram was lost. The
+/// sum of all trials follows, and for a comparison one account a variant.
 #[must_use]
-pub fn accounts(report: &Report) -> Vec<Account> {
-    let all =
-        || Account::of(format!("all {} trials that count", valid(report).count()), valid(report));
+pub fn accounts(report: &Report) -> Vec<LossAccount> {
+    let all = || {
+        LossAccount::of(format!("all {} trials that count", valid(report).count()), valid(report))
+    };
     if valid(report).next().is_none() {
         return Vec::new();
     }
@@ -346,7 +347,7 @@ pub fn accounts(report: &Report) -> Vec<Account> {
         let rated = lossy.filter_map(|trial| Some((trial.intended_pps?, trial)));
         if let Some((rate, trial)) = rated.min_by(|(a, _), (b, _)| a.total_cmp(b)) {
             let title = format!("slowest trial with loss, {}", pps(Some(rate)));
-            accounts.push(Account::of(title, std::iter::once(trial)));
+            accounts.push(LossAccount::of(title, std::iter::once(trial)));
         }
     }
     accounts.push(all());
@@ -354,17 +355,17 @@ pub fn accounts(report: &Report) -> Vec<Account> {
         for variant in &report.variants {
             let trials = || valid(report).filter(|trial| trial.variant == variant.name);
             if trials().next().is_some() {
-                accounts.push(Account::of(variant.name.clone(), trials()));
+                accounts.push(LossAccount::of(variant.name.clone(), trials()));
             }
         }
     }
     accounts
 }
 
-/// What a datagram cost, median over trials of a kind.
+/// CPU time per datagram, the median over the trials of one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cost {
-    /// Which trials.
+    /// The trials it covers.
     pub name: String,
     /// Receiver threads, ns.
     pub receiver: Option<f64>,
@@ -372,13 +373,13 @@ pub struct Cost {
     pub worker: Option<f64>,
     /// Interrupts and softirq, ns.
     pub softirq: Option<f64>,
-    /// All the host did, ns; holds the others.
+    /// The whole host, ns; includes the others.
     pub host: Option<f64>,
     /// How many trials.
     pub trials: usize,
 }
 
-/// The middle of the finite ones.
+/// Returns the median of the finite values.
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);
@@ -390,8 +391,8 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     Some(lower / 2.0 + upper / 2.0)
 }
 
-/// Costs by variant; for latency by load, for a curve by number of flows. Trials that lost nothing
-/// where there are any: an overloaded receiver drops cheaply.
+/// Returns the costs by variant, by load (latency) or by number of flows (curve). Uses the trials without
+/// loss if there are any: an overloaded receiver drops datagrams cheaply.
 #[must_use]
 pub fn costs(report: &Report) -> Vec<Cost> {
     let name = |trial: &TrialRecord| match report.mode {
@@ -407,7 +408,7 @@ pub fn costs(report: &Report) -> Vec<Cost> {
             None => kinds.push((name, vec![trial])),
         }
     }
-    // A page of one bar per trial would say nothing.
+    // More rows than this could not be compared by eye.
     kinds.truncate(24);
     let cost = |(name, mut trials): (String, Vec<&TrialRecord>)| {
         if report.mode != Mode::Compare && trials.iter().any(|t| lost_total(&t.lost) == 0) {
@@ -441,7 +442,7 @@ mod tests {
         for account in &accounts {
             assert_eq!(account.intended, account.handled + lost_total(&account.lost));
         }
-        // The void trial is in neither.
+        // Neither account holds the void trial.
         assert_eq!(accounts[1].trials, 11);
     }
 

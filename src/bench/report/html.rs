@@ -1,102 +1,73 @@
-//! The page: one file, no script, nothing loaded. Sections without figures are not there.
+//! The page: one file without scripts, which loads nothing. Sections without figures are left out.
+//!
+//! Text from another host cannot become markup: maud escapes each value, and [`page`] replaces
+//! control characters at the end.
 
-use std::fmt::Write;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::document::facts::HostFacts;
 use crate::document::report::{Mode, Report, Setting};
 use crate::report::charts;
 use crate::report::findings::{headlines, warnings};
-use crate::report::tables;
-use crate::report::tables::{Table, Tone};
-use ringest_base::text::figures;
-use ringest_base::text::figures::{bytes, count, date, escape, real};
+use crate::report::tables::{self, Table, Tone};
+use ringest_base::text::figures::{self, bytes, count, date, printable, real};
 
 const STYLE: &str = include_str!("style.css");
 
-/// Forbids all that the page does not need, so that even a mistake in it could load nothing.
+/// The content security policy. It forbids everything that the page does not need, so that not even a
+/// mistake in the page could load anything.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
 
-/// The report as one self-contained HTML page.
+/// Returns the report as one self-contained HTML page.
 #[must_use]
 pub fn page(report: &Report) -> String {
     let title = format!("ringest bench {}", report.mode.as_str());
-    let name = format!("{title}: {}", figures::cut(&report.host.hostname, 60));
-    let answers = section(
-        answers_title(report.mode),
-        &(charts::loss(report)
-            + &charts::compare(report)
-            + &charts::burst(report)
-            + &charts::latency(report)),
-        &tables::answers(report),
-    );
-    let sections = [
-        head(report, &title),
-        answers,
-        section("Where every datagram went", &charts::waterfall(report), &[tables::ledger(report)]),
-        section("What a datagram cost", &charts::costs(report), &[tables::costs(report)]),
-        setting(report),
-        hosts(report),
-        repeat(report),
-        section("Trials", "", &[tables::trials(report)]),
-    ];
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{}</title>\n<link rel=\"icon\" href=\"data:,\">\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}</main>\n</body>\n</html>\n",
-        escape(&name),
-        sections.concat()
-    )
+    let answers = html! {
+        (charts::loss(report)) (charts::compare(report)) (charts::burst(report)) (charts::latency(report))
+    };
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) ": " (figures::cut(&report.host.hostname, 60)) }
+                link rel="icon" href="data:,";
+                style { (PreEscaped(STYLE)) }
+                "\n"
+            }
+            body {
+                main {
+                    (head(report, &title))
+                    (section(answers_title(report.mode), &answers, &tables::answers(report)))
+                    (section(
+                        "Where every datagram went",
+                        &charts::waterfall(report),
+                        &[tables::ledger(report)],
+                    ))
+                    (section("What a datagram cost", &charts::costs(report), &[tables::costs(report)]))
+                    (setting(report))
+                    (hosts(report))
+                    (repeat(report))
+                    (section("Trials", &html! {}, &[tables::trials(report)]))
+                }
+            }
+        }
+    };
+    // Line by line: the style and the command keep their line feeds.
+    page.into_string().lines().flat_map(|line| [printable(line), "\n".to_owned()]).collect()
 }
 
 fn answers_title(mode: Mode) -> &'static str {
     match mode {
-        Mode::Ndr => "Rates and losses",
+        Mode::Ndr | Mode::Curve => "Rates and losses",
         Mode::Compare => "Receive APIs compared",
         Mode::Burst => "Bursts",
         Mode::Latency => "Latency, and the rates it was taken at",
-        Mode::Curve => "Rates and losses",
     }
-}
-
-fn head(report: &Report, title: &str) -> String {
-    let between = if report.loopback { "over loopback" } else { "over a network" };
-    let mut html = format!(
-        "<header>\n<h1>{}</h1>\n<p>{} on <b>{}</b>, {between}, <time>{}</time>, ringest {}</p>\n\
-         </header>\n",
-        escape(title),
-        question(report.mode),
-        escape(&figures::cut(&report.host.hostname, 80)),
-        date(report.started_at_unix_s),
-        escape(&report.ringest)
-    );
-    let warnings = warnings(report);
-    if !warnings.is_empty() {
-        html += "<section class=\"warnings\" aria-labelledby=\"warnings\">\n\
-                 <h2 id=\"warnings\">Know this first</h2>\n<ul>\n";
-        for warning in &warnings {
-            let _ = writeln!(html, "<li>{}</li>", escape(warning));
-        }
-        html += "</ul>\n</section>\n";
-    }
-    let figures = headlines(report);
-    if !figures.is_empty() {
-        html += "<dl class=\"figures\">\n";
-        for figure in figures {
-            let _ = writeln!(
-                html,
-                "<div><dt>{}</dt><dd><b>{}</b>{}</dd></div>",
-                escape(&figure.name),
-                escape(&figure.figure),
-                escape(&figure.note)
-            );
-        }
-        html += "</dl>\n";
-    }
-    html
 }
 
 fn question(mode: Mode) -> &'static str {
@@ -109,55 +80,90 @@ fn question(mode: Mode) -> &'static str {
     }
 }
 
-fn section(title: &str, charts: &str, tables: &[Table]) -> String {
-    let tables: Vec<String> =
-        tables.iter().filter(|table| !table.lines.is_empty()).map(table).collect();
-    if charts.is_empty() && tables.is_empty() {
-        return String::new();
-    }
-    format!("<section>\n<h2>{}</h2>\n{charts}{}</section>\n", escape(title), tables.concat())
-}
-
-/// A table in a frame of its own that scrolls, by keyboard too, so that the page never has to.
-fn table(table: &Table) -> String {
-    let mut html = format!(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\">\n\
-         <table>\n<caption><span>{0}</span></caption>\n<thead><tr>",
-        escape(&table.title)
-    );
-    let class = |column| if table.holds_figures(column) { " class=\"n\"" } else { "" };
-    for (column, name) in table.head.iter().enumerate() {
-        let _ = write!(html, "<th scope=\"col\"{}>{}</th>", class(column), escape(name));
-    }
-    html += "</tr></thead>\n<tbody>\n";
-    for line in &table.lines {
-        html += match line.tone {
-            Tone::Plain => "<tr>",
-            Tone::Good => "<tr class=\"good\">",
-            Tone::Bad => "<tr class=\"bad\">",
-            Tone::Faint => "<tr class=\"faint\">",
-        };
-        for (column, cell) in line.cells.iter().enumerate() {
-            let _ = match column {
-                0 => write!(html, "<th scope=\"row\">{}</th>", escape(cell)),
-                _ => write!(html, "<td{}>{}</td>", class(column), escape(cell)),
-            };
+fn head(report: &Report, title: &str) -> Markup {
+    let between = if report.loopback { "over loopback" } else { "over a network" };
+    let (warnings, figures) = (warnings(report), headlines(report));
+    html! {
+        header {
+            h1 { (title) }
+            p {
+                (question(report.mode)) " on " b { (figures::cut(&report.host.hostname, 80)) }
+                ", " (between) ", " time { (date(report.started_at_unix_s)) } ", ringest " (report.ringest)
+            }
         }
-        html += "</tr>\n";
+        @if !warnings.is_empty() {
+            section.warnings aria-labelledby="warnings" {
+                h2 #warnings { "Know this first" }
+                ul { @for warning in &warnings { li { (warning) } } }
+            }
+        }
+        @if !figures.is_empty() {
+            dl.figures {
+                @for figure in figures {
+                    div { dt { (figure.name) } dd { b { (figure.figure) } (figure.note) } }
+                }
+            }
+        }
     }
-    html += "</tbody>\n</table>\n</div>\n";
-    if !table.note.is_empty() {
-        let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(&table.note));
-    }
-    html
 }
 
-fn facts(html: &mut String, facts: &[(&str, String)]) {
-    *html += "<dl class=\"facts\">\n";
-    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
-        let _ = writeln!(html, "<div><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(value));
+fn section(title: &str, charts: &Markup, tables: &[Table]) -> Markup {
+    let tables: Vec<&Table> = tables.iter().filter(|table| !table.lines.is_empty()).collect();
+    html! {
+        @if !(charts.0.is_empty() && tables.is_empty()) {
+            section { h2 { (title) } (charts) @for of in tables { (table(of)) } }
+        }
     }
-    *html += "</dl>\n";
+}
+
+/// Draws a table in a frame that scrolls sideways, by keyboard too, so that the page never has to.
+fn table(table: &Table) -> Markup {
+    let class = |column| table.holds_figures(column).then_some("n");
+    let tone = |tone| match tone {
+        Tone::Plain => None,
+        Tone::Good => Some("good"),
+        Tone::Bad => Some("bad"),
+        Tone::Faint => Some("faint"),
+    };
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(table.title) {
+            table {
+                caption { span { (table.title) } }
+                thead {
+                    tr {
+                        @for (column, name) in table.head.iter().enumerate() {
+                            th scope="col" class=[class(column)] { (name) }
+                        }
+                    }
+                }
+                tbody {
+                    @for line in &table.lines {
+                        tr class=[tone(line.tone)] {
+                            @for (column, cell) in line.cells.iter().enumerate() {
+                                @if column == 0 {
+                                    th scope="row" { (cell) }
+                                } @else {
+                                    td class=[class(column)] { (cell) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if !table.note.is_empty() { p.note { (table.note) } }
+    }
+}
+
+/// Lists names and values; those without a value are left out.
+fn facts<const N: usize>(facts: [(&str, String); N]) -> Markup {
+    html! {
+        dl.facts {
+            @for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+                div { dt { (name) } dd { (value) } }
+            }
+        }
+    }
 }
 
 fn cores(cores: &[usize], none: &str) -> String {
@@ -167,7 +173,7 @@ fn cores(cores: &[usize], none: &str) -> String {
     cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn setting(report: &Report) -> String {
+fn setting(report: &Report) -> Markup {
     let Setting { size, train, flows, threads, pattern, trial_s, seed, backend, gro, .. } =
         &report.setting;
     let setting = &report.setting;
@@ -181,58 +187,47 @@ fn setting(report: &Report) -> String {
         bytes(number(setting.rcvbuf_asked_bytes)),
         bytes(number(setting.rcvbuf_granted_bytes))
     );
-    let mut html = String::from("<section>\n<h2>What ran where</h2>\n");
-    facts(
-        &mut html,
-        &[
-            ("Payload, bytes", size.clone()),
-            ("One send holds", train),
-            ("Flows (source ports)", flows.to_string()),
-            ("Pattern", pattern.clone()),
-            ("Seconds a trial", figures::seconds(*trial_s)),
-            ("Received with", format!("{backend}, UDP_GRO {}", if *gro { "on" } else { "off" })),
-            ("Receive buffer", rcvbuf),
-            ("Receivers on cores", cores(&setting.receiver_cores, "not pinned")),
-            ("Workers on cores", cores(&setting.worker_cores, "none: handled inline")),
-            (
-                "Senders on cores",
-                format!("{} ({threads} threads)", cores(&setting.sender_cores, "not pinned")),
-            ),
-            ("Seed", seed.to_string()),
-        ],
-    );
-    html + "</section>\n"
-}
-
-fn hosts(report: &Report) -> String {
-    let mut html = String::from("<section>\n<h2>Hosts</h2>\n");
-    if report.loopback || report.host.boot_id == report.sender.boot_id {
-        host(&mut html, "Receiver and sender, one host", &report.host);
-    } else {
-        host(&mut html, "Receiver", &report.host);
-        host(&mut html, "Sender", &report.sender);
+    let senders = cores(&setting.sender_cores, "not pinned");
+    html! {
+        section {
+            h2 { "What ran where" }
+            (facts([
+                ("Payload, bytes", size.clone()),
+                ("One send holds", train),
+                ("Flows (source ports)", flows.to_string()),
+                ("Pattern", pattern.clone()),
+                ("Seconds a trial", figures::seconds(*trial_s)),
+                ("Received with", format!("{backend}, UDP_GRO {}", if *gro { "on" } else { "off" })),
+                ("Receive buffer", rcvbuf),
+                ("Receivers on cores", cores(&setting.receiver_cores, "not pinned")),
+                ("Workers on cores", cores(&setting.worker_cores, "none: handled inline")),
+                ("Senders on cores", format!("{senders} ({threads} threads)")),
+                ("Seed", seed.to_string()),
+            ]))
+        }
     }
-    html + "</section>\n"
 }
 
-fn host(html: &mut String, role: &str, host: &HostFacts) {
-    let _ = writeln!(html, "<h3>{role}: {}</h3>", escape(&figures::cut(&host.hostname, 80)));
-    let mitigations = if host.mitigations.is_empty() {
-        "none needed".to_owned()
-    } else {
-        host.mitigations.join("; ")
+fn hosts(report: &Report) -> Markup {
+    html! {
+        section {
+            h2 { "Hosts" }
+            @if report.loopback || report.host.boot_id == report.sender.boot_id {
+                (host("Receiver and sender, one host", &report.host))
+            } @else {
+                (host("Receiver", &report.host))
+                (host("Sender", &report.sender))
+            }
+        }
+    }
+}
+
+fn host(role: &str, host: &HostFacts) -> Markup {
+    let mitigations = match host.mitigations.as_slice() {
+        [] => "none needed".to_owned(),
+        some => some.join("; "),
     };
     let machine = if host.virtual_machine { ", in a virtual machine" } else { "" };
-    facts(
-        html,
-        &[
-            ("CPU", format!("{}{machine}", host.cpu)),
-            ("Cores it may use", cores(&host.cores, "unknown")),
-            ("Kernel", host.kernel.clone()),
-            ("Governor", host.governor.clone()),
-            ("Mitigations", mitigations),
-        ],
-    );
     let mut nics =
         Table::new("Network interfaces", &["name", "driver", "Mbit/s", "MTU", "queues rx/tx"]);
     nics.words = vec![1];
@@ -247,26 +242,33 @@ fn host(html: &mut String, role: &str, host: &HostFacts) {
     for (name, value) in &host.sysctls {
         sysctls.line(Tone::Plain, [name.clone(), value.clone()]);
     }
-    for facts in [nics, sysctls] {
-        if !facts.lines.is_empty() {
-            *html += &table(&facts);
-        }
+    html! {
+        h3 { (role) ": " (figures::cut(&host.hostname, 80)) }
+        (facts([
+            ("CPU", format!("{}{machine}", host.cpu)),
+            ("Cores it may use", cores(&host.cores, "unknown")),
+            ("Kernel", host.kernel.clone()),
+            ("Governor", host.governor.clone()),
+            ("Mitigations", mitigations),
+        ]))
+        @for facts in [nics, sysctls].iter().filter(|facts| !facts.lines.is_empty()) { (table(facts)) }
     }
 }
 
-fn repeat(report: &Report) -> String {
-    if report.command.trim().is_empty() {
-        return String::new();
+fn repeat(report: &Report) -> Markup {
+    html! {
+        @if !report.command.trim().is_empty() {
+            section {
+                h2 { "To have it again" }
+                pre tabindex="0" { code { (report.command) } }
+                p.note {
+                    "Seed " (report.setting.seed) " gives the same order of trials. To see what changed \
+                     beyond noise, keep both results with " code { "--json FILE" } " and compare them with "
+                    code { "ringest bench diff A.json B.json" } "."
+                }
+            }
+        }
     }
-    format!(
-        "<section>\n<h2>To have it again</h2>\n\
-         <pre tabindex=\"0\"><code>{}</code></pre>\n\
-         <p class=\"note\">Seed {} gives the same order of trials. To see what changed beyond noise, \
-         keep both results with <code>--json FILE</code> and compare them with \
-         <code>ringest bench diff A.json B.json</code>.</p>\n</section>\n",
-        report.command.lines().map(escape).collect::<Vec<_>>().join("\n"),
-        report.setting.seed
-    )
 }
 
 #[cfg(test)]

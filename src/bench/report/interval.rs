@@ -3,7 +3,8 @@
 use crate::document::report::Interval;
 use ringest_base::text::figures::dash;
 
-/// A median and its interval: `12.0 ns [11.2 – 13.1]`. The unit is said once where it is one.
+/// Formats a median and its interval: `12.0 ns [11.2 – 13.1]`. A unit that all three share is written
+/// once.
 #[must_use]
 pub fn interval(interval: Option<&Interval>, figure: fn(f64) -> String) -> String {
     let Some(found) = interval else { return dash() };

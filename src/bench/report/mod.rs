@@ -1,23 +1,25 @@
-//! A [`Report`](crate::document::report::Report) as something to look at: pure functions from it to text.
+//! Shows a [`Report`](crate::document::report::Report): pure functions from it to text.
 //!
 //! ```text
 //! Report ─► findings (warnings, figures, accounts, costs) ─► tables ─┬► terminal (cli/)
 //!                                        │                           └► html ─► page
-//!                                        └─► charts ─► rows, plots ─► svg ─┘
+//!                                        └─► charts ─► chart ─► html ─┘
 //! ```
 //!
 //! Nothing here reads, writes or prints. A report may come from another host: whatever it holds, the
-//! page holds no markup, no script and no reference of its making.
+//! page has no markup, no script and no reference that comes from it.
 
-/// What a report comes to.
+/// The conclusions of a report: warnings, figures to quote, losses and costs.
 pub mod findings;
 /// The same in rows and columns.
 pub mod tables;
+/// Scales and labels.
 mod axis;
-mod svg;
-mod rows;
-mod plots;
+/// One chart as SVG.
+mod chart;
+/// The charts of each mode.
 mod charts;
+/// The page that holds them.
 mod html;
 /// Intervals as text.
 pub mod interval;

@@ -1,17 +1,17 @@
-//! What a report found, in rows and columns: the terminal and the page show the same tables.
+//! The tables of a report. The terminal and the page show the same ones.
 
 use crate::document::report::{Mode, Report};
 use crate::document::trial::TrialRecord;
 use crate::report::findings;
-use crate::report::findings::{Account, stage_name};
+use crate::report::findings::{LossAccount, stage_name};
 use crate::report::interval::interval;
 use ringest_base::text::figures;
 use ringest_base::text::figures::{count, nanos, percent, pps, ratio, real, share};
 
-/// How a row is meant.
+/// The tone of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
-    /// As it is.
+    /// Neutral.
     #[default]
     Plain,
     /// Better than what it is compared with.
@@ -25,35 +25,35 @@ pub enum Tone {
 /// One row, with a cell for each column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// In the order of the columns.
+    /// The cells, in the order of the columns.
     pub cells: Vec<String>,
-    /// How it is meant.
+    /// The tone.
     pub tone: Tone,
 }
 
 /// A table. The first column names the row, the others hold figures unless they are named in `words`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// What it shows.
+    /// The title.
     pub title: String,
-    /// Over each column.
+    /// The heading of each column.
     pub head: Vec<String>,
-    /// Columns that hold words, besides the first: set to the left.
+    /// Columns besides the first that hold words; they are aligned left.
     pub words: Vec<usize>,
-    /// Its rows.
+    /// The rows.
     pub lines: Vec<Line>,
-    /// What must be known to read it.
+    /// A note on how to read it; empty for none.
     pub note: String,
 }
 
 impl Table {
-    /// A table without rows; the first column names them.
+    /// Returns a table without rows.
     pub(crate) fn new(title: impl Into<String>, head: &[&str]) -> Self {
         let head = head.iter().map(|name| (*name).to_owned()).collect();
         Self { title: title.into(), head, ..Self::default() }
     }
 
-    /// Whether a column is set to the right.
+    /// Returns whether a column holds figures, which are aligned right.
     #[must_use]
     pub fn holds_figures(&self, column: usize) -> bool {
         column > 0 && !self.words.contains(&column)
@@ -68,7 +68,7 @@ impl Table {
     }
 }
 
-/// What the mode asked for, then where datagrams went and what they cost. Empty tables are left out.
+/// Returns the answers to the mode's question, then losses and costs. Empty tables are left out.
 #[must_use]
 pub fn all(report: &Report) -> Vec<Table> {
     let mut tables = answers(report);
@@ -77,7 +77,7 @@ pub fn all(report: &Report) -> Vec<Table> {
     tables
 }
 
-/// What the mode asked for.
+/// Returns the tables that answer the mode's question.
 pub(crate) fn answers(report: &Report) -> Vec<Table> {
     let mut tables = match report.mode {
         Mode::Ndr => vec![goals(report)],
@@ -171,7 +171,7 @@ fn compare_more(report: &Report) -> Table {
     table
 }
 
-/// ns without its unit, for a column that names it.
+/// Formats ns without the unit, for a column that names it.
 fn figure_ns(nanos: f64) -> String {
     figures::cost(Some(nanos)).replace(" ns", "")
 }
@@ -253,7 +253,7 @@ fn curve(report: &Report) -> Table {
     table
 }
 
-/// Where datagrams went: a line for each place that lost any, a column for each account.
+/// Returns the ledger: a row for each place with a loss, a column for each account.
 pub(crate) fn ledger(report: &Report) -> Table {
     let accounts = findings::accounts(report);
     let mut head = vec!["datagrams".to_owned()];
@@ -262,7 +262,7 @@ pub(crate) fn ledger(report: &Report) -> Table {
     if accounts.is_empty() {
         return table;
     }
-    let mut cells = |tone: Tone, name: &str, of: &dyn Fn(&Account) -> u64| {
+    let mut cells = |tone: Tone, name: &str, of: &dyn Fn(&LossAccount) -> u64| {
         let figures = accounts.iter().map(|account| {
             let share = share(of(account), account.intended);
             format!("{} ({share})", count(of(account))).replace(" ()", "")
@@ -273,7 +273,7 @@ pub(crate) fn ledger(report: &Report) -> Table {
     cells(Tone::Plain, "intended", &|account| account.intended);
     for step in STEPS {
         for at in step.places {
-            let lost = |account: &Account| account.lost.lines()[*at].1;
+            let lost = |account: &LossAccount| account.lost.lines()[*at].1;
             let (name, _) = accounts[0].lost.lines()[*at];
             if accounts.iter().any(|account| lost(account) > 0) {
                 cells(Tone::Bad, &format!("  − {}", place(name)), &lost);
@@ -289,24 +289,28 @@ pub(crate) fn ledger(report: &Report) -> Table {
     table
 }
 
-/// A step of the way.
-pub(crate) struct Step {
-    /// Its losses, as places in [`crate::document::trial::Lost::lines`].
+/// A section of a datagram's way.
+pub(crate) struct LedgerStep {
+    /// The losses in it, as indices of [`crate::document::trial::Lost::lines`].
     pub(crate) places: &'static [usize],
-    /// What is left after it.
+    /// The name of the count after it.
     pub(crate) left: &'static str,
-    /// How many.
-    pub(crate) count: fn(&Account) -> u64,
+    /// Reads that count.
+    pub(crate) count: fn(&LossAccount) -> u64,
 }
 
-/// Sender, kernel, engine.
-pub(crate) const STEPS: [Step; 3] = [
-    Step { places: &[0, 1, 2], left: "sent", count: |account| account.sent },
-    Step { places: &[3, 4, 5, 6, 7, 11], left: "received", count: |account| account.received },
-    Step { places: &[8, 9, 10], left: "handled", count: |account| account.handled },
+/// The sections: sender, kernel and network, engine.
+pub(crate) const STEPS: [LedgerStep; 3] = [
+    LedgerStep { places: &[0, 1, 2], left: "sent", count: |account| account.sent },
+    LedgerStep {
+        places: &[3, 4, 5, 6, 7, 11],
+        left: "received",
+        count: |account| account.received,
+    },
+    LedgerStep { places: &[8, 9, 10], left: "handled", count: |account| account.handled },
 ];
 
-/// A cause of loss, in words.
+/// Returns the label of a cause of loss.
 pub(crate) fn place(name: &str) -> &str {
     match name {
         "send_failed" => "send failed",
@@ -322,7 +326,7 @@ pub(crate) fn place(name: &str) -> &str {
     }
 }
 
-/// What a datagram cost.
+/// Returns CPU time per datagram.
 pub(crate) fn costs(report: &Report) -> Table {
     let mut table = Table::new(
         "CPU time per datagram",
@@ -350,7 +354,7 @@ pub(crate) fn costs(report: &Report) -> Table {
     table
 }
 
-/// Every trial; void ones with the reason.
+/// Returns all trials; void ones with the reason.
 pub(crate) fn trials(report: &Report) -> Table {
     let mut table = Table::new(
         "All trials, in the order they ran",
@@ -410,7 +414,7 @@ pub(crate) fn trials(report: &Report) -> Table {
     table
 }
 
-/// `socket buffer 12, worker queue 3`.
+/// Lists the losses of a trial: `socket buffer 12, worker queue 3`.
 fn wheres(trial: &TrialRecord) -> String {
     let lines = trial.lost.lines();
     let places = lines.iter().filter(|(_, lost)| *lost > 0);

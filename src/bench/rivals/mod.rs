@@ -7,4 +7,4 @@ mod recvmmsg;
 /// Receives with recvmsg(2).
 mod recvmsg;
 /// Counts and copies what a call brought.
-mod desk;
+mod counter;

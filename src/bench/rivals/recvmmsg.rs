@@ -1,4 +1,4 @@
-//! The batched peer: up to 64 datagrams or trains a recvmmsg(2).
+//! The batched rivals: up to 64 datagrams or trains a recvmmsg(2).
 #![expect(unsafe_code, reason = "recvmmsg(2) fills memory through raw pointers")]
 
 use std::io;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use crate::rivals::desk::{CONTROL_BYTES, Desk, NAME_BYTES, NAME_LEN, SlotSpec, Tally};
+use crate::rivals::counter::{CONTROL_BYTES, Counter, NAME_BYTES, NAME_LEN, RivalCounts, SlotSpec};
 use ringest_engine::backend::outgoing::empty_header;
 
-/// Messages a call. More gain nothing (measured: 64 against 256 is within noise).
+/// Messages a call. More gain nothing: 64 and 256 measured the same.
 const MESSAGES: usize = 64;
 
-/// Where recvmmsg(2) writes; the headers point into the boxes beside them, which never move.
+/// The memory that recvmmsg(2) writes to. The headers point into the other boxes, which never move.
 struct Incoming {
     headers: Box<[libc::mmsghdr]>,
     _iovecs: Box<[libc::iovec]>,
@@ -60,7 +60,7 @@ impl Incoming {
         }
     }
 
-    /// One recvmmsg(2). Returns how many messages came.
+    /// Calls recvmmsg(2) once. Returns the number of messages.
     fn receive(&mut self, socket: &OwnedFd, flags: libc::c_int) -> io::Result<usize> {
         for header in &mut self.headers[..self.filled] {
             header.msg_hdr.msg_namelen = NAME_LEN;
@@ -76,25 +76,29 @@ impl Incoming {
         Ok(self.filled)
     }
 
-    /// Hands the messages of the last call to the desk. `true`: that was the end.
+    /// Hands the messages of the last call to the counter. Returns `true` at the end.
     #[inline]
-    fn deliver(&self, desk: &mut Desk) -> bool {
+    fn deliver(&self, counter: &mut Counter) -> bool {
         for (index, header) in self.headers[..self.filled].iter().enumerate() {
             let len = header.msg_len as usize;
-            if desk.is_over(len) {
+            if counter.is_over(len) {
                 return true;
             }
             let payload = &self.slots[index * self.slot_bytes..][..len];
             let control_len = header.msg_hdr.msg_controllen.min(self.control_bytes);
-            desk.take(payload, &self.controls[index][..control_len]);
+            counter.take(payload, &self.controls[index][..control_len]);
         }
-        desk.publish();
+        counter.publish();
         false
     }
 }
 
-/// Receives until the peer is stopped, blocking in recvmmsg(2).
-pub(crate) fn run(socket: &OwnedFd, slots: SlotSpec, mut desk: Desk) -> io::Result<Tally> {
+/// Receives until the rival is stopped, blocking in recvmmsg(2).
+pub(crate) fn run(
+    socket: &OwnedFd,
+    slots: SlotSpec,
+    mut counter: Counter,
+) -> io::Result<RivalCounts> {
     let mut incoming = Incoming::new(slots);
     loop {
         match incoming.receive(socket, libc::MSG_WAITFORONE) {
@@ -102,14 +106,18 @@ pub(crate) fn run(socket: &OwnedFd, slots: SlotSpec, mut desk: Desk) -> io::Resu
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         }
-        if incoming.deliver(&mut desk) {
-            return Ok(desk.tally);
+        if incoming.deliver(&mut counter) {
+            return Ok(counter.tally);
         }
     }
 }
 
-/// Receives until the peer is stopped, sleeping in epoll_wait(2).
-pub(crate) fn run_epoll(socket: &OwnedFd, slots: SlotSpec, mut desk: Desk) -> io::Result<Tally> {
+/// Receives until the rival is stopped, sleeping in epoll_wait(2).
+pub(crate) fn run_epoll(
+    socket: &OwnedFd,
+    slots: SlotSpec,
+    mut counter: Counter,
+) -> io::Result<RivalCounts> {
     let mut incoming = Incoming::new(slots);
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
@@ -119,35 +127,39 @@ pub(crate) fn run_epoll(socket: &OwnedFd, slots: SlotSpec, mut desk: Desk) -> io
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        if empty(socket, &mut incoming, &mut desk)? == Found::End {
-            return Ok(desk.tally);
+        if empty(socket, &mut incoming, &mut counter)? == Found::End {
+            return Ok(counter.tally);
         }
     }
 }
 
-/// How long the floor lets trains gather. Long enough that the wake-up does not count (a hundred
-/// trains and more), short enough that the receive buffer holds them.
+/// Length of a nap. Longer: the receive buffer overflows. Shorter: wake-ups cost something; within this
+/// time a hundred trains and more gather.
 const NAP: Duration = Duration::from_micros(500);
 
-/// Receives until the peer is stopped, asleep for [`NAP`] whenever the socket is empty.
-pub(crate) fn run_nap(socket: &OwnedFd, slots: SlotSpec, mut desk: Desk) -> io::Result<Tally> {
+/// Receives until the rival is stopped, asleep for [`NAP`] whenever the socket is empty.
+pub(crate) fn run_nap(
+    socket: &OwnedFd,
+    slots: SlotSpec,
+    mut counter: Counter,
+) -> io::Result<RivalCounts> {
     let mut incoming = Incoming::new(slots);
-    while empty(socket, &mut incoming, &mut desk)? != Found::End {
+    while empty(socket, &mut incoming, &mut counter)? != Found::End {
         std::thread::sleep(NAP);
     }
-    Ok(desk.tally)
+    Ok(counter.tally)
 }
 
-/// What a non-blocking socket had.
+/// The state of a non-blocking socket after reading it to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     Some,
     End,
 }
 
-/// Reads a non-blocking socket to its end. A round that is not full has emptied it, so the call
-/// that would only say EAGAIN is saved; a level-triggered epoll forgets nothing.
-fn empty(socket: &OwnedFd, incoming: &mut Incoming, desk: &mut Desk) -> io::Result<Found> {
+/// Reads a non-blocking socket to its end. A round that is not full has emptied it, which saves the call
+/// that would return EAGAIN. Level-triggered epoll reports anything that is left.
+fn empty(socket: &OwnedFd, incoming: &mut Incoming, counter: &mut Counter) -> io::Result<Found> {
     loop {
         let count = match incoming.receive(socket, libc::MSG_DONTWAIT) {
             Ok(count) => count,
@@ -155,7 +167,7 @@ fn empty(socket: &OwnedFd, incoming: &mut Incoming, desk: &mut Desk) -> io::Resu
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        if desk.is_over(count) || incoming.deliver(desk) {
+        if counter.is_over(count) || incoming.deliver(counter) {
             return Ok(Found::End);
         }
         if count < MESSAGES {

@@ -1,14 +1,18 @@
-//! The plainest peer: one recvmsg(2) a datagram, or a train with UDP_GRO.
+//! The simplest rival: one recvmsg(2) a datagram, or a train with UDP_GRO.
 #![expect(unsafe_code, reason = "recvmsg(2) fills memory through raw pointers")]
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use crate::rivals::desk::{CONTROL_BYTES, Desk, NAME_BYTES, NAME_LEN, SlotSpec, Tally};
+use crate::rivals::counter::{CONTROL_BYTES, Counter, NAME_BYTES, NAME_LEN, RivalCounts, SlotSpec};
 use ringest_engine::backend::outgoing::empty_header;
 
-/// Receives until the peer is stopped.
-pub(crate) fn run(socket: &OwnedFd, slots: SlotSpec, mut desk: Desk) -> io::Result<Tally> {
+/// Receives until the rival is stopped.
+pub(crate) fn run(
+    socket: &OwnedFd,
+    slots: SlotSpec,
+    mut counter: Counter,
+) -> io::Result<RivalCounts> {
     let mut slot = vec![1_u8; slots.bytes].into_boxed_slice();
     let mut name = [0_u8; NAME_BYTES];
     let mut control = [0_u8; CONTROL_BYTES];
@@ -32,10 +36,10 @@ pub(crate) fn run(socket: &OwnedFd, slots: SlotSpec, mut desk: Desk) -> io::Resu
             }
             return Err(error);
         };
-        if desk.is_over(len) {
-            return Ok(desk.tally);
+        if counter.is_over(len) {
+            return Ok(counter.tally);
         }
-        desk.take(&slot[..len], &control[..header.msg_controllen.min(control_bytes)]);
-        desk.publish();
+        counter.take(&slot[..len], &control[..header.msg_controllen.min(control_bytes)]);
+        counter.publish();
     }
 }

@@ -1,13 +1,13 @@
-//! What the engine is compared with: the leanest honest loops around one receive call each.
+//! Rivals: minimal loops around one receive call, which the engine is compared with.
 //!
-//! A peer does what the engine's receiver does, and no more: it takes every datagram with its
-//! peer's address, copies the payload into a dense arena and counts datagrams and bytes. It has no
-//! queue, no worker, no ledger and no index. Its socket is opened by the engine's own code, so both
-//! have the same options and the same receive buffer.
+//! A rival does only the work of the engine's receiver: it takes every datagram with its sender's
+//! address, copies the payload into a dense arena and counts datagrams and bytes. It has no queue, no
+//! worker, no ledger and no index. The engine's own code opens its socket, so both have the same options
+//! and the same receive buffer.
 //!
 //! ```text
 //!  start ──► Waiting (pinned, blocked in the call) ──► stop: flag, shutdown(2) ──► reads what is
-//!  left, sees the end, reports its tally
+//!  left, sees the end, returns its counts
 //! ```
 
 use std::io;
@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use nix::unistd::gettid;
 use socket2::SockRef;
 
-use crate::rivals::desk::{Desk, Shared, SlotSpec, Tally, slot_bytes};
+use crate::rivals::counter::{Counter, RivalCounts, SharedState, SlotSpec, slot_bytes};
 use crate::rivals::{recvmmsg, recvmsg};
 use ringest_base::sys::threads::spawn_named;
 use ringest_engine::error::{Error, Result};
@@ -28,7 +28,7 @@ use ringest_engine::socket::listener::{Listener, SocketSpec};
 use ringest_engine::socket::options::SocketOptions;
 use ringest_engine::wire::cmsg::Asked;
 
-/// Which call a peer is built around.
+/// The receive call of a rival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     /// recvmsg(2), one datagram or train a call.
@@ -37,49 +37,49 @@ pub(crate) enum Call {
     Recvmmsg,
     /// The same on a non-blocking socket, sleeping in epoll_wait(2).
     RecvmmsgEpoll,
-    /// The same on a non-blocking socket, asleep for a while whenever it is empty: next to no
-    /// wake-ups, so what is left is the call itself.
+    /// The same on a non-blocking socket, with a short sleep whenever it is empty. There are almost no
+    /// wake-ups, so it measures the cost of the call alone.
     RecvmmsgNap,
 }
 
-/// One peer.
+/// The parameters of a rival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PeerSpec {
+pub(crate) struct RivalSpec {
     pub(crate) call: Call,
-    /// Take trains whole (UDP_GRO).
+    /// Whether to receive trains whole (UDP_GRO).
     pub(crate) gro: bool,
-    /// The largest payload that comes, bytes.
+    /// The largest payload to expect, bytes.
     pub(crate) size_max: usize,
-    /// Copy payloads. Without it, and without wake-ups, a peer is the floor: the call alone.
+    /// Whether to copy payloads. Without copies and wake-ups a rival measures the call alone.
     pub(crate) copies: bool,
 }
 
-impl PeerSpec {
+impl RivalSpec {
     fn slots(&self) -> SlotSpec {
         SlotSpec { gro: self.gro, bytes: slot_bytes(self.gro, self.size_max) }
     }
 }
 
-/// A running peer.
+/// A running rival.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub(crate) struct Rival {
     listener: Listener,
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<io::Result<Tally>>>,
+    shared: Arc<SharedState>,
+    thread: Option<JoinHandle<io::Result<RivalCounts>>>,
 }
 
-impl Peer {
-    /// Starts one on `address`, pinned.
+impl Rival {
+    /// Starts a rival on `address`, pinned to `core`.
     ///
     /// # Errors
-    /// The socket or the thread cannot be had.
+    /// The socket cannot be opened or the thread not started.
     pub(crate) fn start(
-        spec: PeerSpec,
+        spec: RivalSpec,
         address: SocketAddr,
         (rcvbuf_bytes, options): (usize, &SocketOptions),
         core: Option<usize>,
     ) -> Result<Self> {
-        // A socket like the engine's, without a program that counts arrivals.
+        // A socket like the engine's, without the program that counts arrivals.
         let asked = Asked { gro: spec.gro, ..Asked::default() };
         let mut socket = SocketSpec::plain(address, asked, rcvbuf_bytes);
         socket.options = options.clone();
@@ -89,12 +89,12 @@ impl Peer {
         SockRef::from(&socket)
             .set_nonblocking(matches!(spec.call, Call::RecvmmsgEpoll | Call::RecvmmsgNap))
             .map_err(failed("O_NONBLOCK"))?;
-        let shared = Arc::new(Shared::default());
-        let desk = Desk::new(spec.copies, Arc::clone(&shared));
+        let shared = Arc::new(SharedState::default());
+        let counter = Counter::new(spec.copies, Arc::clone(&shared));
         let theirs = Arc::clone(&shared);
         let run = move || {
             theirs.thread.store(gettid().as_raw(), Ordering::Release);
-            receive(spec, &socket, desk)
+            receive(spec, &socket, counter)
         };
         let thread = spawn_named("bench-peer".to_owned(), core, run)?;
         while shared.thread.load(Ordering::Acquire) == 0 {
@@ -103,12 +103,12 @@ impl Peer {
         Ok(Self { listener, shared, thread: Some(thread) })
     }
 
-    /// Kernel id of the receiving thread.
+    /// Returns the kernel id of the receiving thread.
     pub(crate) fn thread_id(&self) -> i32 {
         self.shared.thread.load(Ordering::Acquire)
     }
 
-    /// Receive buffer granted, bytes as getsockopt(2) counts them.
+    /// Returns the granted receive buffer, bytes as getsockopt(2) counts them.
     pub(crate) fn rcvbuf_bytes(&self) -> usize {
         self.listener.rcvbuf_bytes()
     }
@@ -121,33 +121,33 @@ impl Peer {
         self.shared.datagrams.load(Ordering::Relaxed)
     }
 
-    /// Lets the peer read what is left, and joins it.
-    pub(crate) fn stop(mut self) -> io::Result<Tally> {
-        self.end().unwrap_or_else(|| Ok(Tally::default()))
+    /// Lets the rival read the rest of its socket, and joins its thread.
+    pub(crate) fn stop(mut self) -> io::Result<RivalCounts> {
+        self.end().unwrap_or_else(|| Ok(RivalCounts::default()))
     }
 
-    fn end(&mut self) -> Option<io::Result<Tally>> {
+    fn end(&mut self) -> Option<io::Result<RivalCounts>> {
         let thread = self.thread.take()?;
         self.shared.stop.store(true, Ordering::Release);
-        // On a socket without a peer shutdown(2) says ENOTCONN, and does it all the same: blocked
-        // reads return empty once the queue is (inet_shutdown in net/ipv4/af_inet.c).
+        // On an unconnected socket shutdown(2) returns ENOTCONN, but takes effect: blocked reads return
+        // empty once the queue is empty (inet_shutdown in net/ipv4/af_inet.c).
         let _ = SockRef::from(&self.listener).shutdown(std::net::Shutdown::Read);
-        Some(thread.join().unwrap_or_else(|_| Err(io::Error::other("the peer's thread panicked"))))
+        Some(thread.join().unwrap_or_else(|_| Err(io::Error::other("the rival's thread panicked"))))
     }
 }
 
-impl Drop for Peer {
+impl Drop for Rival {
     fn drop(&mut self) {
         // Only after an error elsewhere, which is the one to report.
         let _ = self.end();
     }
 }
 
-fn receive(spec: PeerSpec, socket: &OwnedFd, desk: Desk) -> io::Result<Tally> {
+fn receive(spec: RivalSpec, socket: &OwnedFd, counter: Counter) -> io::Result<RivalCounts> {
     match spec.call {
-        Call::Recvmsg => recvmsg::run(socket, spec.slots(), desk),
-        Call::Recvmmsg => recvmmsg::run(socket, spec.slots(), desk),
-        Call::RecvmmsgEpoll => recvmmsg::run_epoll(socket, spec.slots(), desk),
-        Call::RecvmmsgNap => recvmmsg::run_nap(socket, spec.slots(), desk),
+        Call::Recvmsg => recvmsg::run(socket, spec.slots(), counter),
+        Call::Recvmmsg => recvmmsg::run(socket, spec.slots(), counter),
+        Call::RecvmmsgEpoll => recvmmsg::run_epoll(socket, spec.slots(), counter),
+        Call::RecvmmsgNap => recvmmsg::run_nap(socket, spec.slots(), counter),
     }
 }

@@ -1,4 +1,4 @@
-//! The chase after one goal: which load its next trial should try.
+//! The search for one goal: chooses the load of its next trial.
 //!
 //! A goal is reached over a ladder of targets, each half as wide and longer in trials than the one
 //! before. What the last rung found (`floor`, `ceiling`) is where the next one starts:
@@ -20,31 +20,31 @@ use crate::search::evidence::{Bounds, Evidence};
 use crate::search::goal::Target;
 use crate::search::grid::{Grid, cut};
 
-/// A trial that a goal would like next.
+/// The trial that a goal asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish {
     pub(crate) step: i64,
     pub(crate) duration: Duration,
-    /// How far from what is known, in steps; see [`Chase::next_wish`].
+    /// The distance from the known bounds, in steps; see [`Chase::next_wish`].
     pub(crate) stride: i64,
 }
 
-/// What a goal says when asked for its next trial.
+/// The answer of a goal that is asked for its next trial.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Next {
     Trial(Wish),
-    /// Its bounds are found, or it has none on one side.
+    /// Its bounds are found, or one of them does not exist.
     Reached,
 }
 
-/// Which way a wish went, and so what it means if it found only more of the same.
+/// The direction of a wish. It tells whether an outcome of the same kind was in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// Away from an upper bound, for a lower one.
+    /// Below an upper bound, to find a lower one.
     Down,
-    /// Away from a lower bound, for an upper one.
+    /// Above a lower bound, to find an upper one.
     Up,
-    /// To a load where either outcome helps.
+    /// At a load where either outcome helps.
     Settle,
 }
 
@@ -54,8 +54,8 @@ pub(crate) struct Chase {
     /// Indices of its targets in the evidence, coarsest first.
     rungs: RangeInclusive<usize>,
     rung: usize,
-    /// The bounds when the rung before was reached; at first, the ends of the opening. They stay as
-    /// they are while trials for other goals move the bounds, so that every rung makes progress.
+    /// The bounds when the previous rung was reached; at first, the ends of the opening. Trials for
+    /// other goals do not change them, so that every rung makes progress.
     floor: Option<i64>,
     ceiling: Option<i64>,
     /// Length of the next step outside known bounds.
@@ -64,7 +64,7 @@ pub(crate) struct Chase {
 }
 
 impl Chase {
-    /// `low` and `high` are the loads at which the opening ended.
+    /// Starts at `low` and `high`, the loads at which the opening ended.
     pub(crate) fn new(
         rungs: RangeInclusive<usize>,
         low: i64,
@@ -78,13 +78,13 @@ impl Chase {
         chase
     }
 
-    /// Index of the goal itself among the targets.
+    /// Returns the index of the goal itself among the targets.
     pub(crate) fn goal(&self) -> usize {
         *self.rungs.end()
     }
 
-    /// The trial this goal wants. `common_stride` is that of the last trial of any goal: steps
-    /// outside known bounds are never shorter, so that goals far apart do not creep in turns.
+    /// Returns the trial that this goal asks for. `common_stride` is that of the last trial of any goal.
+    /// Steps outside known bounds are never shorter, or distant goals would take turns in small steps.
     pub(crate) fn next_wish(
         &mut self,
         evidence: &Evidence,
@@ -111,8 +111,8 @@ impl Chase {
         }
     }
 
-    /// The wish was granted and its trial recorded. Returns a new common stride, if this goal went
-    /// outwards in vain and will take a longer step.
+    /// Takes note that the trial it asked for was recorded. Returns a new common stride if this goal
+    /// stepped outwards in vain and will take a longer step.
     pub(crate) fn granted(&mut self, step: i64, evidence: &Evidence) -> Option<i64> {
         let bounds = evidence.bounds(self.rung);
         let in_vain = match self.way {
@@ -131,7 +131,7 @@ impl Chase {
         self.stride = last.max(target.width).saturating_mul(target.expansion);
     }
 
-    /// Step and stride of the first of the six ways (see the picture above) that leads anywhere.
+    /// Returns step and stride of the first applicable case of the six in the picture above.
     fn pick(
         &mut self,
         target: &Target,
@@ -169,8 +169,8 @@ impl Chase {
         }
     }
 
-    /// The load between floor and ceiling, where a trial there leaves an interval that is narrow
-    /// enough whichever way it goes.
+    /// Returns the load between floor and ceiling if, with either outcome, a trial there leaves an
+    /// interval that is narrow enough.
     fn middle(&self, target: &Target) -> Option<i64> {
         let (floor, ceiling) = (self.floor?, self.ceiling?);
         let between = ceiling - floor;
@@ -178,9 +178,9 @@ impl Chase {
         one_cut.then(|| cut(floor, ceiling, target.width))
     }
 
-    /// Both bounds are there, but too far apart. They may have been found for another goal, far from
-    /// where this one last was: a step outwards from the bound on its own side is then better than a
-    /// cut, as long as it does not go beyond the cut.
+    /// Chooses a load between bounds that are too far apart. They may have been found for another goal,
+    /// far from this one's last trial. A step outwards from the bound on its own side is then better
+    /// than a cut, as long as it does not go beyond the cut.
     fn between(
         &mut self,
         (lower, upper): (i64, i64),

@@ -1,4 +1,4 @@
-//! What the trials so far say about each load ("Load Classification").
+//! Classifies each load by the trials so far ("Load Classification").
 //!
 //! ```text
 //! load     trials            for this target
@@ -13,18 +13,18 @@ use std::time::Duration;
 
 use crate::search::goal::Target;
 
-/// What one trial at a load showed.
+/// The result of one trial at a load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// As intended: it decides whether the trial was long enough for a target.
+    /// The intended duration. It decides whether the trial was long enough for a target.
     pub(crate) duration: Duration,
-    /// What it counts for in sums of durations.
+    /// Its weight in sums of durations, seconds.
     pub(crate) weight_s: f64,
     /// The part of the intended datagrams that was not forwarded, 0 to 1.
     pub(crate) loss_ratio: f64,
 }
 
-/// What a load is for a target.
+/// The class of a load for a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Lower,
@@ -37,18 +37,18 @@ enum Class {
 pub(crate) struct Bounds {
     /// "Relevant Lower Bound": the highest lower bound below the relevant upper bound.
     pub(crate) lower: Option<i64>,
-    /// "Relevant Upper Bound": the lowest load that is an upper bound. What does better above it
-    /// (a "loss inversion") is not trusted.
+    /// "Relevant Upper Bound": the lowest load that is an upper bound. A better result above it
+    /// (a "loss inversion") is ignored.
     pub(crate) upper: Option<i64>,
 }
 
 impl Bounds {
-    /// No trial between the bounds is needed any more.
+    /// Returns whether the bounds are within `width` of each other.
     pub(crate) fn narrow(&self, width: i64) -> bool {
         matches!((self.lower, self.upper), (Some(low), Some(high)) if high - low <= width)
     }
 
-    /// A trial at `step` can make or move a bound that matters.
+    /// Returns whether a trial at `step` can create or move a relevant bound.
     pub(crate) fn open_at(&self, step: i64, width: i64) -> bool {
         self.lower.is_none_or(|lower| lower < step)
             && self.upper.is_none_or(|upper| step < upper)
@@ -56,9 +56,9 @@ impl Bounds {
     }
 }
 
-/// Trials of one load, added up as one target sees them. Seconds.
+/// The sums over the trials of one load for one target, in seconds.
 #[derive(Clone, Debug, Default)]
-struct Tally {
+struct LoadTally {
     good_long_s: f64,
     bad_long_s: f64,
     good_short_s: f64,
@@ -67,7 +67,7 @@ struct Tally {
     long: Vec<(f64, f64)>,
 }
 
-impl Tally {
+impl LoadTally {
     fn add(&mut self, target: &Target, sample: &Sample) {
         let is_good = sample.loss_ratio <= target.loss_ratio;
         let is_long = sample.duration >= target.trial;
@@ -83,11 +83,11 @@ impl Tally {
         }
     }
 
-    /// Is the load a bound? Asked twice: as if every second still missing turned out good, and as if
-    /// it turned out bad. Where both say the same, no more trials are needed.
+    /// Classifies the load twice: as if all missing seconds turned out good, and as if they turned out
+    /// bad. If both results are the same, no more trials are needed.
     ///
-    /// A short trial cannot make a load good. A bad one can make it bad, but each good short second
-    /// excuses as much badness as the exceed ratio allows beside it.
+    /// A short trial cannot make a load good. A bad short trial can make it bad, but each good short
+    /// second offsets as many bad seconds as the exceed ratio allows.
     fn class(&self, target: &Target) -> Class {
         let allowed = target.exceed_ratio;
         let excused_s = self.good_short_s * allowed / (1.0 - allowed);
@@ -103,8 +103,8 @@ impl Tally {
         }
     }
 
-    /// The loss ratio that "Conditional Throughput" is reckoned with: of the long trials, best
-    /// first and missing seconds last as total loss, the one at which the exceed ratio is used up.
+    /// Returns the loss ratio for the "Conditional Throughput". The long trials are sorted by loss, with
+    /// missing seconds last as total loss; it is the one at which the exceed ratio is used up.
     fn worst_admitted_loss(&self, target: &Target) -> f64 {
         let whole_s = (self.good_long_s + self.bad_long_s).max(target.duration_sum.as_secs_f64());
         let mut left_s = whole_s * (1.0 - target.exceed_ratio);
@@ -120,12 +120,12 @@ impl Tally {
     }
 }
 
-/// All trials so far, by load, as each target sees them.
+/// All trials so far, by load and by target.
 #[derive(Debug)]
 pub(crate) struct Evidence {
     targets: Vec<Target>,
-    /// By step of the grid, one tally a target.
-    loads: BTreeMap<i64, Vec<Tally>>,
+    /// By step of the grid; one tally for each target.
+    loads: BTreeMap<i64, Vec<LoadTally>>,
 }
 
 impl Evidence {
@@ -138,14 +138,14 @@ impl Evidence {
     }
 
     pub(crate) fn add(&mut self, step: i64, sample: &Sample) {
-        let fresh = || vec![Tally::default(); self.targets.len()];
+        let fresh = || vec![LoadTally::default(); self.targets.len()];
         let tallies = self.loads.entry(step).or_insert_with(fresh);
         for (tally, target) in tallies.iter_mut().zip(&self.targets) {
             tally.add(target, sample);
         }
     }
 
-    /// The relevant bounds for the target of that index.
+    /// Returns the relevant bounds for the target of that index.
     pub(crate) fn bounds(&self, target: usize) -> Bounds {
         let mut bounds = Bounds::default();
         for (step, tallies) in &self.loads {
@@ -161,7 +161,7 @@ impl Evidence {
         bounds
     }
 
-    /// The part of a load that counts as forwarded there, by the target of that index.
+    /// Returns the share of a load that counts as forwarded, for the target of that index.
     pub(crate) fn forwarded_part(&self, step: i64, target: usize) -> f64 {
         let tally = self.loads.get(&step).map(|tallies| &tallies[target]);
         1.0 - tally.map_or(1.0, |tally| tally.worst_admitted_loss(&self.targets[target]))
@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn class(target: &Target, samples: &[Sample]) -> Class {
-        let mut tally = Tally::default();
+        let mut tally = LoadTally::default();
         samples.iter().for_each(|sample| tally.add(target, sample));
         tally.class(target)
     }
@@ -239,7 +239,7 @@ mod tests {
         for loss in [0.9, 0.004, 0.0, 0.002] {
             evidence.add(7, &sample(1, loss));
         }
-        // Of four seconds, two may be bad: the second best trial is the last that counts.
+        // Two of four seconds may be bad, so the second best trial is the last that counts.
         assert!((evidence.forwarded_part(7, 0) - 0.998).abs() < 1e-12);
         assert!(evidence.forwarded_part(8, 0) < 1e-12, "nothing is known of it");
         let mut early = Evidence::new(vec![target(0.5, 1, 21)]);

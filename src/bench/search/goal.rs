@@ -1,47 +1,48 @@
-//! What is searched for: goals, the limits of a search, and the coarser targets on the way there.
+//! The goals and limits of a search, and the coarser targets that lead to a goal.
 
 use std::time::Duration;
 
 use crate::search::grid::Grid;
 
-/// Goals of one search; more would be a mistake.
+/// The most goals of one search; more are taken for a mistake.
 const GOALS_MAX: usize = 16;
-/// Targets before a goal; each doubles the width, so this many already span every load there is.
+/// The most targets before a goal. Each doubles the width, so this many span all loads.
 const PRECEDING_MAX: u8 = 16;
-/// Below a millionth a width says more about the clock than about the device.
+/// The smallest width. Below a millionth, clock errors are larger than the differences measured.
 const WIDTH_MIN: f64 = 1e-6;
-/// Datagrams a second that no host sends.
+/// The highest load, datagrams a second; no host reaches it.
 const LOAD_MAX_PPS: f64 = 1e12;
 
-/// One thing to find: the highest load at which the loss is no more than agreed, and how sure one
-/// wants to be ("Search Goal" in draft-ietf-bmwg-mlrsearch, whose attribute each field is).
+/// A goal: the highest load with at most the agreed loss, and the certainty that is needed ("Search Goal"
+/// in draft-ietf-bmwg-mlrsearch; each field is one of its attributes).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Goal {
-    /// A trial that loses a larger part than this is bad; from 0 to below 1 ("Goal Loss Ratio").
+    /// A trial with a larger loss ratio is bad; from 0 to below 1 ("Goal Loss Ratio").
     pub loss_ratio: f64,
     /// The part of `duration_sum` that bad trials may take at a load that still counts as good; from
     /// 0 to below 1. 0.5 makes the median trial decide ("Goal Exceed Ratio").
     pub exceed_ratio: f64,
-    /// The bounds may differ by this part of the upper one ("Goal Width"), from 1e-6 to below 1.
+    /// The largest distance of the bounds as a share of the upper one ("Goal Width"), from 1e-6 to
+    /// below 1.
     pub relative_width: f64,
     /// Length of the first, exploring trials ("Goal Initial Trial Duration").
     pub initial_trial: Duration,
     /// Length of the trials that decide; shorter ones only hint ("Goal Final Trial Duration").
     pub final_trial: Duration,
-    /// Together, trials of a load must last this long before it is classified, unless what is
-    /// missing could not change the outcome ("Goal Duration Sum").
+    /// The trials of a load must last this long in all before it is classified, unless the missing time
+    /// cannot change the result ("Goal Duration Sum").
     pub duration_sum: Duration,
-    /// How many coarser targets come before the goal itself, each half as wide and longer in trials
-    /// than the one before; at least 1 unless the initial trial already lasts `duration_sum`.
+    /// The number of coarser targets before the goal. Each has half the width and longer trials than the
+    /// one before. At least 1 unless the initial trial already lasts `duration_sum`.
     pub preceding_targets: u8,
-    /// While no bound is found on one side, each step there is this many times the last; 2 or more.
+    /// The factor by which steps grow while no bound is found on one side; 2 or more.
     pub expansion: u32,
-    /// End the whole search once the lowest load turns out to be too high for this goal.
+    /// Whether to end the search when even the lowest load is too high for this goal.
     pub fail_fast: bool,
 }
 
 impl Goal {
-    /// The no-drop rate: more than half of 21 trials of one second lose nothing, to 0.5 %.
+    /// Returns the goal of the no-drop rate: more than half of 21 trials of one second lose nothing, to 0.5 %.
     #[must_use]
     pub fn ndr() -> Self {
         Self {
@@ -57,14 +58,14 @@ impl Goal {
         }
     }
 
-    /// The partial-drop rate: as [`Goal::ndr`], but a trial may lose 0.5 %.
+    /// Returns the goal of the partial-drop rate: as [`Goal::ndr`], but a trial may lose 0.5 %.
     #[must_use]
     pub fn pdr() -> Self {
         Self { loss_ratio: 0.005, ..Self::ndr() }
     }
 
-    /// Throughput in the words of RFC 2544, section 26.1: one trial of 60 s, not one datagram lost.
-    /// Shorter trials only lead the way.
+    /// Returns the goal of throughput by RFC 2544, section 26.1: one trial of 60 s without a loss. Shorter
+    /// trials only narrow the range.
     #[must_use]
     pub fn rfc2544() -> Self {
         Self {
@@ -107,8 +108,8 @@ impl Goal {
         Ok(())
     }
 
-    /// The targets of this goal, coarsest first, itself last. From one to the next the duration sum
-    /// grows by the same factor and the width halves.
+    /// Returns the targets, coarsest first and the goal last. From one to the next the duration sum grows by
+    /// the same factor and the width halves.
     pub(crate) fn ladder(&self, grid: &Grid) -> Vec<Target> {
         let count = u32::from(self.preceding_targets);
         let sum = self.duration_sum;
@@ -138,12 +139,12 @@ impl Goal {
     }
 }
 
-/// A goal, or a coarser one on the way to it, in the steps of a grid.
+/// A goal, or a coarser target before it, in steps of a grid.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) loss_ratio: f64,
     pub(crate) exceed_ratio: f64,
-    /// Steps.
+    /// The width in steps.
     pub(crate) width: i64,
     /// Length of the trials that decide.
     pub(crate) trial: Duration,
@@ -151,23 +152,23 @@ pub(crate) struct Target {
     pub(crate) expansion: i64,
 }
 
-/// A whole search.
+/// The parameters of a search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SearchSpec {
-    /// What to find, all at once; where two want the same trial, the first goes first.
+    /// The goals, searched for together. If two ask for the same trial, it is made for the first one.
     pub goals: Vec<Goal>,
-    /// No trial goes below ("Min Load").
+    /// The lowest load to try ("Min Load").
     pub min_load_pps: f64,
-    /// No trial goes above ("Max Load"). May equal the lowest: then one load is classified.
+    /// The highest load to try ("Max Load"). If it equals the lowest, that load is classified.
     pub max_load_pps: f64,
-    /// No trial is asked for that would make the sum of their durations longer than this.
+    /// The longest sum of trial durations.
     pub duration_max: Duration,
-    /// No more trials than this are asked for.
+    /// The largest number of trials.
     pub trials_max: u32,
 }
 
 impl SearchSpec {
-    /// Both rates that `bench ndr` reports, within an hour of trials.
+    /// Returns a search for both rates of `bench ndr`, with at most an hour of trials.
     #[must_use]
     pub fn ndr_and_pdr(min_load_pps: f64, max_load_pps: f64) -> Self {
         Self {
@@ -203,21 +204,21 @@ impl SearchSpec {
     }
 }
 
-/// Why a search cannot be made, or a trial not be recorded.
+/// The reason why a search or a record is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SearchError {
-    /// A part of the specification makes no sense on its own or beside another.
+    /// A parameter is invalid, on its own or with another.
     #[error("search, {setting} = {value}: {reason}")]
     Setting {
-        /// Which part.
+        /// The parameter.
         setting: &'static str,
-        /// What it was set to.
+        /// Its value.
         value: String,
-        /// Why that cannot be, and what can.
+        /// The reason, and the valid values.
         reason: &'static str,
     },
-    /// An outcome came without a trial that was asked for.
+    /// An outcome was recorded without a trial that was asked for.
     #[error("a trial was recorded that was not asked for; ask for the next one first")]
     NotAsked,
 }

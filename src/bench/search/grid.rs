@@ -6,15 +6,15 @@
 //!    0    1    2   ...         each step the same ratio                             top
 //! ```
 //!
-//! Intervals are widened and cut in whole steps. What was doubled can be halved again exactly, which
-//! sums of floating point loads would not promise.
+//! Intervals are widened and cut in whole steps. So a doubled interval can be halved exactly, which
+//! floating point loads would not guarantee.
 
-/// Of a goal's width in steps, the least part that whole steps must reach: a coarser grid would make
-/// a search end narrower, and so later, than it was asked to.
+/// The smallest share of a goal's width that whole steps must reach. Lower: the grid is coarser, and a
+/// search ends narrower, and so later, than asked for.
 const FIT_MIN: f64 = 0.99;
-/// The largest part: so close to the next step, rounding could make an interval too wide.
+/// The largest such share. Higher: rounding could make an interval too wide.
 const FIT_MAX: f64 = 0.999_999;
-/// A grid is found in a few dozen tries; this only ends a search for one that rounding hides.
+/// The most tries to find a grid. A few dozen are enough, unless rounding prevents a fit.
 const TRIES_MAX: u32 = 10_000;
 
 /// Loads between two limits, numbered from 0 to `top`.
@@ -22,13 +22,13 @@ const TRIES_MAX: u32 = 10_000;
 pub(crate) struct Grid {
     min_pps: f64,
     max_pps: f64,
-    /// Number of the highest load; 0 where both limits are the same.
+    /// The number of the highest load; 0 if both limits are the same.
     top: i64,
 }
 
 impl Grid {
-    /// A grid fine enough that each of the relative `widths` is nearly a whole number of steps.
-    /// Limits and widths have been checked by [`crate::search::SearchSpec`].
+    /// Makes a grid so fine that each of the relative `widths` is nearly a whole number of steps.
+    /// Limits and widths must have been checked by [`crate::search::SearchSpec`].
     pub(crate) fn new(min_pps: f64, max_pps: f64, widths: &[f64]) -> Self {
         let span = max_pps.ln() - min_pps.ln();
         if span <= 0.0 {
@@ -44,12 +44,12 @@ impl Grid {
         Self { min_pps, max_pps, top: whole(steps) }
     }
 
-    /// Number of the highest load.
+    /// Returns the number of the highest load.
     pub(crate) fn top(&self) -> i64 {
         self.top
     }
 
-    /// The load of a step; numbers outside the grid are its ends.
+    /// Returns the load of a step; numbers outside the grid stand for its ends.
     pub(crate) fn load_pps(&self, step: i64) -> f64 {
         if step <= 0 {
             self.min_pps
@@ -61,7 +61,7 @@ impl Grid {
         }
     }
 
-    /// The highest step whose load is not above `load_pps`; 0 if there is none.
+    /// Returns the highest step whose load is not above `load_pps`, or 0 if there is none.
     pub(crate) fn floor(&self, load_pps: f64) -> i64 {
         let (mut low, mut above) = (0, self.top + 1);
         while above - low > 1 {
@@ -75,7 +75,7 @@ impl Grid {
         low
     }
 
-    /// The most steps between two loads that differ by no more than `relative` of the higher one.
+    /// Returns the most steps between two loads that differ by at most `relative` of the higher one.
     pub(crate) fn width(&self, relative: f64) -> i64 {
         if self.top == 0 {
             return 1;
@@ -84,9 +84,9 @@ impl Grid {
         whole(log_width(relative) / step).max(1)
     }
 
-    /// Where to measure instead of `wanted`, so that the load is inside the grid and at least
-    /// `width` away from what is known already (`below`, `above`, which are never returned) and from
-    /// the limits (to which it moves when it comes close). `None`: the interval is narrow enough.
+    /// Moves `wanted` to a step inside the grid and at least `width` away from the known steps (`below`
+    /// and `above`, which are never returned). Near a limit it returns the limit. Returns `None` if the
+    /// interval is narrow enough.
     pub(crate) fn place(
         &self,
         wanted: i64,
@@ -122,7 +122,7 @@ impl Grid {
     }
 }
 
-/// The next number of steps to try where `steps` do not fit all widths; `None` if they do.
+/// Returns the next number of steps to try, or `None` if `steps` fit all widths.
 fn finer(steps: f64, span: f64, widths: &[f64]) -> Option<f64> {
     let mut next = None;
     for relative in widths {
@@ -136,27 +136,27 @@ fn finer(steps: f64, span: f64, widths: &[f64]) -> Option<f64> {
     next.map(f64::ceil)
 }
 
-/// A relative width as a difference of logarithms.
+/// Returns a relative width as a difference of logarithms.
 fn log_width(relative: f64) -> f64 {
     -(-relative).ln_1p()
 }
 
-/// A small non-negative number without its fraction.
+/// Returns a small non-negative number without its fraction.
 fn whole(number: f64) -> i64 {
     #[expect(clippy::cast_possible_truncation, reason = "the fraction is to go; `as` saturates")]
     let whole = number as i64;
     whole
 }
 
-/// Where to cut an interval wider than `width` in two.
+/// Returns the step at which to cut an interval wider than `width` in two.
 ///
-/// One piece is `width` times a power of two, so that further cuts come out even and none is left
-/// over that is just too wide; of the powers, the one that cuts most evenly. The smaller piece is the
-/// lower one: a lossy load then costs the least.
+/// One piece is `width` times a power of two, so that further cuts come out even and no piece is just too
+/// wide. It is the power that cuts most evenly. The smaller piece is the lower one, because lossy loads
+/// take the most time.
 pub(crate) fn cut(low: i64, high: i64, width: i64) -> i64 {
     let all = high - low;
     if all < 2 * width {
-        // No such cut exists. Half the width may still fit what a finer goal will want.
+        // No such cut exists. Half the width may suit a finer goal.
         return if width % 2 == 0 { cut(low, high, width / 2) } else { low + all / 2 };
     }
     let mut piece = width;

@@ -1,29 +1,28 @@
-//! The search for the highest rates with an agreed loss: **MLRsearch**, Multiple Loss Ratio search
+//! Searches for the highest rates with an agreed loss: **MLRsearch**, Multiple Loss Ratio search
 //! (draft-ietf-bmwg-mlrsearch; words in quotes are its terms). Pure: no clock, no thread, no I/O.
 //!
 //! ```text
 //!                 Trial { load, duration }
 //! Search ─────────────────────────────────────► the caller sends, counts, and settles
 //!    ▲                                                         │
-//!    └────────────────── Outcome { intended, forwarded } ◄─────┘
+//!    └────────────────── TrialOutcome { intended, forwarded } ◄─────┘
 //! ```
 //!
-//! What was intended but not sent counts as lost: a host that cannot offer a load has not shown that
-//! it can take it. Trials start short and coarse and end as long and narrow as the goals ask for;
-//! each trial counts for every goal. A load is a lower or an upper bound once no further trial could
-//! change that, so an unlucky trial among many good ones does not decide, and a load is not measured
-//! once more than it must be.
+//! Datagrams that were intended but not sent count as lost: a load that was not offered does not show that
+//! the device can take it. Trials start short and coarse and end as long and narrow as the goals ask for;
+//! each trial counts for every goal. A load becomes a lower or an upper bound as soon as no further trial
+//! could change that. So one unlucky trial does not decide, and no load is measured more often than needed.
 //!
-//! | file | room |
+//! | file | content |
 //! |---|---|
 //! | `grid` | the loads that may be tried, and how intervals are cut |
-//! | `goal` | what is searched for, checked |
-//! | `evidence` | what the trials say about a load |
+//! | `goal` | the goals and limits, and their checks |
+//! | `evidence` | classifies loads by their trials |
 //! | `opening` | the first three trials |
-//! | `chase` | one goal: which load next |
+//! | `chase` | chooses the next load for one goal |
 //!
 //! Loads, trials and bounds are the same as those of the published controller (PyPI `MLRsearch`
-//! 1.2.1) on the same device: `tests/it/mlrsearch.rs` runs both.
+//! 1.2.1) on the same device: `tests/it/bench/mlrsearch.rs` runs both.
 
 use std::time::Duration;
 
@@ -49,32 +48,32 @@ pub struct Trial {
     pub load_pps: f64,
     /// For how long ("Trial Duration").
     pub duration: Duration,
-    /// The goal it is made for, by its place in [`SearchSpec::goals`]; `None` for the first trials,
-    /// which are for all of them.
+    /// The index in [`SearchSpec::goals`] of the goal that asked for it; `None` for the first trials,
+    /// which are for all goals.
     pub goal: Option<usize>,
 }
 
-/// What came of a trial ("Trial Output").
+/// The outcome of a trial ("Trial Output").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct TrialOutcome {
     /// Datagrams that were due, sent or not.
     pub intended: u64,
-    /// Of those, the ones that arrived where they count.
+    /// Those of them that arrived.
     pub forwarded: u64,
-    /// What the trial counts for in sums of durations, where that is longer than it was meant to be
-    /// ("Trial Effective Duration"); `None`: as long as it was asked for.
+    /// Its weight in sums of durations, if the trial took longer than intended ("Trial Effective
+    /// Duration"); `None` for the intended duration.
     pub effective: Option<Duration>,
 }
 
-impl Outcome {
-    /// Of a trial that counts for as long as it was asked for.
+impl TrialOutcome {
+    /// Makes the outcome of a trial that took as long as intended.
     #[must_use]
     pub fn new(intended: u64, forwarded: u64) -> Self {
         Self { intended, forwarded, effective: None }
     }
 
-    /// The part that is missing, 0 to 1 ("Trial Loss Ratio"); 0 if nothing was intended. More
-    /// forwarded than intended is as wrong as less: it leads the search to lower loads.
+    /// Returns the missing share, 0 to 1 ("Trial Loss Ratio"); 0 if nothing was intended. An excess
+    /// counts as a loss of the same size, so it leads the search to lower loads.
     #[must_use]
     pub fn loss_ratio(&self) -> f64 {
         if self.intended == 0 {
@@ -84,67 +83,67 @@ impl Outcome {
     }
 }
 
-/// A trial that was made.
+/// A trial and its outcome.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Made {
-    /// What was asked for.
+    /// The trial.
     pub trial: Trial,
-    /// What came of it.
-    pub outcome: Outcome,
+    /// Its outcome.
+    pub outcome: TrialOutcome,
 }
 
-/// Why a search asks for no more trials.
+/// The reason why a search has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Every goal has its result.
     Reached,
-    /// The goal of this index wanted to end the search if even the lowest load is too high for it.
+    /// Even the lowest load is too high for the goal of this index, which has `fail_fast`.
     FailedFast(usize),
-    /// The next trial would have gone over [`SearchSpec::duration_max`].
+    /// The next trial would exceed [`SearchSpec::duration_max`].
     DurationSpent,
     /// [`SearchSpec::trials_max`] were made.
     TrialsSpent,
 }
 
-/// What is known for a goal ("Goal Result"), final once the search has ended.
+/// The result for a goal ("Goal Result"), final once the search has ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GoalResult {
     /// The highest load known to be within the goal, below the relevant upper bound.
     pub relevant_lower_pps: Option<f64>,
     /// The lowest load known to be beyond it.
     pub relevant_upper_pps: Option<f64>,
-    /// What was forwarded at the relevant lower bound ("Conditional Throughput"): its load less the
-    /// largest loss that a trial within the exceed ratio had there. The figure to quote.
+    /// The rate forwarded at the relevant lower bound ("Conditional Throughput"): its load less the
+    /// largest loss of a trial within the exceed ratio. The figure to quote.
     pub conditional_throughput_pps: Option<f64>,
-    /// How the bounds are to be read.
+    /// The meaning of the bounds.
     pub standing: Standing,
 }
 
 impl GoalResult {
-    /// Both bounds are there, and close enough.
+    /// Returns whether both bounds exist and are close enough.
     #[must_use]
     pub fn goal_achieved(&self) -> bool {
         self.standing == Standing::Regular
     }
 }
 
-/// How the bounds of a goal are to be read.
+/// The meaning of a goal's bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Both are there, within the goal's width of each other ("Regular Goal Result").
+    /// Both exist, within the goal's width ("Regular Goal Result").
     Regular,
     /// Even the highest load is within the goal: the real bound is above it.
     AboveMaxLoad,
     /// Even the lowest load is beyond the goal: the real bound is below it.
     BelowMinLoad,
-    /// The search was not, or could not be, finished.
+    /// The search was not finished.
     Unfinished,
 }
 
-/// A search, driven by its caller: ask for [`Search::next_trial`], make it, [`Search::record`] what
-/// came of it, until no trial is asked for. Then read [`Search::results`].
+/// A search, driven by its caller: call [`Search::next_trial`], make the trial, pass its outcome to
+/// [`Search::record`], until no trial is returned. Then read [`Search::results`].
 ///
-/// It always ends: after as many trials, and as much time in them, as the specification allows.
+/// It always ends: the specification limits the number of trials and their time.
 #[derive(Debug)]
 pub struct Search {
     spec: SearchSpec,
@@ -152,9 +151,9 @@ pub struct Search {
     evidence: Evidence,
     terms: Terms,
     opening: Opening,
-    /// One a goal; empty until the opening is over.
+    /// One for each goal; empty until the opening is over.
     chases: Vec<Chase>,
-    /// For each goal, the indices of its targets in the evidence: first and last.
+    /// First and last index of each goal's targets in the evidence.
     rungs: Vec<(usize, usize)>,
     /// Stride of the last trial made; see [`Chase::next_wish`].
     common_stride: i64,
@@ -173,10 +172,10 @@ struct Asked {
 }
 
 impl Search {
-    /// A search that has made no trial yet.
+    /// Starts a search.
     ///
     /// # Errors
-    /// The specification makes no sense; the error says which part, and what would.
+    /// A parameter is invalid; the error names it and the valid values.
     pub fn new(spec: SearchSpec) -> Result<Self, SearchError> {
         spec.check()?;
         let widths: Vec<f64> = spec.goals.iter().map(|goal| goal.relative_width).collect();
@@ -208,9 +207,8 @@ impl Search {
         })
     }
 
-    /// The trial to make next, or `None` when the search has ended. The same one until it is
-    /// recorded: a trial that came to nothing (its ledger did not balance, the peer went away) is
-    /// simply made again, which the caller should bound.
+    /// Returns the trial to make next, or `None` when the search has ended. Returns the same one until
+    /// it is recorded, so a failed trial can be repeated; the caller should limit that.
     pub fn next_trial(&mut self) -> Option<Trial> {
         if self.ending.is_some() {
             return None;
@@ -224,11 +222,11 @@ impl Search {
         self.asked.map(|asked| asked.trial)
     }
 
-    /// Takes what came of the trial that was asked for.
+    /// Records the outcome of the trial that was asked for.
     ///
     /// # Errors
-    /// [`SearchError::NotAsked`]: there is no such trial. Nothing has changed.
-    pub fn record(&mut self, outcome: Outcome) -> Result<(), SearchError> {
+    /// [`SearchError::NotAsked`] if no trial was asked for; nothing changes.
+    pub fn record(&mut self, outcome: TrialOutcome) -> Result<(), SearchError> {
         let Asked { trial, step, stride } = self.asked.take().ok_or(SearchError::NotAsked)?;
         let effective = outcome.effective.unwrap_or(trial.duration).max(trial.duration);
         let loss_ratio = outcome.loss_ratio();
@@ -247,25 +245,25 @@ impl Search {
         Ok(())
     }
 
-    /// Why there are no more trials; `None` while there may be.
+    /// Returns the reason for the end, or `None` while the search goes on.
     #[must_use]
     pub fn ending(&self) -> Option<Ending> {
         self.ending
     }
 
-    /// All trials so far, in order.
+    /// Returns all trials so far, in order.
     #[must_use]
     pub fn made(&self) -> &[Made] {
         &self.made
     }
 
-    /// The sum of their effective durations.
+    /// Returns the sum of the trials' effective durations.
     #[must_use]
     pub fn spent(&self) -> Duration {
         self.spent
     }
 
-    /// What is known for each goal, in the order of [`SearchSpec::goals`].
+    /// Returns the result for each goal, in the order of [`SearchSpec::goals`].
     #[must_use]
     pub fn results(&self) -> Vec<GoalResult> {
         self.rungs.iter().map(|(_, goal)| self.result(*goal)).collect()
@@ -292,7 +290,7 @@ impl Search {
         }
     }
 
-    /// The next trial, or why there is none.
+    /// Returns the next trial, or the reason for the end.
     fn choose(&mut self) -> Result<Asked, Ending> {
         let asked = match self.opening.step(&self.grid) {
             Some(step) => self.ask(step, self.terms.duration, None, 0),
@@ -312,8 +310,8 @@ impl Search {
         Asked { trial: Trial { load_pps, duration, goal }, step, stride }
     }
 
-    /// Of what the goals want, the lowest load, which is the one most likely to stay valid for the
-    /// others; then the longest trial, the longest stride, the first goal.
+    /// Chooses among the goals' wishes: the lowest load, which most likely stays valid for the others;
+    /// then the longest trial, the longest stride, the first goal.
     fn follow(&mut self) -> Result<Asked, Ending> {
         if let (Opening::Over { low, high }, true) = (self.opening, self.chases.is_empty()) {
             self.common_stride = high - low;

@@ -1,14 +1,14 @@
-//! The first trials: at most three, one after the other closer to where the loss must begin.
+//! The first trials: at most three, each closer to the load at which loss begins.
 //!
-//! The highest load shows what the device forwards when it gets more than it can take. That rate,
-//! corrected for what the strictest goal may lose, is the next load; a third trial near it makes an
-//! interval that often holds all goals already.
+//! The highest load shows the rate that the device forwards when overloaded. That rate, corrected for the
+//! loss that the strictest goal allows, is the next load. A third trial near it makes an interval that
+//! often holds the results of all goals.
 
 use std::time::Duration;
 
 use crate::search::grid::Grid;
 
-/// What is common to all goals at the start.
+/// The parameters that all goals share at the start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     /// The smallest loss ratio of any goal.
@@ -19,7 +19,7 @@ pub(crate) struct Terms {
     pub(crate) width: i64,
 }
 
-/// Where the opening is.
+/// The state of the opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     /// The highest load is next.
@@ -28,12 +28,12 @@ pub(crate) enum Opening {
     Second(i64),
     /// The last load, with the one before it.
     Third { before: i64, last: i64 },
-    /// Over; the two loads (or the same twice) that the goals start from.
+    /// The opening is over; the goals start from these two loads, which may be the same.
     Over { low: i64, high: i64 },
 }
 
 impl Opening {
-    /// The load to try next; `None` when the opening is over.
+    /// Returns the load to try next, or `None` when the opening is over.
     pub(crate) fn step(self, grid: &Grid) -> Option<i64> {
         match self {
             Self::First => Some(grid.top()),
@@ -42,9 +42,9 @@ impl Opening {
         }
     }
 
-    /// What follows when the trial lost this part.
+    /// Returns the next state after a trial with this loss ratio.
     pub(crate) fn after(self, loss_ratio: f64, terms: &Terms, grid: &Grid) -> Self {
-        // As if every datagram above the rate sought were lost.
+        // Assumes that every datagram above the sought rate was lost.
         let hint = |step: i64| {
             grid.floor(grid.load_pps(step) * (1.0 - loss_ratio) * (1.0 / (1.0 - terms.loss_ratio)))
         };

@@ -11,7 +11,7 @@ fn search(spec: SearchSpec, mut loss: impl FnMut(&Trial) -> f64) -> Search {
         let lost = loss(&trial).clamp(0.0, 1.0) * intended as f64;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 2^40")]
         let forwarded = intended - lost as u64;
-        search.record(Outcome::new(intended, forwarded)).unwrap();
+        search.record(TrialOutcome::new(intended, forwarded)).unwrap();
     }
     search
 }
@@ -82,21 +82,21 @@ fn limits_closer_than_the_width_are_both_tried() {
 
 #[test]
 fn what_was_not_sent_is_lost() {
-    assert!((Outcome::new(1000, 995).loss_ratio() - 0.005).abs() < 1e-12);
-    assert!((Outcome::new(1000, 1005).loss_ratio() - 0.005).abs() < 1e-12, "duplicates");
-    assert!((Outcome::new(10, 1000).loss_ratio() - 1.0).abs() < 1e-12);
-    assert!(Outcome::new(0, 0).loss_ratio() < 1e-12);
+    assert!((TrialOutcome::new(1000, 995).loss_ratio() - 0.005).abs() < 1e-12);
+    assert!((TrialOutcome::new(1000, 1005).loss_ratio() - 0.005).abs() < 1e-12, "duplicates");
+    assert!((TrialOutcome::new(10, 1000).loss_ratio() - 1.0).abs() < 1e-12);
+    assert!(TrialOutcome::new(0, 0).loss_ratio() < 1e-12);
 }
 
 #[test]
 fn a_trial_is_asked_for_until_it_is_recorded() {
     let mut search = Search::new(SearchSpec::ndr_and_pdr(1e3, 1e6)).unwrap();
-    assert_eq!(search.record(Outcome::new(1, 1)), Err(SearchError::NotAsked));
+    assert_eq!(search.record(TrialOutcome::new(1, 1)), Err(SearchError::NotAsked));
     let first = search.next_trial().unwrap();
     assert_eq!(first, Trial { load_pps: 1e6, duration: Duration::from_secs(1), goal: None });
     assert_eq!(search.next_trial(), Some(first));
-    search.record(Outcome::new(100, 50)).unwrap();
-    assert_eq!(search.record(Outcome::new(1, 1)), Err(SearchError::NotAsked));
+    search.record(TrialOutcome::new(100, 50)).unwrap();
+    assert_eq!(search.record(TrialOutcome::new(1, 1)), Err(SearchError::NotAsked));
     assert_ne!(search.next_trial(), Some(first));
     assert_eq!(search.results()[0].standing, Standing::Unfinished);
     assert_eq!(search.ending(), None);
@@ -118,9 +118,9 @@ fn limits_of_time_and_number_hold() {
     let mut slow = Search::new(spec).unwrap();
     while slow.next_trial().is_some() {
         let effective = Some(Duration::from_secs(30));
-        slow.record(Outcome { intended: 10, forwarded: 10, effective }).unwrap();
+        slow.record(TrialOutcome { intended: 10, forwarded: 10, effective }).unwrap();
     }
-    // Of 1 s and 7 s as asked, but 60 s in all: the third of 60 s would be too much.
+    // The trials were to last 1 s and 7 s and took 60 s in all; a third of 60 s would exceed the limit.
     assert_eq!((slow.made().len(), slow.spent()), (2, Duration::from_secs(60)));
 }
 

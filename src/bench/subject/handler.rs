@@ -1,4 +1,4 @@
-//! What the engine under test does with datagrams: keeps the books of the run, or only counts.
+//! The handler of the engine under test: accounts for the datagrams of the run, or only counts them.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -11,33 +11,33 @@ use ringest_base::sys::clock;
 use ringest_engine::batch::arena::Batch;
 use ringest_engine::send::reply::Replies;
 use ringest_engine::work::handler::Handler;
-use ringest_load::account::Account;
+use ringest_load::account::RunAccount;
 use ringest_load::receive::tracker::{Taken, Tracker, TrackerSpec};
 use ringest_load::report::{histogram, percentiles};
 use ringest_load::stamp::Seen;
 
-/// What one handler found, handed over when no batch will follow.
+/// The results of one handler, handed over after its last batch.
 #[derive(Debug)]
 pub(crate) struct Findings {
     pub(crate) datagrams: u64,
     pub(crate) bytes: u64,
-    /// `None`: only counted.
-    pub(crate) account: Option<Account>,
+    /// `None` if datagrams are only counted.
+    pub(crate) account: Option<RunAccount>,
     pub(crate) stages: Option<Stages>,
 }
 
-/// Where time went, ns.
+/// Latency by stage, ns.
 #[derive(Clone, Debug)]
 pub(crate) struct Stages {
-    /// Sent to the kernel's receive time; empty unless clocks are shared.
+    /// From sending to the kernel's receive time; empty unless both hosts share a clock.
     wire: Histogram<u64>,
-    /// That to the engine's.
+    /// From the kernel's to the engine's receive time.
     socket: Histogram<u64>,
-    /// That to the handler.
+    /// From the engine's receive time to the handler.
     queue: Histogram<u64>,
-    /// The handler, for the whole batch a datagram is in.
+    /// In the handler, for the whole batch.
     handler: Histogram<u64>,
-    /// Intended to the end of the handler; empty unless clocks are shared.
+    /// From the intended time to the end of the handler; empty unless both hosts share a clock.
     one_way: Histogram<u64>,
 }
 
@@ -55,12 +55,12 @@ impl Stages {
             (&mut self.handler, &other.handler),
             (&mut self.one_way, &other.one_way),
         ] {
-            // The same bounds on both sides: it cannot fail.
+            // Both have the same bounds, so this cannot fail.
             let _ = mine.add(theirs);
         }
     }
 
-    /// In the order a datagram meets them; stages of which nothing is known are left out.
+    /// Returns the stages in the order of a datagram's way, without empty ones.
     pub(crate) fn records(&self) -> Vec<StageRecord> {
         [
             ("wire", &self.wire),
@@ -75,7 +75,7 @@ impl Stages {
     }
 }
 
-/// A histogram as it is written down; `None` if it is empty.
+/// Returns the record of a histogram, or `None` if it is empty.
 pub(crate) fn stage(name: &str, histogram: &Histogram<u64>) -> Option<StageRecord> {
     if histogram.is_empty() {
         return None;
@@ -87,7 +87,7 @@ pub(crate) fn stage(name: &str, histogram: &Histogram<u64>) -> Option<StageRecor
     Some(StageRecord { name: name.to_owned(), percentiles: percentiles_record(histogram), curve })
 }
 
-/// The usual percentiles.
+/// Returns the percentiles of a histogram.
 pub(crate) fn percentiles_record(histogram: &Histogram<u64>) -> PercentilesRecord {
     let found = percentiles(histogram);
     PercentilesRecord {
@@ -100,7 +100,7 @@ pub(crate) fn percentiles_record(histogram: &Histogram<u64>) -> PercentilesRecor
     }
 }
 
-/// Holds handlers back until it is opened.
+/// A gate that holds handlers back until it is opened.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     closed: Mutex<bool>,
@@ -131,8 +131,8 @@ impl Gate {
     }
 }
 
-/// Where handlers put what they found.
-pub(crate) type Desk = Arc<Mutex<Vec<Findings>>>;
+/// The results of all handlers that have finished.
+pub(crate) type SharedFindings = Arc<Mutex<Vec<Findings>>>;
 
 /// One worker's handler.
 pub(crate) struct TrialHandler {
@@ -143,12 +143,12 @@ pub(crate) struct TrialHandler {
     gate: Option<Arc<Gate>>,
     datagrams: u64,
     bytes: u64,
-    /// Of the batch in hand.
+    /// The timed datagrams of the current batch.
     marks: Vec<Mark>,
-    desk: Desk,
+    shared: SharedFindings,
 }
 
-/// What is needed of a datagram to know where its time went.
+/// The times of a datagram that its stages are computed from.
 struct Mark {
     seen: Seen,
     received_ns: u64,
@@ -160,7 +160,7 @@ impl TrialHandler {
         spec: &ReceiverSpec,
         clocks_shared: bool,
         gate: Option<Arc<Gate>>,
-        desk: Desk,
+        shared: SharedFindings,
     ) -> Self {
         let tracker = || Tracker::new(&TrackerSpec::new(spec.run, spec.flows));
         Self {
@@ -172,14 +172,14 @@ impl TrialHandler {
             datagrams: 0,
             bytes: 0,
             marks: Vec::with_capacity(if spec.stages { 16_384 } else { 0 }),
-            desk,
+            shared,
         }
     }
 
-    /// Records the stages of the datagrams marked.
+    /// Records the stages of the timed datagrams.
     fn time(&mut self, began_ns: u64) {
         let Some(stages) = &mut self.stages else { return };
-        // The wall clock may have stepped since the last batch; within one it is taken as steady.
+        // The wall clock may have stepped since the last batch; within one it is assumed steady.
         let unix_offset_ns = clock::unix_offset_ns();
         let ended_ns = clock::monotonic_ns();
         for mark in self.marks.drain(..) {
@@ -236,6 +236,6 @@ impl Handler for TrialHandler {
             account: self.tracker.as_ref().map(Tracker::account),
             stages: self.stages.take(),
         };
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner).push(findings);
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).push(findings);
     }
 }

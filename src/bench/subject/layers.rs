@@ -1,5 +1,5 @@
-//! What the kernel counts outside of our sockets: interfaces, backlog, UDP, CPU time. Read as text
-//! before and after a trial; the difference is the trial's, and that of everybody else on the host.
+//! Kernel counters outside of our sockets: interfaces, backlog, UDP, CPU time. They are read before and
+//! after a trial. The difference includes the activity of all other programs on the host.
 
 use std::fs::read_to_string;
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::document::trial::Losses;
 
-/// Counters of one moment. What cannot be read is 0, and so is its difference.
+/// The counters at one moment. A counter that cannot be read is 0, and so is its difference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
     losses: Losses,
@@ -15,11 +15,11 @@ pub struct Layers {
     busy_ticks: u64,
 }
 
-/// Nanoseconds of a tick of /proc/stat: USER_HZ is 100 on every architecture Linux runs on today.
+/// Nanoseconds of a tick of /proc/stat. USER_HZ is 100 on all architectures that Linux supports.
 const TICK_NS: u64 = 10_000_000;
 
 impl Layers {
-    /// Reads them all; of the interfaces, the one that datagrams come or go by.
+    /// Reads all counters; those of an interface only for the one that datagrams pass.
     #[must_use]
     pub fn read(interface: Option<&str>) -> Self {
         let softnet = read_to_string("/proc/net/softnet_stat").unwrap_or_default();
@@ -43,7 +43,7 @@ impl Layers {
         }
     }
 
-    /// What was dropped since `before`.
+    /// Returns the drops since `before`.
     #[must_use]
     pub fn losses_since(&self, before: &Self) -> Losses {
         let (now, then) = (&self.losses, &before.losses);
@@ -58,36 +58,37 @@ impl Layers {
         }
     }
 
-    /// CPU time of interrupts and softirqs, all cores, since `before`, ns, to 10 ms.
+    /// Returns the CPU time of interrupts and softirqs, all cores, since `before`, ns, to 10 ms.
     #[must_use]
     pub fn softirq_ns_since(&self, before: &Self) -> u64 {
         self.softirq_ticks.saturating_sub(before.softirq_ticks) * TICK_NS
     }
 
-    /// CPU time of everything but idling, all cores, since `before`, ns, to 10 ms.
+    /// Returns the CPU time of everything but idling, all cores, since `before`, ns, to 10 ms.
     #[must_use]
     pub fn busy_ns_since(&self, before: &Self) -> u64 {
         self.busy_ticks.saturating_sub(before.busy_ticks) * TICK_NS
     }
 }
 
-/// Packets that wait in the backlog of any CPU now (softnet_stat, column 12; Linux 5.10).
+/// Returns the number of packets in the backlogs of all CPUs (softnet_stat, column 12; Linux 5.10).
 #[must_use]
 pub fn backlog_waiting() -> u64 {
     softnet_column(&read_to_string("/proc/net/softnet_stat").unwrap_or_default(), 11)
 }
 
-/// What the kernel says of the sockets bound to one address.
+/// The kernel's counters for the sockets bound to one address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sockets {
-    /// Memory of what waits to be read, bytes.
+    /// Memory of unread datagrams, bytes.
     pub unread_bytes: u64,
-    /// Dropped since they were opened, in buffers: the same counter as SO_MEMINFO shows their owner.
+    /// Drops since the sockets were opened, in buffers; the counter that SO_MEMINFO shows their owner.
     pub drops: u64,
 }
 
 impl Sockets {
-    /// Of all sockets bound to exactly this address (/proc/net/udp, proc(5); `drops` since Linux 2.6.27).
+    /// Reads the counters of all sockets bound to exactly this address (/proc/net/udp, proc(5); `drops`
+    /// since Linux 2.6.27).
     #[must_use]
     pub fn at(address: SocketAddr) -> Self {
         let table = if address.is_ipv4() { "udp" } else { "udp6" };
@@ -96,7 +97,7 @@ impl Sockets {
     }
 
     fn in_table(text: &str, address: SocketAddr) -> Self {
-        // Addresses are printed as the words of the host they were stored as in network order.
+        // The file has addresses as host-order words of the bytes in network order.
         let ip = match address.ip() {
             IpAddr::V4(ip) => format!("{:08X}", u32::from_ne_bytes(ip.octets())),
             IpAddr::V6(ip) => ip.octets().chunks(4).fold(String::new(), |text, word| {
@@ -122,13 +123,13 @@ impl Sockets {
     }
 }
 
-/// One column, summed over CPUs; hexadecimal.
+/// Returns the sum of one hexadecimal column over all CPUs.
 fn softnet_column(text: &str, column: usize) -> u64 {
     let cell = |line: &str| u64::from_str_radix(line.split_whitespace().nth(column)?, 16).ok();
     text.lines().filter_map(cell).sum()
 }
 
-/// /proc/net/snmp has a line of names and a line of values for each protocol.
+/// Reads a field of /proc/net/snmp, which has a line of names and a line of values for each protocol.
 fn snmp_field(text: &str, protocol: &str, name: &str) -> u64 {
     let mut lines = text.lines().filter(|line| line.starts_with(protocol));
     let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return 0 };
@@ -136,7 +137,7 @@ fn snmp_field(text: &str, protocol: &str, name: &str) -> u64 {
     index.and_then(|index| values.split_whitespace().nth(index)?.parse().ok()).unwrap_or(0)
 }
 
-/// /proc/net/snmp6 has a name and a value a line.
+/// Reads a field of /proc/net/snmp6, which has a name and a value a line.
 fn snmp6_field(text: &str, name: &str) -> u64 {
     let value = |line: &str| {
         let (key, value) = line.split_once(char::is_whitespace)?;
@@ -145,8 +146,8 @@ fn snmp6_field(text: &str, name: &str) -> u64 {
     text.lines().find_map(value).unwrap_or(0)
 }
 
-/// Ticks of irq and softirq, and of all that is not idle (proc(5), stat: user nice system idle iowait
-/// irq softirq steal).
+/// Returns the ticks of irq and softirq, and of all that is not idle (proc(5), stat: user nice system idle
+/// iowait irq softirq steal).
 fn cpu_ticks(text: &str) -> (u64, u64) {
     let Some(line) = text.lines().find(|line| line.starts_with("cpu ")) else { return (0, 0) };
     let ticks: Vec<u64> =
@@ -156,7 +157,7 @@ fn cpu_ticks(text: &str) -> (u64, u64) {
     (softirq, at(0) + at(1) + at(2) + softirq)
 }
 
-/// The sum of these statistics of an interface.
+/// Returns the sum of these statistics of an interface.
 fn statistics(interface: Option<&str>, names: &[&str]) -> u64 {
     let Some(interface) = interface else { return 0 };
     let directory = Path::new("/sys/class/net").join(interface).join("statistics");
@@ -167,7 +168,7 @@ fn statistics(interface: Option<&str>, names: &[&str]) -> u64 {
     names.iter().map(read).sum()
 }
 
-/// The interface that has this address.
+/// Returns the interface that has this address.
 #[must_use]
 pub fn interface_of(ip: IpAddr) -> Option<String> {
     let has = |found: &nix::ifaddrs::InterfaceAddress| {

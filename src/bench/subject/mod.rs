@@ -1,10 +1,10 @@
-//! The receiver under test.
+//! The receiver under test: an engine, or a rival.
 
-/// What the engine under test does with datagrams.
+/// The handler of the engine under test.
 pub mod handler;
-/// What the kernel counts outside of our sockets.
+/// Kernel counters outside of our sockets.
 pub mod layers;
-/// The receiver under test.
+/// Starts, marks and finishes the receiver.
 pub mod run;
-/// CPU time and context switches of threads of this process, read from outside.
+/// CPU time and context switches of threads.
 pub mod threads;

@@ -1,5 +1,5 @@
-//! The receiver under test: an engine or a bare loop, started for one trial, marked when the warm-up
-//! is through, finished when its counts stand still.
+//! The receiver under test: an engine or a bare loop. It is started for one trial, marked after the
+//! warm-up, and finished when its counts no longer change.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::document::facts::HostFacts;
 use crate::document::report::Setup;
-use crate::rivals::rival::{Call, Peer, PeerSpec};
-use crate::subject::handler::{Desk, Findings, Gate, Stages, TrialHandler};
+use crate::rivals::rival::{Call, Rival, RivalSpec};
+use crate::subject::handler::{Findings, Gate, SharedFindings, Stages, TrialHandler};
 use crate::subject::layers::{Layers, Sockets, backlog_waiting, interface_of};
 use crate::subject::threads::Usage;
-use crate::wire::message::{EngineSpec, Kind, Outcome, ReceiverSpec, Seen};
+use crate::wire::message::{EngineSpec, Kind, ReceiverOutcome, ReceiverSpec, SeenCounts};
 use ringest_base::host::resources::allowed_cores;
 use ringest_engine::control::builder::Builder;
 use ringest_engine::control::config::{ArrivalsChoice, BackendChoice};
@@ -20,15 +20,15 @@ use ringest_engine::count::ledger::{Ledger, Unit};
 use ringest_engine::count::summary::Summary;
 use ringest_engine::error::{Error, Result};
 use ringest_engine::receive::dispatch::Overload;
-use ringest_load::account::Account;
+use ringest_load::account::RunAccount;
 use ringest_load::stamp::FLOWS_MAX;
 
-/// What the accounts of a receiver showed at one moment.
+/// The counts of a receiver at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     arrived: Option<u64>,
     received: u64,
-    /// Dropped at the sockets as the kernel counts it now, in buffers.
+    /// Drops at the sockets as the kernel counts them now, in buffers.
     kernel_buffers: u64,
     ring_exhausted: u64,
     truncated: u64,
@@ -37,24 +37,24 @@ struct Counts {
     handled: u64,
 }
 
-/// The state of everything where the trial begins.
+/// All counts at the start of a trial.
 #[derive(Clone, Debug)]
 struct Mark {
     counts: Counts,
     layers: Layers,
-    /// Of each thread, receivers first.
+    /// The usage of each thread, receivers first.
     usage: Vec<Usage>,
-    /// Datagrams of the warm-up that were sent.
+    /// Datagrams sent in the warm-up.
     warm_sent: u64,
 }
 
 enum Subject {
-    // The gate first, so that handlers are let go before the engine waits for them to end.
-    Engine { gate: Option<OpenAtEnd>, engine: Box<Engine>, desk: Desk },
-    Bare(Peer),
+    // Drop order: the gate first, so that handlers can end before the engine waits for them.
+    Engine { gate: Option<OpenAtEnd>, engine: Box<Engine>, shared: SharedFindings },
+    Bare(Rival),
 }
 
-/// Opens a gate when the receiver ends, however that comes: a client may vanish in the middle.
+/// Opens a gate when dropped: a client may vanish in the middle of a trial.
 struct OpenAtEnd(Arc<Gate>);
 
 impl Drop for OpenAtEnd {
@@ -70,24 +70,24 @@ pub(crate) struct Receiver {
     /// Names and kernel ids, receivers first.
     threads: Vec<(String, i32)>,
     workers: usize,
-    /// The interface that has our address.
+    /// The interface that has the receiver's address.
     interface: Option<String>,
     mark: Option<Mark>,
 }
 
-/// The longest that counts are waited for to stand still.
+/// The longest wait for counts to stop changing.
 const SETTLE_MAX: Duration = Duration::from_secs(20);
-/// No receiver that has datagrams in its socket takes this long to take the next, unless it was kept from
-/// its core.
+/// A receiver with datagrams in its socket takes the next one within this time, unless other threads
+/// keep it from its core.
 const PAUSE: Duration = Duration::from_millis(40);
-/// How often they are looked at. There is no event that says that nothing will come.
+/// Interval between looks at the counts. No event tells that nothing more will come.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 impl Receiver {
-    /// Starts one that listens on `address`, with what `template` says of its sockets.
+    /// Starts a receiver that listens on `address`, with the socket options of `template`.
     ///
     /// # Errors
-    /// It cannot be had; the message is for the client's user.
+    /// The receiver cannot be started; the message is for the client's user.
     pub(crate) fn start(
         spec: ReceiverSpec,
         address: SocketAddr,
@@ -103,7 +103,7 @@ impl Receiver {
         Ok(Self { subject, spec, threads, workers, interface, mark: None })
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         match &self.subject {
             Subject::Engine { engine, .. } => engine.addresses()[0],
@@ -111,7 +111,7 @@ impl Receiver {
         }
     }
 
-    /// How it is set up.
+    /// Returns its setup.
     pub(crate) fn setup(&self) -> Setup {
         match &self.subject {
             Subject::Engine { engine, .. } => {
@@ -155,13 +155,13 @@ impl Receiver {
         }
     }
 
-    /// Waits until all of `sent` is accounted for, or nothing has moved for `quiet`; either way until
-    /// nothing is left in a socket or in a hand. `false`: counts still moved when the time was up, or
-    /// nobody is left to wait for.
+    /// Waits until all of `sent` is accounted for or no count has changed for `quiet`, and until sockets
+    /// and handlers are empty. Returns `false` if counts still changed after [`SETTLE_MAX`], or if the
+    /// client is gone.
     fn settle(&self, sent: u64, quiet: Duration, gone: &dyn Fn() -> bool) -> bool {
         let began = Instant::now();
         let address = self.address();
-        // Over a network the last may have been overtaken by a copy of another: only quiet tells.
+        // Over a network duplicates may make up the number while others are still on their way.
         let at_once = address.ip().is_loopback();
         let (mut last, mut moved_at) = (Counts::default(), began);
         while began.elapsed() < SETTLE_MAX && !gone() {
@@ -171,8 +171,8 @@ impl Receiver {
             }
             let after = counts.truncated + counts.pool + counts.queue;
             let all_through = counts.handled + after >= counts.received || self.is_stalled();
-            // Received is certain. Arrived is at the socket, or dropped there; which of both is shown by
-            // standing still, as is all of it where arrivals are not counted.
+            // Received datagrams are certain. Arrived ones are in the socket or dropped there; only a pause
+            // tells which. Without arrival counts a pause is the only sign.
             let all_arrived = counts.arrived.is_some_and(|arrived| arrived >= sent);
             let wait = match counts.received >= sent {
                 true if at_once => Duration::ZERO,
@@ -180,7 +180,7 @@ impl Receiver {
                 _ => quiet,
             };
             if all_through && moved_at.elapsed() >= wait && backlog_waiting() == 0 {
-                // A receiver that was kept from its core moves nothing, and yet is not done.
+                // A receiver without its core changes no counts although it has not finished.
                 if self.is_stalled() || Sockets::at(address).unread_bytes == 0 {
                     return true;
                 }
@@ -199,9 +199,9 @@ impl Receiver {
         matches!(&self.subject, Subject::Engine { gate: Some(_), .. })
     }
 
-    /// The warm-up is through: the trial begins.
+    /// Waits for the warm-up to end, and begins the trial.
     pub(crate) fn mark(&mut self, warm_sent: u64, quiet: Duration, gone: &dyn Fn() -> bool) {
-        // One that does not stand still shows in the trial, which then does not either.
+        // If counts still change here, they will change in the trial too, which then is void.
         if warm_sent > 0 {
             self.settle(warm_sent, quiet, gone);
         }
@@ -216,17 +216,17 @@ impl Receiver {
         });
     }
 
-    /// The load has been sent: waits for it, and ends the receiver.
+    /// Waits until the load has arrived, and stops the receiver.
     ///
     /// # Errors
-    /// The engine ended badly, or nobody is left to tell.
+    /// The engine failed, or the client is gone.
     pub(crate) fn finish(
         mut self,
         (sent, failed): (u64, u64),
         issued_by_flow: &[u64],
         quiet: Duration,
         gone: &dyn Fn() -> bool,
-    ) -> Result<Outcome> {
+    ) -> Result<ReceiverOutcome> {
         let Some(mark) = self.mark.take() else {
             return Err(Error::setting("finish", "", "there was no mark before it"));
         };
@@ -249,7 +249,7 @@ impl Receiver {
         let has_workers = self.workers > 0;
         let kernel_buffers = kernel_buffers.saturating_sub(mark.counts.kernel_buffers);
         let outcome = self.end(&mark.counts, kernel_buffers, (issued_by_flow, failed))?;
-        Ok(Outcome {
+        Ok(ReceiverOutcome {
             kernel_buffers,
             unsettled: !settled,
             layers: layers.losses_since(&mark.layers),
@@ -263,19 +263,19 @@ impl Receiver {
         })
     }
 
-    /// Stops it; what its own accounts say of the time since the mark.
+    /// Stops the receiver and returns its own counts since the mark.
     fn end(
         self,
         mark: &Counts,
         kernel_buffers: u64,
         (issued_by_flow, failed): (&[u64], u64),
-    ) -> Result<Outcome> {
+    ) -> Result<ReceiverOutcome> {
         match self.subject {
-            Subject::Engine { engine, desk, gate } => {
+            Subject::Engine { engine, shared, gate } => {
                 drop(gate);
                 let summary = engine.stop()?;
                 let findings =
-                    std::mem::take(&mut *desk.lock().unwrap_or_else(PoisonError::into_inner));
+                    std::mem::take(&mut *shared.lock().unwrap_or_else(PoisonError::into_inner));
                 Ok(engine_outcome(mark, &summary, findings, (issued_by_flow, failed)))
             }
             Subject::Bare(peer) => {
@@ -288,19 +288,19 @@ impl Receiver {
                 let received = tally.datagrams.saturating_sub(mark.received);
                 let kernel_exact = !self.spec.gro || kernel_buffers == 0;
                 let kernel = kernel_buffers;
-                Ok(Outcome {
+                Ok(ReceiverOutcome {
                     received,
                     handled: received,
                     kernel,
                     kernel_exact,
-                    ..Outcome::default()
+                    ..ReceiverOutcome::default()
                 })
             }
         }
     }
 }
 
-/// Whether this can be started without harm: the spec comes from another host.
+/// Checks the limits of a spec, which comes from another host.
 fn check(spec: &ReceiverSpec) -> Result<()> {
     let cores = allowed_cores();
     if let Some(core) = spec.cores.iter().find(|core| !cores.contains(core)) {
@@ -326,9 +326,9 @@ fn check(spec: &ReceiverSpec) -> Result<()> {
     Ok(())
 }
 
-/// More threads than this share their cores and measure each other.
+/// The most threads a core. With more, threads would measure each other.
 const THREADS_PER_CORE: usize = 4;
-/// No host's buffers are larger.
+/// The largest receive buffer, above any host's limit.
 const RCVBUF_MAX_BYTES: usize = 1 << 30;
 
 /// Names and kernel ids of a subject's threads, receivers first.
@@ -351,10 +351,10 @@ fn start_bare(
         }
     };
     let copies = call != Call::RecvmmsgNap;
-    let peer_spec = PeerSpec { call, gro: spec.gro, copies, size_max: spec.size_max };
+    let peer_spec = RivalSpec { call, gro: spec.gro, copies, size_max: spec.size_max };
     let core = spec.cores.first().copied().or_else(|| allowed_cores().first().copied());
     let socket = (spec.rcvbuf_bytes, &template.config().socket);
-    let peer = Peer::start(peer_spec, address, socket, core)?;
+    let peer = Rival::start(peer_spec, address, socket, core)?;
     let threads = vec![("bare-loop".to_owned(), peer.thread_id())];
     Ok((Subject::Bare(peer), threads))
 }
@@ -364,7 +364,7 @@ fn start_engine(
     engine: &EngineSpec,
     template: Builder,
 ) -> Result<(Subject, Threads)> {
-    let desk = Desk::default();
+    let shared = SharedFindings::default();
     let gate = engine.stalled.then(|| Arc::new(Gate::new(false)));
     let clocks_shared = HostFacts::boot_id_here() == spec.sender_boot_id;
     let timestamps = template.config().timestamps || spec.stages;
@@ -390,11 +390,11 @@ fn start_engine(
         builder = builder.coalesce(Duration::from_micros(bound));
     }
     let engine = builder
-        .start(|_| TrialHandler::new(spec, clocks_shared, gate.clone(), Arc::clone(&desk)))?;
+        .start(|_| TrialHandler::new(spec, clocks_shared, gate.clone(), Arc::clone(&shared)))?;
     let mut threads = engine.thread_ids();
     threads.sort();
     let engine = Box::new(engine);
-    Ok((Subject::Engine { gate: gate.map(OpenAtEnd), engine, desk }, threads))
+    Ok((Subject::Engine { gate: gate.map(OpenAtEnd), engine, shared }, threads))
 }
 
 fn counts_of(summary: &Summary) -> Counts {
@@ -411,17 +411,17 @@ fn counts_of(summary: &Summary) -> Counts {
     }
 }
 
-/// The difference between an engine's final accounts and those at the mark.
+/// Returns the difference between an engine's final counts and those at the mark.
 fn engine_outcome(
     mark: &Counts,
     summary: &Summary,
     findings: Vec<Findings>,
     (issued_by_flow, failed): (&[u64], u64),
-) -> Outcome {
+) -> ReceiverOutcome {
     let end = counts_of(summary);
     let ledger = &summary.ledger;
     let kernel_exact = ledger.kernel_unit == Unit::Datagrams || ledger.dropped.kernel == 0;
-    // At the mark the sockets were empty, so what had arrived and was not received had been dropped.
+    // At the mark the sockets were empty, so arrived datagrams that were not received were dropped.
     let dropped_before = match (mark.arrived, ledger.kernel_unit) {
         (Some(arrived), Unit::Datagrams) => arrived.saturating_sub(mark.received),
         _ => mark.kernel_buffers,
@@ -435,7 +435,7 @@ fn engine_outcome(
         residual += i64::try_from(datagrams.abs_diff(ledger.handled).max(1)).unwrap_or(i64::MAX);
     }
     let mut stages: Option<Stages> = None;
-    let mut account: Option<Account> = None;
+    let mut account: Option<RunAccount> = None;
     for found in findings {
         match (&mut stages, found.stages) {
             (Some(all), Some(more)) => all.add(&more),
@@ -448,7 +448,7 @@ fn engine_outcome(
             (Some(_), None) => {}
         }
     }
-    Outcome {
+    ReceiverOutcome {
         arrived: ledger
             .arrived
             .zip(mark.arrived.or(Some(mark.received)))
@@ -465,16 +465,17 @@ fn engine_outcome(
         ring_exhausted: end.ring_exhausted - mark.ring_exhausted,
         seen: account.map(|account| seen(&account, mark, issued_by_flow, failed)),
         stages: stages.map(|stages| stages.records()).unwrap_or_default(),
-        ..Outcome::default()
+        ..ReceiverOutcome::default()
     }
 }
 
-/// What the books say; the warm-up, which is another run, was foreign to them.
-fn seen(account: &Account, mark: &Counts, issued_by_flow: &[u64], failed: u64) -> Seen {
+/// Returns the counts of the handlers, without the warm-up, which has another run id and so counts as
+/// foreign.
+fn seen(account: &RunAccount, mark: &Counts, issued_by_flow: &[u64], failed: u64) -> SeenCounts {
     let tally = &account.tally;
     let settled = account.settle(issued_by_flow);
     let foreign = tally.foreign + tally.other_run + tally.implausible;
-    Seen {
+    SeenCounts {
         distinct: tally.distinct,
         duplicates: tally.duplicates,
         reordered: tally.reordered,

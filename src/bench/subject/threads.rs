@@ -1,4 +1,4 @@
-//! CPU time and context switches of threads of this process, read from outside.
+//! CPU time and context switches of threads of this process, read by another thread.
 
 use std::fs::read_to_string;
 
@@ -6,7 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::document::trial::Switches;
 
-/// What threads have used so far.
+/// CPU time and context switches of threads so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) cpu_ns: u64,
@@ -14,7 +14,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Of one thread, by its kernel id; one that has ended counts nothing.
+    /// Reads the usage of one thread by its kernel id; 0 for a thread that has ended.
     pub(crate) fn of(thread: i32) -> Self {
         let status = format!("/proc/self/task/{thread}/status");
         let status = read_to_string(status).unwrap_or_default();
@@ -29,7 +29,7 @@ impl Usage {
         Self { cpu_ns: cpu_ns(thread), switches }
     }
 
-    /// All together.
+    /// Returns the sum.
     pub(crate) fn sum(all: &[Self]) -> Self {
         all.iter().fold(Self::default(), |sum, one| Self {
             cpu_ns: sum.cpu_ns + one.cpu_ns,
@@ -40,7 +40,7 @@ impl Usage {
         })
     }
 
-    /// What has been used since `before`.
+    /// Returns the usage since `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
         let (now, then) = (&self.switches, &before.switches);
         Self {
@@ -53,7 +53,7 @@ impl Usage {
     }
 }
 
-/// CPU time of one thread (clock_gettime(2); the clock of any thread of the process can be read).
+/// Reads the CPU time of one thread, ns (clock_gettime(2); the clock of any thread of the process can be read).
 fn cpu_ns(thread: i32) -> u64 {
     // MAKE_THREAD_CPUCLOCK(tid, CPUCLOCK_SCHED) in linux/posix-timers_types.h.
     let clock = ClockId::from_raw(!thread << 3 | 0b110);

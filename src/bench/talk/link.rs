@@ -1,4 +1,4 @@
-//! The client's end of the conversation with a bench server.
+//! The client's end of the control connection to a bench server.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -7,58 +7,58 @@ use std::time::Duration;
 use crate::document::facts::HostFacts;
 use crate::document::report::Setup;
 use crate::wire::line::{Line, PATIENCE};
-use crate::wire::message::{Outcome, ReceiverSpec, Reply, Request, VERSION};
+use crate::wire::message::{ReceiverOutcome, ReceiverSpec, Reply, Request, VERSION};
 use ringest_load::report::LoadError;
 
-/// Why a bench cannot go on.
+/// The reason why a bench ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BenchError {
-    /// Nobody answers at the control port.
+    /// No server answers at the control port.
     #[error(
         "cannot reach a bench server at {address} (TCP): {source}; start `ringest bench server` there"
     )]
     Unreachable {
-        /// Where.
+        /// The control address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The server said no.
+    /// The server refused the request.
     #[error("the bench server refuses: {message}")]
     Refused {
-        /// What it said.
+        /// The server's message.
         message: String,
-        /// What was asked for cannot be.
+        /// Whether the request itself was invalid (exit code 2).
         usage: bool,
     },
-    /// The server is gone, or is none.
+    /// The server is gone, or the other end is not a bench server.
     #[error("the bench server does not answer as one: {0}")]
     Broken(String),
     /// The load could not be sent.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// What was asked for makes no sense.
+    /// The parameters are invalid.
     #[error("{0}")]
     Usage(String),
-    /// Trial after trial did not balance.
+    /// The counts of a trial did not balance, each time it was made.
     #[error(
         "no trial balanced at this step: {0}; is somebody else sending here, or is this host \
          overloaded?"
     )]
     Void(String),
-    /// Not even the lowest rate came through whole.
+    /// Even the lowest rate had losses.
     #[error(
         "no rate without loss was found, so there is none to take shares of; give one with --ndr, or \
          lower --min-rate"
     )]
     NoRate,
-    /// Somebody asked for the end.
+    /// The user stopped the bench.
     #[error("stopped before the end")]
     Stopped,
 }
 
-/// A conversation with a server that has let us in.
+/// A connection to a server that has accepted the client.
 #[derive(Debug)]
 pub struct Link {
     line: Line,
@@ -66,20 +66,20 @@ pub struct Link {
     pub host: HostFacts,
     /// The server's control port.
     pub address: SocketAddr,
-    /// Both ends are one host, and nothing but its own stack is between them.
+    /// Whether both ends are the same host, with only its own network stack between them.
     pub loopback: bool,
 }
 
-/// How long connecting may take.
+/// The longest time to connect.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a receiver may take to start, or a trial to settle: the server's own bound and some.
+/// The longest time for a receiver to start or a trial to settle: above the server's own limit.
 const WORK_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Link {
-    /// Connects to the first of `addresses` that answers, and says hello.
+    /// Connects to the first of `addresses` that answers, and sends hello.
     ///
     /// # Errors
-    /// Nobody is there, the server refuses, or `stopped` said so.
+    /// No server answers, the server refuses, or `stopped` returned true.
     pub fn connect(
         addresses: &[SocketAddr],
         token: Option<String>,
@@ -87,7 +87,7 @@ impl Link {
     ) -> Result<Self, BenchError> {
         let (stream, address) = dial(addresses)?;
         let unreachable = |source| BenchError::Unreachable { address, source };
-        // A socket of the same host has the address it talks to.
+        // A connection within one host has the same address at both ends.
         let local = stream.local_addr().map_err(unreachable)?.ip();
         let same_stack = local == address.ip() || address.ip().to_canonical().is_loopback();
         let mut line = Line::new(stream).map_err(unreachable)?;
@@ -111,11 +111,11 @@ impl Link {
         Ok(Self { line, host, address, loopback: same_stack && same_kernel })
     }
 
-    /// Has a receiver started. Datagrams go to the host we talk to, whatever it says: only the port is
-    /// its own choice.
+    /// Asks the server to start a receiver. Returns its address and setup. Datagrams go to the address of
+    /// the control connection; only the port is the server's choice.
     ///
     /// # Errors
-    /// The server cannot.
+    /// The server failed or refused.
     pub fn prepare(
         &mut self,
         receiver: ReceiverSpec,
@@ -131,10 +131,10 @@ impl Link {
         }
     }
 
-    /// The warm-up of `sent` datagrams is through.
+    /// Tells the server that the warm-up of `sent` datagrams is over.
     ///
     /// # Errors
-    /// The server cannot.
+    /// The server failed or refused.
     pub fn mark(
         &mut self,
         sent: u64,
@@ -147,15 +147,15 @@ impl Link {
         }
     }
 
-    /// The load has been sent, as `finish` says; returns the receiving half.
+    /// Tells the server that the load has been sent, and returns the receiver's counts.
     ///
     /// # Errors
-    /// The server cannot.
+    /// The server failed or refused.
     pub fn finish(
         &mut self,
         finish: &Request,
         stopped: &dyn Fn() -> bool,
-    ) -> Result<Outcome, BenchError> {
+    ) -> Result<ReceiverOutcome, BenchError> {
         match ask(&mut self.line, finish, WORK_PATIENCE, stopped)? {
             Reply::Outcome { outcome } => Ok(*outcome),
             other => Err(unexpected(&other)),
@@ -180,7 +180,7 @@ fn ask(
     patience: Duration,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Reply, BenchError> {
-    // A server that has refused may have closed before this was written; its reason is still to be read.
+    // A server that refused may have closed already; its reason can still be read.
     let said = line.say(request);
     let broken = |error: &io::Error| match error.kind() {
         io::ErrorKind::Interrupted => BenchError::Stopped,
@@ -192,7 +192,7 @@ fn ask(
             Err(BenchError::Refused { message: printable(&message), usage })
         }
         Ok(Some(reply)) => Ok(reply),
-        // ^C on a terminal reaches a child of ours as well.
+        // ^C on a terminal also reaches a server that is our child.
         Ok(None) if stopped() => Err(BenchError::Stopped),
         Ok(None) => Err(BenchError::Broken("it hung up".to_owned())),
         Err(error) => Err(broken(said.as_ref().err().unwrap_or(&error))),
@@ -205,7 +205,7 @@ fn unexpected(reply: &Reply) -> BenchError {
     BenchError::Broken(format!("it answered with {kind}, which was not asked for"))
 }
 
-/// What a stranger said, cut, and without anything that a terminal would obey.
+/// Returns text of another host, cut to 400 characters and without control characters.
 #[must_use]
 pub fn printable(text: &str) -> String {
     text.chars().take(400).map(|c| if c.is_control() { '?' } else { c }).collect()

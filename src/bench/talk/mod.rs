@@ -1,8 +1,8 @@
-//! The two sides of a bench, and what they say to each other.
+//! The two sides of a bench.
 
-/// The client's end of the conversation with a bench server.
+/// The client's end of the control connection.
 pub mod link;
-/// The host under test.
+/// The server, on the host under test.
 pub mod server;
-/// One trial, from the intention to the handler.
+/// Makes one trial, and adds up its counts.
 pub mod trial;

@@ -27,33 +27,33 @@ use ringest_engine::control::bind::Bind;
 use ringest_engine::control::builder::Builder;
 use ringest_engine::error::Error;
 
-/// How long a guest may take to say hello, and to read why it is not let in.
+/// The longest time for a new connection to send hello, or to read its refusal.
 const GUEST_PATIENCE: Duration = Duration::from_secs(5);
-/// Guests at a time; more are sent away unheard.
+/// The most new connections at a time; more are closed.
 const GUESTS_MAX: usize = 32;
 
-/// Why a server cannot be had.
+/// The reason why a server cannot run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// Whoever reaches the port could start receivers.
+    /// Anyone who reaches the port could start receivers.
     #[error(
         "a bench server on {address} can be reached by others: give it --token WORD, which the client \
          must repeat (it crosses the network in the clear)"
     )]
     TokenMissing {
-        /// Where it was to listen.
+        /// The control address.
         address: SocketAddr,
     },
-    /// The control port cannot be had.
+    /// The control port cannot be opened.
     #[error("cannot listen on {address} (TCP): {source}")]
     Listen {
-        /// Where.
+        /// The control address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The addresses or options cannot be.
+    /// The addresses or options are invalid.
     #[error(transparent)]
     Settings(#[from] Error),
     /// Waiting failed.
@@ -61,17 +61,17 @@ pub enum ServerError {
     Wait(io::Error),
 }
 
-/// What a server tells of itself.
+/// An event of a server, for display.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A client was let in.
+    /// A client was accepted.
     Welcomed(SocketAddr),
-    /// A client was refused, and why.
+    /// A client was refused, for this reason.
     Refused(SocketAddr, String),
     /// A receiver was started.
     Started(SocketAddr, String),
-    /// The client has gone.
+    /// The client disconnected.
     Gone(SocketAddr),
 }
 
@@ -81,12 +81,12 @@ pub struct Server {
     doors: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     token: Option<String>,
-    /// What every receiver has in common.
+    /// The options that all receivers share.
     template: Builder,
     warnings: Vec<String>,
 }
 
-/// Somebody who has not said hello yet, or was not let in and is reading why.
+/// A connection that has not sent hello yet, or was refused and is reading the reason.
 struct Guest {
     line: Line,
     peer: SocketAddr,
@@ -94,7 +94,7 @@ struct Guest {
     refused: bool,
 }
 
-/// The client there is.
+/// The connection of the current client.
 struct Session {
     line: Line,
     peer: SocketAddr,
@@ -102,11 +102,10 @@ struct Session {
 }
 
 impl Server {
-    /// Opens the control ports: TCP on the addresses that `template` listens on. Its socket options are
-    /// those of every receiver.
+    /// Opens the control ports: TCP on the listen addresses of `template`. Receivers get its socket options.
     ///
     /// # Errors
-    /// A port cannot be had, or others could reach it and there is no token.
+    /// A port cannot be opened, or other hosts can reach it and there is no token.
     pub fn bind(template: Builder, token: Option<String>) -> Result<Self, ServerError> {
         let plan = template.plan()?;
         let wanted = plan.listen;
@@ -128,13 +127,13 @@ impl Server {
         Ok(Self { doors, addresses, token, template, warnings: plan.warnings })
     }
 
-    /// What its user should know of this host and these settings.
+    /// Returns warnings about this host and these settings.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Where it listens.
+    /// Returns the control addresses.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -143,7 +142,7 @@ impl Server {
     /// Serves clients, one after the other, until `stop` is readable.
     ///
     /// # Errors
-    /// poll(2) failed. What clients do wrong is told to them, and to `tell`.
+    /// poll(2) failed. Errors of clients are sent to them and passed to `tell`.
     pub fn serve(
         &self,
         stop: BorrowedFd<'_>,
@@ -164,7 +163,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits until there is something to do. `true`: the end was asked for.
+    /// Waits until there is something to do. Returns `true` if `stop` is readable.
     fn wait(
         &self,
         stop: BorrowedFd<'_>,
@@ -187,23 +186,23 @@ impl Server {
         }
     }
 
-    /// Takes in whoever is at a door.
+    /// Accepts new connections.
     fn admit(&self, guests: &mut Vec<Guest>) {
-        // An error means that nobody is, that it has gone again, or that descriptors are short: the next
-        // poll shows.
+        // An error means that no one is waiting, that the client left again, or that descriptors ran out;
+        // the next poll shows which.
         while let Some((stream, peer)) = self.doors.iter().find_map(|door| door.accept().ok()) {
             if guests.len() < GUESTS_MAX
                 && let Ok(line) = Line::new(stream)
             {
                 let by = Instant::now() + GUEST_PATIENCE;
-                // IPv4 comes mapped where both families are let in.
+                // A socket for both families shows IPv4 addresses as mapped.
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 guests.push(Guest { line, peer, by, refused: false });
             }
         }
     }
 
-    /// Hears the guests. One with a good hello becomes the client, if there is none.
+    /// Reads from new connections. One with a valid hello becomes the client if there is none.
     fn greet(
         &self,
         guests: &mut Vec<Guest>,
@@ -213,7 +212,7 @@ impl Server {
         for mut guest in std::mem::take(guests) {
             let late = Instant::now() >= guest.by;
             let verdict = match guest.line.hear_now::<Request>() {
-                // Whatever it goes on saying, until it has read our last word and hangs up.
+                // A refused client may send more until it has read the reason and disconnects.
                 Ok(Heard::Nothing | Heard::Said(_)) if guest.refused => {
                     guests.extend((!late).then_some(guest));
                     continue;
@@ -243,8 +242,8 @@ impl Server {
                 }
                 Err(message) => {
                     tell(Event::Refused(guest.peer, message.clone()));
-                    // If it does not listen, it is its own fault. It is kept until it has read this:
-                    // closed with something unread, the connection would be reset.
+                    // Errors are ignored: the client is refused anyway. The connection stays open until the
+                    // client has read this; closed with unread data it would be reset.
                     let _ = guest.line.say(&Reply::Error { message, usage: false });
                     let _ = guest.line.socket().shutdown(std::net::Shutdown::Write);
                     guest.refused = true;
@@ -254,7 +253,7 @@ impl Server {
         }
     }
 
-    /// Does what the client asks. `false`: it has gone, or is none.
+    /// Answers the client's requests. Returns `false` if it disconnected or is not a bench client.
     fn attend(
         &self,
         session: &mut Session,
@@ -280,7 +279,7 @@ impl Server {
         }
     }
 
-    /// Whether this hello lets a client in.
+    /// Checks a hello; `Err` holds the reason for a refusal.
     fn check(&self, request: &Request) -> Result<(), String> {
         let Request::Hello { version, token } = request else {
             return Err("the first thing said must be hello".to_owned());
@@ -313,12 +312,12 @@ impl Server {
         let failed =
             |error: &Error| Reply::Error { message: error.to_string(), usage: error.is_usage() };
         let client = session.line.socket();
-        // Nobody is left to wait for: a trial that nobody reads ends at once.
+        // A trial whose client is gone ends at once.
         let gone = || is_gone(stop, client.as_fd());
         match request {
             Request::Hello { .. } => wrong("hello was said before"),
             Request::Prepare { receiver } => {
-                // First the old one: it may hold the port.
+                // The old receiver first: it may hold the port.
                 session.receiver = None;
                 match self.start(receiver, client) {
                     Ok(started) => {
@@ -349,8 +348,8 @@ impl Server {
         }
     }
 
-    /// Starts a receiver where this client reaches us: at the control port's number if it is free, which
-    /// a firewall then has to know only once.
+    /// Starts a receiver on the address at which this client reaches us. Uses the control port's number if
+    /// it is free, so that a firewall needs only one rule.
     fn start(&self, spec: ReceiverSpec, client: &TcpStream) -> Result<Receiver, Error> {
         // With its scope, where it has one.
         let mut address = client.local_addr().unwrap_or(self.addresses[0]);
@@ -368,13 +367,13 @@ impl Server {
     }
 }
 
-/// A control port. Options of the receivers' sockets are not its own: it is another protocol.
+/// Opens a control port. The receivers' socket options do not apply to it.
 fn door(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
-    // A server that was just ended may be started again.
+    // Allows a restart right after a stop.
     socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(128)?;
@@ -384,15 +383,15 @@ fn door(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
 
 const BUSY: &str = "this server is busy with another client; try again when it has finished";
 
-/// Whether the end was asked for, or the client will say nothing more.
+/// Returns whether `stop` is readable or the client disconnected.
 fn is_gone(stop: BorrowedFd<'_>, client: BorrowedFd<'_>) -> bool {
-    // nix has no name for it; the kernel since Linux 2.6.17.
+    // POLLRDHUP (Linux 2.6.17), which nix does not define.
     let hung_up = PollFlags::from_bits_retain(libc::POLLRDHUP);
     let mut polled = [PollFd::new(stop, PollFlags::POLLIN), PollFd::new(client, hung_up)];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// Whether two words are the same, in a time that does not tell where they differ.
+/// Compares two words in a time that does not depend on where they differ.
 fn same(one: &str, other: &str) -> bool {
     let differs = one.bytes().zip(other.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
     one.len() == other.len() && differs == 0

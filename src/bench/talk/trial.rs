@@ -1,4 +1,4 @@
-//! One trial, from the intention to the handler: sent, received, added up, and judged.
+//! One trial, from the intended datagrams to the handler: sends, receives, adds up and checks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -10,53 +10,53 @@ use crate::document::trial::{Costs, Lost, TrialRecord};
 use crate::subject::handler::{percentiles_record, stage};
 use crate::subject::layers::{Layers, interface_of};
 use crate::talk::link::{BenchError, Link};
-use crate::wire::message::{Outcome, ReceiverSpec, Request};
+use crate::wire::message::{ReceiverOutcome, ReceiverSpec, Request};
 use ringest_load::generator::Generator;
 use ringest_load::report::LoadReport;
 use ringest_load::spec::{LoadSpec, Rate, TRAIN_MAX, run_id};
 
-/// What to try.
+/// The parameters of a trial.
 #[derive(Clone, Debug)]
 pub struct TrialSpec {
-    /// Its name in the report.
+    /// The receiver's name in the report.
     pub variant: String,
-    /// What it is for.
+    /// The purpose, for the report.
     pub purpose: String,
-    /// Who receives; run, flows and boot id are filled in.
+    /// The receiver; run, flows and boot id are filled in.
     pub receiver: ReceiverSpec,
-    /// What is sent; target and run are filled in.
+    /// The load; target and run are filled in.
     pub load: LoadSpec,
-    /// How long to send before it counts.
+    /// Length of the warm-up.
     pub warm: Duration,
 }
 
-/// A trial that was made.
+/// The result of a trial.
 #[derive(Clone, Debug)]
 pub struct Tried {
-    /// Its accounts.
+    /// The record for the report.
     pub record: TrialRecord,
-    /// How the receiver was set up.
+    /// The receiver's setup.
     pub setup: Setup,
-    /// Latency by stage, the sender's included.
+    /// Latency by stage, including the sender's stages.
     pub stages: Vec<StageRecord>,
-    /// The sender's half.
+    /// The sender's report.
     pub sent: LoadReport,
 }
 
-/// RFC 2544, section 23: two seconds for datagrams that are still on their way.
+/// Wait for datagrams still on their way, as RFC 2544, section 23, asks.
 const SETTLE_NETWORK_MS: u64 = 2000;
-/// On loopback nothing is on the way when a send has returned, but for the backlog, which is watched, and
-/// what ksoftirqd has in hand while others keep it from its core.
+/// The same on loopback. When a send has returned, datagrams are in the socket, in the backlog, which is
+/// watched, or in ksoftirqd, which others may keep from its core.
 const SETTLE_LOOPBACK_MS: u64 = 150;
 
-/// From this size on a datagram says which run it is of (`LoadSpec::unknown`).
+/// The smallest datagram that holds its run id (see `LoadSpec::unknown`).
 const NAMED_BYTES: usize = 16;
 
 /// Makes one trial.
 ///
 /// # Errors
-/// It could not be made: the server or the sender failed, or `stopped` said so. A trial that was made
-/// and does not balance is no error: its record says that it is void.
+/// The server or the sender failed, or `stopped` returned true. A trial whose counts do not balance is no
+/// error: its record is marked void.
 pub fn run(
     link: &mut Link,
     spec: &TrialSpec,
@@ -100,7 +100,7 @@ pub fn run(
     record.flows = load.flows;
     record.sender_drops = sender_drops;
     if load.duration.is_some() && load.count.is_none() {
-        // The rate is what was intended over the time it was intended for.
+        // Rates refer to the intended time.
         record.duration_s = load.duration.map_or(record.duration_s, |d| d.as_secs_f64());
     }
     let stages = stage("lateness", &sent.lateness_ns)
@@ -114,22 +114,22 @@ pub fn run(
     Ok(Tried { record, setup, stages, sent })
 }
 
-/// The interface that datagrams leave by.
+/// Returns the interface through which datagrams leave.
 fn interface_towards(target: SocketAddr) -> Option<String> {
     let any: IpAddr =
         if target.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-    // Connecting sends nothing, but chooses the address that a route would.
+    // Connecting sends nothing, but selects the source address by the route.
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(target).ok()?;
     interface_of(socket.local_addr().ok()?.ip())
 }
 
-/// Sends a little under another run id. Returns how many left.
+/// Sends the warm-up under another run id. Returns the number of datagrams sent.
 fn warm_up(load: &LoadSpec, warm: Duration, stopped: &dyn Fn() -> bool) -> Result<u64, BenchError> {
     if warm.is_zero() {
         return Ok(0);
     }
-    // Never faster than a tenth of a million a second: it is to wake things up, not to overrun them.
+    // At most 100,000 a second: the warm-up must not overrun the receiver.
     let rate = load.rate_pps().map_or(1e5, |rate| rate.min(1e5));
     let load = LoadSpec {
         run: load.run.wrapping_add(1),
@@ -153,12 +153,17 @@ fn send(load: &LoadSpec, stopped: &dyn Fn() -> bool) -> Result<LoadReport, Bench
     Ok(generator.finish()?)
 }
 
-/// Adds up both halves. `train` is how many datagrams one buffer of the kernel may hold.
+/// Adds up the counts of both sides. `train` is the most datagrams that a kernel buffer may hold.
 #[must_use]
-pub fn account(sent: &LoadReport, outcome: &Outcome, loopback: bool, train: usize) -> TrialRecord {
+pub fn account(
+    sent: &LoadReport,
+    outcome: &ReceiverOutcome,
+    loopback: bool,
+    train: usize,
+) -> TrialRecord {
     let seen = outcome.seen.unwrap_or_default();
-    // What came twice and what is not ours was received, but not once more sent. What came too late to
-    // be told from either is lost, as in RFC 7680, section 2.
+    // Duplicates and foreign datagrams were received, but not sent as part of the load. Late ones, which
+    // cannot be told from duplicates, count as lost, as in RFC 7680, section 2.
     let extra = seen.foreign.saturating_add(seen.duplicates).saturating_add(seen.late);
     let mut record = TrialRecord {
         duration_s: seconds(sent.elapsed_ns),
@@ -202,13 +207,13 @@ pub fn account(sent: &LoadReport, outcome: &Outcome, loopback: bool, train: usiz
     record
 }
 
-/// Says where what is missing went.
+/// Assigns the missing datagrams to causes.
 ///
 /// # Errors
-/// Why that cannot be.
+/// The counts contradict each other; the error says how.
 fn place(
     record: &mut TrialRecord,
-    outcome: &Outcome,
+    outcome: &ReceiverOutcome,
     (loopback, train): (bool, u64),
     extra: u64,
 ) -> Result<(), String> {
@@ -235,14 +240,14 @@ fn place(
     lost.socket = take(outcome.kernel);
     let layers = &outcome.layers;
     lost.checksum = take(layers.checksum);
-    // One packet of these may be a train that was not segmented yet. On loopback no interface drops.
+    // Each packet may be a train that was not segmented yet. On loopback no interface drops.
     if !loopback {
         lost.nic = take(layers.nic.saturating_mul(train));
     }
     lost.backlog = take(layers.backlog.saturating_mul(train));
     if !outcome.kernel_exact {
         // Each buffer held at least one datagram, which is counted, and at most a train. On loopback
-        // nothing else can have lost them; over a network nobody can say.
+        // nothing else can have lost the rest; over a network the cause is unknown.
         let most = outcome.kernel.saturating_mul(TRAIN_MAX as u64 - 1);
         let further = take(most);
         if loopback {
@@ -258,15 +263,15 @@ fn place(
     Ok(())
 }
 
-/// What in the accounts cannot be true; `None`: nothing.
-fn contradiction(record: &TrialRecord, outcome: &Outcome, extra: u64) -> Option<String> {
+/// Returns a contradiction in the counts, or `None`.
+fn contradiction(record: &TrialRecord, outcome: &ReceiverOutcome, extra: u64) -> Option<String> {
     if outcome.unsettled {
         return Some("counts still moved long after the load: somebody else sends here".to_owned());
     }
     if outcome.residual != 0 {
         return Some(format!("the engine's ledger is off by {}", outcome.residual));
     }
-    // Two counters of the same drops: the engine's, which is what is left over, and the kernel's.
+    // Two counters of the same drops: the engine's, by subtraction, and the kernel's.
     let (kernel, buffers) = (outcome.kernel, outcome.kernel_buffers);
     if !(buffers..=buffers.saturating_mul(TRAIN_MAX as u64)).contains(&kernel) {
         return Some(format!(
@@ -286,7 +291,7 @@ fn contradiction(record: &TrialRecord, outcome: &Outcome, extra: u64) -> Option<
                 "datagrams of this run came that were never sent: forged stamps".to_owned(),
             );
         }
-        // Not where datagrams are too short to have a number, or some of them are.
+        // Only if all datagrams are long enough to have a number.
         let ours = outcome.handled.saturating_sub(extra);
         let all_named = seen.not_named_ours == seen.foreign;
         if all_named && seen.distinct > 0 && seen.distinct != ours {
@@ -297,14 +302,14 @@ fn contradiction(record: &TrialRecord, outcome: &Outcome, extra: u64) -> Option<
 }
 
 #[expect(clippy::cast_precision_loss, reason = "averages need no 53 bits")]
-fn thread_costs(outcome: &Outcome) -> Vec<(String, f64)> {
+fn thread_costs(outcome: &ReceiverOutcome) -> Vec<(String, f64)> {
     let each = |cpu_ns: u64| cpu_ns as f64 / outcome.received as f64;
     let threads = outcome.threads.iter().filter(|_| outcome.received > 0);
     threads.map(|(name, cpu_ns)| (name.clone(), each(*cpu_ns))).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "averages need no 53 bits")]
-fn costs(outcome: &Outcome) -> Costs {
+fn costs(outcome: &ReceiverOutcome) -> Costs {
     let each = |cpu_ns: u64, count: u64| (count > 0).then(|| cpu_ns as f64 / count as f64);
     Costs {
         receiver: each(outcome.receiver_cpu_ns, outcome.received),
@@ -328,7 +333,7 @@ fn per_second(count: u64, ns: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::document::trial::Losses;
-    use crate::wire::message::Seen;
+    use crate::wire::message::SeenCounts;
 
     fn sent(intended: u64, sent: u64) -> LoadReport {
         let mut report = LoadReport::empty(1, "io_uring");
@@ -337,17 +342,17 @@ mod tests {
         report
     }
 
-    fn outcome(received: u64, kernel: u64) -> Outcome {
-        let seen = Some(Seen { distinct: received, sound: true, ..Seen::default() });
+    fn outcome(received: u64, kernel: u64) -> ReceiverOutcome {
+        let seen = Some(SeenCounts { distinct: received, sound: true, ..SeenCounts::default() });
         let handled = received;
-        Outcome {
+        ReceiverOutcome {
             received,
             handled,
             kernel,
             kernel_buffers: kernel,
             kernel_exact: true,
             seen,
-            ..Outcome::default()
+            ..ReceiverOutcome::default()
         }
     }
 
@@ -362,7 +367,7 @@ mod tests {
     fn each_loss_has_its_place() {
         let mut found = outcome(70, 20);
         (found.handled, found.queue) = (60, 10);
-        found.seen = Some(Seen { distinct: 60, sound: true, ..Seen::default() });
+        found.seen = Some(SeenCounts { distinct: 60, sound: true, ..SeenCounts::default() });
         found.layers = Losses { nic: 2, backlog: 3, ..Losses::default() };
         let record = account(&sent(105, 100), &found, false, 1);
         assert!(!record.void && record.balances(), "{record:?}");
@@ -402,7 +407,8 @@ mod tests {
     #[test]
     fn duplicates_and_strangers_are_not_sent_twice() {
         let mut found = outcome(105, 0);
-        found.seen = Some(Seen { duplicates: 3, foreign: 2, sound: true, ..Seen::default() });
+        found.seen =
+            Some(SeenCounts { duplicates: 3, foreign: 2, sound: true, ..SeenCounts::default() });
         let record = account(&sent(100, 100), &found, false, 1);
         assert!(!record.void && record.balances(), "{record:?}");
     }

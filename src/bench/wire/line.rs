@@ -11,36 +11,36 @@ use nix::sys::socket::{MsgFlags, recv};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The longest line. The flows' counts are the longest thing said: 65536 of 20 digits.
+/// The longest line. The longest message holds the counts of 65536 flows, with 20 digits each.
 pub const LINE_BYTES_MAX: usize = 2 << 20;
-/// How long the other side may think.
+/// The longest wait for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How long it may take to read what was said.
+/// The longest time to write a message.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
-/// How soon somebody who waits notices that the end was asked for.
+/// Interval at which a wait checks for a stop.
 const LOOK_EVERY_MS: u8 = 100;
 
-/// One end of the conversation.
+/// One end of a connection.
 #[derive(Debug)]
 pub struct Line {
     stream: TcpStream,
-    /// Read, and not a whole line yet, or not looked at.
+    /// Bytes that were received but not yet returned as a line.
     read: Vec<u8>,
 }
 
-/// What there was to hear.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard<T> {
     /// No whole line yet.
     Nothing,
     /// A line.
     Said(T),
-    /// The other side will say nothing more.
+    /// The other side closed the connection.
     HungUp,
 }
 
 impl Line {
-    /// Takes a connected stream; a vanished host is noticed within half a minute.
+    /// Takes a connected stream and sets its options. A host that vanishes is noticed within 30 s.
     ///
     /// # Errors
     /// A socket option was refused.
@@ -53,37 +53,37 @@ impl Line {
         let socket = socket2::SockRef::from(&stream);
         socket.set_tcp_keepalive(&keepalive)?;
         socket.set_tcp_user_timeout(Some(PATIENCE))?;
-        // Longer, and a side that does not read would hold the other up.
+        // Longer: a side that does not read would hold the other up.
         stream.set_write_timeout(Some(WRITE_PATIENCE))?;
         Ok(Self { stream, read: Vec::new() })
     }
 
-    /// The socket, to wait on.
+    /// Returns the socket, to poll it.
     #[must_use]
     pub fn socket(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// Whether a line has been read that was not looked at.
+    /// Returns whether a received line is waiting.
     #[must_use]
     pub fn has_more(&self) -> bool {
         self.read.contains(&b'\n')
     }
 
-    /// Says one thing.
+    /// Sends one message.
     ///
     /// # Errors
-    /// The other side is gone, or does not read.
+    /// The other side is gone or does not read.
     pub fn say(&mut self, message: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
         self.stream.write_all(&line)
     }
 
-    /// Takes a line if there is one; never waits.
+    /// Returns a message if there is one; never waits.
     ///
     /// # Errors
-    /// The line is too long, or it is not what was expected (`InvalidData`); the connection broke.
+    /// The line is too long or not the expected message (`InvalidData`); the connection failed.
     pub fn hear_now<T: DeserializeOwned>(&mut self) -> io::Result<Heard<T>> {
         let mut hung_up = false;
         while !hung_up && !self.has_more() {
@@ -111,11 +111,11 @@ impl Line {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    /// Waits for a line, for `patience` at most and as long as nobody asks for the end. `None`: the
-    /// other side has hung up.
+    /// Waits for a message, for at most `patience` and until `stopped` returns true. Returns `None` if the
+    /// other side closed the connection.
     ///
     /// # Errors
-    /// Nothing came in time (`TimedOut`), the end was asked for (`Interrupted`), or as
+    /// Nothing came in time (`TimedOut`), `stopped` returned true (`Interrupted`), or those of
     /// [`hear_now`](Self::hear_now).
     pub fn hear<T: DeserializeOwned>(
         &mut self,

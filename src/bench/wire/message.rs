@@ -1,4 +1,4 @@
-//! What the two sides of a bench say to each other: one JSON object a line, over TCP.
+//! The messages between the two sides of a bench: one JSON object a line, over TCP.
 //!
 //! ```text
 //!  client                                server (the host under test)
@@ -7,14 +7,13 @@
 //!  prepare {receiver}              ─►    starts a receiver
 //!                                  ◄─    ready {address}
 //!  … sends the warm-up, then …
-//!  mark                            ─►    waits until it has arrived, snapshots every layer
+//!  mark                            ─►    waits until it has arrived, reads all counters
 //!                                  ◄─    marked
 //!  … sends the load, then …
-//!  finish {sent, by flow}          ─►    waits until counts stand still, snapshots, stops
+//!  finish {sent, by flow}          ─►    waits until counts stop changing, reads them, stops
 //!                                  ◄─    outcome {…}        or at any time: error {message}
 //! ```
-//! Lines are bounded, versions and the token are checked before anything else, and a client that goes
-//! away takes its receiver with it.
+//! Lines are bounded. Version and token are checked first. When a client disconnects, its receiver stops.
 
 use std::net::SocketAddr;
 
@@ -24,109 +23,109 @@ use crate::document::facts::HostFacts;
 use crate::document::report::{Setup, StageRecord};
 use crate::document::trial::{Losses, Switches};
 
-/// Of the protocol; both sides must have the same. Anything said or heard that changes, changes it.
+/// The version of the protocol; both sides must have the same. Any change of a message changes it.
 pub const VERSION: u32 = 1;
 
-/// From the client.
+/// A message from the client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// The first thing said.
+    /// The first message.
     Hello {
         /// [`VERSION`].
         version: u32,
-        /// What the server was started with, if anything.
+        /// The server's `--token`, if it has one.
         token: Option<String>,
     },
-    /// Start a receiver; ends the one there is.
+    /// Starts a receiver; stops the current one.
     Prepare {
-        /// What to start.
+        /// The receiver to start.
         receiver: ReceiverSpec,
     },
     /// The warm-up has been sent.
     Mark {
-        /// Datagrams of it that left the sender.
+        /// Datagrams that left the sender.
         sent: u64,
-        /// As in `finish`.
+        /// As in [`Request::Finish`].
         settle_ms: u64,
     },
     /// The load has been sent.
     Finish {
-        /// Datagrams of it that left the sender.
+        /// Datagrams that left the sender.
         sent: u64,
-        /// Numbers given out in each flow.
+        /// Sequence numbers used in each flow.
         issued_by_flow: Vec<u64>,
-        /// Of those, the ones that never left the sender.
+        /// Those of them that never left the sender.
         failed: u64,
-        /// How long nothing may come before counts are taken for final, if not all has come, ms.
+        /// The pause after which counts are final although datagrams are missing, ms.
         settle_ms: u64,
     },
 }
 
-/// From the server.
+/// A message from the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Reply {
-    /// The client may go on.
+    /// The client is accepted.
     Welcome {
         /// [`VERSION`].
         version: u32,
         /// The host under test.
         host: HostFacts,
     },
-    /// A receiver stands.
+    /// A receiver is ready.
     Ready {
-        /// Where it listens.
+        /// Its address.
         address: SocketAddr,
-        /// How it is set up.
+        /// Its setup.
         setup: Setup,
     },
-    /// The warm-up has been taken off the accounts.
+    /// The warm-up is over; counts start here.
     Marked,
-    /// A trial's receiving half.
+    /// The receiver's counts of a trial.
     Outcome {
-        /// What was found.
-        outcome: Box<Outcome>,
+        /// The counts.
+        outcome: Box<ReceiverOutcome>,
     },
-    /// It cannot be done; the connection is closed where the client is at fault.
+    /// The request failed; the connection is closed if the client broke the protocol.
     Error {
-        /// What, why, and the next move.
+        /// The error for the user.
         message: String,
-        /// The client asked for something that cannot be.
+        /// Whether the request was invalid (exit code 2).
         #[serde(default)]
         usage: bool,
     },
 }
 
-/// Which receiver to start.
+/// The receiver to start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiverSpec {
-    /// Who receives.
+    /// The kind of receiver.
     pub kind: Kind,
-    /// Take trains whole (UDP_GRO).
+    /// Whether to receive trains whole (UDP_GRO).
     pub gro: bool,
     /// Receive buffer to ask for, bytes.
     pub rcvbuf_bytes: usize,
-    /// Cores, receivers first; empty: the server chooses.
+    /// Cores, receivers first; empty if the server is to choose.
     pub cores: Vec<usize>,
-    /// The run whose datagrams are to be counted as ours.
+    /// The run id of the load.
     pub run: u32,
-    /// Its flows.
+    /// Number of flows.
     pub flows: usize,
-    /// The largest payload, bytes: a bare loop has slots for it.
+    /// The largest payload, bytes; the slots of a bare loop have this size.
     pub size_max: usize,
-    /// Look at every datagram; else only count, as the bare loops do.
+    /// Whether to read every datagram's stamp; if not, it only counts, as the bare loops do.
     pub tracks: bool,
-    /// Split latency into stages by the kernel's receive time.
+    /// Whether to measure latency by stage, with the kernel's receive time.
     pub stages: bool,
-    /// Send each datagram back.
+    /// Whether to send each datagram back.
     pub echoes: bool,
-    /// The kernel's boot id at the sender: with the same one, clocks are shared.
+    /// The boot id of the sender's kernel. With the same id, both share a clock.
     pub sender_boot_id: String,
 }
 
-/// Who receives.
+/// The kind of receiver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Kind {
@@ -139,7 +138,7 @@ pub enum Kind {
     },
 }
 
-/// How to run the engine.
+/// The parameters of the engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineSpec {
@@ -147,62 +146,62 @@ pub struct EngineSpec {
     pub backend: String,
     /// Receiver threads.
     pub receivers: usize,
-    /// Worker threads; 0: inline.
+    /// Worker threads; 0 if receivers handle the datagrams.
     pub workers: usize,
-    /// Provided buffers per receiver.
+    /// Slots per receiver.
     pub slots: usize,
-    /// Most latency that gathering may add, us; `None`: the default.
+    /// The most latency that batching may add, us; `None` for the default.
     pub coalesce_us: Option<u64>,
     /// `wait` or `drop`.
     pub overload: String,
-    /// Count arrivals by eBPF where that can be had.
+    /// Whether to count arrivals by eBPF if possible.
     pub arrivals: bool,
-    /// Handlers hold their first batch until the trial is over: for finding losses where they are made.
+    /// Whether handlers hold their first batch until the trial is over, to cause losses on purpose.
     pub stalled: bool,
 }
 
-/// What the receiving side found between mark and finish, in datagrams.
+/// The receiver's counts between mark and finish, in datagrams.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// Reached the sockets, where counted.
+pub struct ReceiverOutcome {
+    /// Reached the sockets; `None` if arrivals are not counted.
     pub arrived: Option<u64>,
     /// Taken from the sockets.
     pub received: u64,
     /// Dropped by the kernel at the sockets.
     pub kernel: u64,
-    /// The same as the kernel itself counts it, in buffers.
+    /// The same as the kernel counts it, in buffers.
     pub kernel_buffers: u64,
-    /// `kernel` is in datagrams; else in buffers, each perhaps a train.
+    /// Whether `kernel` counts datagrams; if not, buffers, each perhaps a train.
     pub kernel_exact: bool,
     /// Longer than a slot.
     pub truncated: u64,
-    /// No empty batch.
+    /// Dropped because no batch was empty.
     pub pool: u64,
-    /// The worker's queue was full.
+    /// Dropped because the worker's queue was full.
     pub queue: u64,
     /// Left in the sockets.
     pub unread: u64,
     /// Given to handlers.
     pub handled: u64,
-    /// What the engine's own ledger is off by.
+    /// The residual of the engine's ledger; 0 if it balances.
     pub residual: i64,
-    /// Times the slots ran out; no loss by itself.
+    /// Times that the slots ran out; no loss by itself.
     pub ring_exhausted: u64,
-    /// Counts still moved when the time to settle was over.
+    /// Whether counts still changed at the end of the settling time.
     pub unsettled: bool,
-    /// What the handlers counted, where they looked.
-    pub seen: Option<Seen>,
-    /// What the kernel counted elsewhere.
+    /// The handlers' counts, if they read stamps.
+    pub seen: Option<SeenCounts>,
+    /// Drops that the kernel counted elsewhere.
     pub layers: Losses,
     /// CPU time of each thread by its name, ns.
     pub threads: Vec<(String, u64)>,
     /// CPU time of the receiving threads, ns.
     pub receiver_cpu_ns: u64,
-    /// Of the workers; `None` without any.
+    /// CPU time of the workers, ns; `None` without workers.
     pub worker_cpu_ns: Option<u64>,
-    /// Interrupts and softirqs of the whole host, ns.
+    /// CPU time of interrupts and softirqs of the whole host, ns.
     pub softirq_ns: u64,
-    /// Everything the host did, ns.
+    /// CPU time of the whole host, ns.
     pub host_ns: u64,
     /// Context switches of the receiving threads and workers.
     pub switches: Switches,
@@ -210,28 +209,29 @@ pub struct Outcome {
     pub stages: Vec<StageRecord>,
 }
 
-/// What the handlers saw in the datagrams.
+/// The handlers' counts by stamp.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
-    /// Of the run, each counted once.
+pub struct SeenCounts {
+    /// Datagrams of the run, each counted once.
     pub distinct: u64,
-    /// Came again.
+    /// Duplicates.
     pub duplicates: u64,
-    /// Came after a later one.
+    /// Arrived after a later one.
     pub reordered: u64,
-    /// How far out of order one was at most, datagrams (RFC 4737, section 4.2).
+    /// The largest reordering extent, datagrams (RFC 4737, section 4.2).
     pub extent_max: u32,
-    /// Interarrival jitter, the mean over flows, ns (RFC 3550, section 6.4.1); `None` where datagrams do
-    /// not say when they were sent.
+    /// Interarrival jitter, the mean over flows, ns (RFC 3550, section 6.4.1); `None` if datagrams
+    /// hold no send time.
     pub jitter_ns: Option<u64>,
-    /// Too late to be told from a duplicate.
+    /// Too late to be distinguished from duplicates.
     pub late: u64,
     /// Not of the run, since the mark.
     pub foreign: u64,
-    /// The same and what was too short to say whose it is: foreign too, unless the run's own are so short.
+    /// As `foreign`, plus datagrams too short for a run id. They are foreign too, unless the load's own
+    /// datagrams are that short.
     pub not_named_ours: u64,
-    /// Sent and not seen, by the numbers.
+    /// Sent but not seen, by sequence numbers.
     pub lost: u64,
-    /// Nothing came that was not sent.
+    /// Whether nothing arrived that was not sent.
     pub sound: bool,
 }

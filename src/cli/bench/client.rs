@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use ringest_bench::document::report::{Mode, Report};
-use ringest_bench::modes::campaign::{Campaign, Step};
+use ringest_bench::modes::campaign::{Campaign, CampaignStep};
 use ringest_bench::talk::link::{BenchError, Link};
 
 use crate::cli::bench::options::{CommonArgs, PORT};
@@ -48,7 +48,7 @@ pub(crate) fn run(
     let args = if mode == Mode::Curve { args.with_one_flow() } else { args.clone() };
     let base = args.base(link.loopback, &link.host.cores)?;
     let mut progress = Progress::new(args.quiet);
-    let mut tell = |step: &Step<'_>| progress.show(step);
+    let mut tell = |step: &CampaignStep<'_>| progress.show(step);
     let mut campaign = Campaign::new(&mut link, mode, base, &mut tell, &stopped);
     let asked = ask(&mut campaign);
     let mut report = campaign.finish();
@@ -272,7 +272,7 @@ impl Progress {
         Self { quiet, live: paint::is_terminal(&std::io::stderr()), shown: false }
     }
 
-    fn show(&mut self, step: &Step<'_>) {
+    fn show(&mut self, step: &CampaignStep<'_>) {
         if self.quiet {
             return;
         }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::{Receiver, Sender};
 use hdrhistogram::Histogram;
 
-use crate::account::{Account, Tally};
+use crate::account::{RunAccount, RunCounts};
 use crate::receive::tracker::{Taken, Tracker, TrackerSpec};
 use crate::stamp::Seen;
 use ringest_base::sys::clock;
@@ -84,7 +84,7 @@ fn blank() -> Histogram<u64> {
 #[derive(Clone, Debug)]
 pub struct Received {
     /// The books of all workers.
-    pub account: Account,
+    pub account: RunAccount,
     /// `None` where clocks are not shared.
     pub delays: Option<Delays>,
     /// Handlers that never finished (a worker that panicked or was left behind by an abort): what
@@ -107,7 +107,7 @@ struct Live {
 }
 
 impl Live {
-    fn publish(&self, tally: &Tally) {
+    fn publish(&self, tally: &RunCounts) {
         let store = |cell: &AtomicU64, value| cell.store(value, Ordering::Relaxed);
         store(&self.received, tally.received);
         store(&self.distinct, tally.distinct);
@@ -120,9 +120,9 @@ impl Live {
         store(&self.reordered, tally.reordered);
     }
 
-    fn read(&self) -> Tally {
+    fn read(&self) -> RunCounts {
         let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
-        Tally {
+        RunCounts {
             received: load(&self.received),
             distinct: load(&self.distinct),
             duplicates: load(&self.duplicates),
@@ -144,13 +144,13 @@ pub struct ReceivingHalf {
     timing: Arc<AtomicBool>,
     /// One for each handler made.
     live: Mutex<Vec<Arc<Live>>>,
-    books: Sender<Books>,
-    finished: Receiver<Books>,
+    books: Sender<HandlerBooks>,
+    finished: Receiver<HandlerBooks>,
 }
 
 /// What one handler hands over at its end.
 #[derive(Debug)]
-struct Books {
+struct HandlerBooks {
     tracker: Tracker,
     delays: Option<Delays>,
 }
@@ -193,8 +193,8 @@ impl ReceivingHalf {
     /// The counts of all handlers after their last batches. Each figure is a fresh one, their sum
     /// need not be: a handler may be between two of them.
     #[must_use]
-    pub fn live(&self) -> Tally {
-        let mut sum = Tally::default();
+    pub fn live(&self) -> RunCounts {
+        let mut sum = RunCounts::default();
         for live in self.live.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             sum.add(&live.read());
         }
@@ -207,7 +207,7 @@ impl ReceivingHalf {
     pub fn collect(self) -> Received {
         let handlers = self.live.into_inner().unwrap_or_else(PoisonError::into_inner).len();
         let mut received = Received {
-            account: Account::default(),
+            account: RunAccount::default(),
             delays: self.spec.shared_clock.then(Delays::new),
             unreported: handlers,
         };
@@ -230,7 +230,7 @@ pub struct TrackingHandler {
     peers: Arc<HashMap<SocketAddr, usize>>,
     timing: Arc<AtomicBool>,
     live: Arc<Live>,
-    books: Sender<Books>,
+    books: Sender<HandlerBooks>,
 }
 
 impl Handler for TrackingHandler {
@@ -259,6 +259,6 @@ impl Handler for TrackingHandler {
         let small = TrackerSpec { window: Some(0), ..TrackerSpec::new(0, 1) };
         let tracker = std::mem::replace(&mut self.tracker, Tracker::new(&small));
         // The half may be gone; then nobody wants to know.
-        let _ = self.books.send(Books { tracker, delays: self.delays.take() });
+        let _ = self.books.send(HandlerBooks { tracker, delays: self.delays.take() });
     }
 }

@@ -10,8 +10,8 @@
 //! No clock, no socket, no allocation after construction, constant time a datagram in order. Any
 //! bytes may come: a datagram with a forged stamp can make its flow's counts wrong, and nothing else.
 
-use crate::account::{Account, EXTENT_CELLS, FlowAccount, Settled, Tally};
-use crate::receive::window::{Verdict, WINDOW_MAX, WINDOW_MIN, Window};
+use crate::account::{EXTENT_CELLS, FlowAccount, RunAccount, RunCounts, Settled};
+use crate::receive::window::{Place, WINDOW_MAX, WINDOW_MIN, Window};
 use crate::stamp::{FLOWS_MAX, Seen};
 
 /// Numbers remembered over all flows unless told otherwise: 2 MiB of marks.
@@ -33,7 +33,7 @@ pub struct TrackerSpec {
 }
 
 impl TrackerSpec {
-    /// Books on `flows` flows of `run`, numbered from 0, with the usual window.
+    /// HandlerBooks on `flows` flows of `run`, numbered from 0, with the usual window.
     #[must_use]
     pub fn new(run: u32, flows: usize) -> Self {
         Self { run, flows, window: None, first: 0 }
@@ -162,7 +162,7 @@ pub struct Tracker {
     run: u32,
     first: u64,
     flows: Box<[Flow]>,
-    tally: Tally,
+    tally: RunCounts,
     extents: [u64; EXTENT_CELLS],
 }
 
@@ -175,7 +175,7 @@ impl Tracker {
             run: spec.run,
             first: spec.first,
             flows: (0..spec.flows_kept()).map(|_| Flow::new(window)).collect(),
-            tally: Tally::default(),
+            tally: RunCounts::default(),
             extents: [0; EXTENT_CELLS],
         }
     }
@@ -235,8 +235,8 @@ impl Tracker {
         let flow = &mut self.flows[flow];
         let mut extent = 0;
         match flow.window.take(sequence.wrapping_sub(self.first)) {
-            Verdict::InOrder => {}
-            Verdict::Reordered(by) => {
+            Place::InOrder => {}
+            Place::Reordered(by) => {
                 extent = by;
                 flow.reordered += 1;
                 flow.extent_max = flow.extent_max.max(by);
@@ -244,23 +244,23 @@ impl Tracker {
                 let cell = by.max(1).ilog2() as usize;
                 self.extents[cell.min(EXTENT_CELLS - 1)] += 1;
             }
-            Verdict::Resumed => {
+            Place::Resumed => {
                 flow.implausible -= 1;
                 flow.distinct += 1;
                 self.tally.implausible -= 1;
                 self.tally.distinct += 1;
             }
-            Verdict::Duplicate => {
+            Place::Duplicate => {
                 flow.duplicates += 1;
                 self.tally.duplicates += 1;
                 return Taken::Duplicate(seen);
             }
-            Verdict::Late => {
+            Place::Late => {
                 flow.late += 1;
                 self.tally.late += 1;
                 return Taken::Late(seen);
             }
-            Verdict::Implausible => {
+            Place::Implausible => {
                 flow.implausible += 1;
                 self.tally.implausible += 1;
                 return Taken::Implausible;
@@ -277,14 +277,14 @@ impl Tracker {
     /// The counts so far.
     #[must_use]
     #[inline]
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> RunCounts {
         self.tally
     }
 
     /// The books so far. This allocates: not for the way of a datagram.
     #[must_use]
-    pub fn account(&self) -> Account {
-        Account {
+    pub fn account(&self) -> RunAccount {
+        RunAccount {
             tally: self.tally,
             flows: self.flows.iter().map(Flow::account).collect(),
             extents: self.extents,
@@ -292,7 +292,7 @@ impl Tracker {
         }
     }
 
-    /// See [`Account::settle`].
+    /// See [`RunAccount::settle`].
     #[must_use]
     pub fn settle(&self, sent_by_flow: &[u64]) -> Settled {
         self.account().settle(sent_by_flow)
@@ -318,7 +318,7 @@ mod tests {
         tracker.take(&datagram(RUN, flow, sequence, 0), 0, None)
     }
 
-    fn balanced(tally: &Tally) {
+    fn balanced(tally: &RunCounts) {
         let known = tally.ours() + tally.implausible + tally.unstamped;
         assert_eq!(tally.received, known + tally.other_run + tally.foreign, "{tally:?}");
     }

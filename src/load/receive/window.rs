@@ -29,7 +29,7 @@ const POSITION_END: u64 = 1 << 63;
 
 /// What one number turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Place {
     /// New, and larger than all before it.
     InOrder,
     /// New, with a larger one before it; the extent (RFC 4737, section 4.2), at least 1.
@@ -80,54 +80,54 @@ impl Window {
 
     /// Judges one position. Constant time in order, at worst one pass over the window.
     #[inline]
-    pub(crate) fn take(&mut self, position: u64) -> Verdict {
+    pub(crate) fn take(&mut self, position: u64) -> Place {
         if position == self.next && position < POSITION_END {
             self.step();
-            return Verdict::InOrder;
+            return Place::InOrder;
         }
         self.take_out_of_line(position)
     }
 
     #[inline(never)]
-    fn take_out_of_line(&mut self, position: u64) -> Verdict {
+    fn take_out_of_line(&mut self, position: u64) -> Place {
         if position < self.next {
             return self.take_from_behind(position);
         }
         if position >= POSITION_END {
-            return Verdict::Implausible;
+            return Place::Implausible;
         }
         if position - self.next <= JUMP_MAX {
             self.skip_to(position);
             self.step();
-            return Verdict::InOrder;
+            return Place::InOrder;
         }
         // As RTP does (RFC 3550, appendix A.1): a second one in its place makes the jump real.
         let follows =
             position > self.candidate && position - self.candidate <= self.marks.len() as u64;
         if !follows {
             self.candidate = position;
-            return Verdict::Implausible;
+            return Place::Implausible;
         }
         self.skip_to(self.candidate);
         self.step();
         self.skip_to(position);
         self.step();
-        Verdict::Resumed
+        Place::Resumed
     }
 
-    fn take_from_behind(&mut self, position: u64) -> Verdict {
+    fn take_from_behind(&mut self, position: u64) -> Place {
         if self.next - position > self.marks.len() as u64 {
-            return Verdict::Late;
+            return Place::Late;
         }
         let at = self.slot(position);
         let mark = self.marks[at];
         if mark & 1 == 1 {
-            return Verdict::Duplicate;
+            return Place::Duplicate;
         }
         self.marks[at] = mark | 1;
         let extent = self.extent(mark);
         self.arrivals = self.arrivals.wrapping_add(1);
-        Verdict::Reordered(extent)
+        Place::Reordered(extent)
     }
 
     /// How many arrivals ago a mark was made. Since then every arrival was either above its position,
@@ -204,37 +204,37 @@ mod tests {
             edge - seen.len() as u64
         }
 
-        fn take(&mut self, s: u64) -> Verdict {
+        fn take(&mut self, s: u64) -> Place {
             let next_exp = self.next();
             if s >= next_exp {
                 if s >= 1 << 63 {
-                    return Verdict::Implausible;
+                    return Place::Implausible;
                 }
                 if s - next_exp <= JUMP_MAX {
                     self.arrived.push(s);
-                    return Verdict::InOrder;
+                    return Place::InOrder;
                 }
                 return match self.candidate {
                     Some(candidate) if s > candidate && s - candidate <= self.window => {
                         self.arrived.extend([candidate, s]);
-                        Verdict::Resumed
+                        Place::Resumed
                     }
                     _ => {
                         self.candidate = Some(s);
-                        Verdict::Implausible
+                        Place::Implausible
                     }
                 };
             }
             if s + self.window < next_exp {
-                return Verdict::Late;
+                return Place::Late;
             }
             if self.arrived.contains(&s) {
-                return Verdict::Duplicate;
+                return Place::Duplicate;
             }
             let i = self.arrived.len();
             let j = self.arrived.iter().position(|&earlier| earlier > s).unwrap();
             self.arrived.push(s);
-            Verdict::Reordered(u32::try_from(i - j).unwrap())
+            Place::Reordered(u32::try_from(i - j).unwrap())
         }
     }
 
@@ -253,17 +253,17 @@ mod tests {
     fn the_extents_of_the_standard() {
         // In the manner of RFC 4737, section 7: one packet reordered, then three; and five that a
         // single early one makes reordered. There the first number is 1.
-        let verdicts = |order: &[u64]| -> Vec<Verdict> {
+        let verdicts = |order: &[u64]| -> Vec<Place> {
             let mut window = Window::new(64);
             order.iter().map(|s| window.take(s - 1)).collect()
         };
         let late_one = verdicts(&[1, 2, 3, 5, 6, 7, 8, 4, 9, 10]);
-        assert_eq!(late_one[7], Verdict::Reordered(4));
-        assert_eq!(late_one.iter().filter(|v| **v == Verdict::InOrder).count(), 9);
+        assert_eq!(late_one[7], Place::Reordered(4));
+        assert_eq!(late_one.iter().filter(|v| **v == Place::InOrder).count(), 9);
         let three = verdicts(&[1, 2, 3, 7, 8, 9, 10, 4, 5, 6, 11]);
-        assert_eq!(three[7..10], [4, 5, 6].map(Verdict::Reordered));
+        assert_eq!(three[7..10], [4, 5, 6].map(Place::Reordered));
         let early_one = verdicts(&[1, 2, 3, 4, 10, 5, 6, 7, 8, 9, 11]);
-        let extents: Vec<_> = (1..=5).map(Verdict::Reordered).collect();
+        let extents: Vec<_> = (1..=5).map(Place::Reordered).collect();
         assert_eq!(early_one[5..10], extents);
     }
 
@@ -287,17 +287,17 @@ mod tests {
     fn a_wild_number_moves_nothing_until_borne_out() {
         let far = 1 << 40;
         let mut window = Window::new(64);
-        assert_eq!(window.take(0), Verdict::InOrder);
-        assert_eq!(window.take(far), Verdict::Implausible);
-        assert_eq!(window.take(1), Verdict::InOrder);
-        assert_eq!(window.take(far), Verdict::Implausible, "itself again bears out nothing");
-        assert_eq!(window.take(far + 65), Verdict::Implausible);
-        assert_eq!(window.take(far + 67), Verdict::Resumed);
-        assert_eq!(window.take(far + 66), Verdict::Reordered(1));
-        assert_eq!(window.take(2), Verdict::Late);
+        assert_eq!(window.take(0), Place::InOrder);
+        assert_eq!(window.take(far), Place::Implausible);
+        assert_eq!(window.take(1), Place::InOrder);
+        assert_eq!(window.take(far), Place::Implausible, "itself again bears out nothing");
+        assert_eq!(window.take(far + 65), Place::Implausible);
+        assert_eq!(window.take(far + 67), Place::Resumed);
+        assert_eq!(window.take(far + 66), Place::Reordered(1));
+        assert_eq!(window.take(2), Place::Late);
         assert_eq!(window.next(), far + 68);
         for end in [u64::MAX, u64::MAX - 1, 1 << 63, u64::MAX] {
-            assert_eq!(window.take(end), Verdict::Implausible);
+            assert_eq!(window.take(end), Place::Implausible);
         }
     }
 

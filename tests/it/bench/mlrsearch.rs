@@ -22,8 +22,9 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use ringest_bench::document::stats::{Draw, median};
-use ringest_bench::search::{Goal, Outcome, Search, SearchSpec, Standing};
+use ringest_base::sys::chance::Chance;
+use ringest_bench::document::stats::median;
+use ringest_bench::search::{Goal, Search, SearchSpec, Standing, TrialOutcome};
 use serde_json::{Value, json};
 
 /// Devices of each class.
@@ -62,18 +63,18 @@ struct Device {
 }
 
 /// A number from 0 to below 1.
-fn uniform(draw: &mut Draw) -> f64 {
+fn uniform(draw: &mut Chance) -> f64 {
     draw.below(1 << 53) as f64 / (1_u64 << 53) as f64
 }
 
 /// From `low` to `high`, every order of magnitude as likely as any other.
-fn scale(draw: &mut Draw, low: f64, high: f64) -> f64 {
+fn scale(draw: &mut Chance, low: f64, high: f64) -> f64 {
     low * (high / low).powf(uniform(draw))
 }
 
 impl Device {
     fn new(class: Class, seed: u64) -> Self {
-        let mut draw = Draw::new(seed);
+        let mut draw = Chance::new(seed);
         let capacity_pps = scale(&mut draw, 3e2, 1e8);
         let has_buffer = draw.below(2) == 0;
         let spread = match class {
@@ -95,7 +96,7 @@ impl Device {
     }
 
     /// What the device shows of a trial, and counts it.
-    fn trial(&mut self, load_pps: f64, duration: Duration) -> Outcome {
+    fn trial(&mut self, load_pps: f64, duration: Duration) -> TrialOutcome {
         // The two controllers reckon loads in different ways; what differs is far behind the comma.
         let load = rounded(load_pps.ln() * 1e7);
         let nth = self.trials.entry(load).or_insert(0);
@@ -104,10 +105,10 @@ impl Device {
         let seed = key.iter().fold(self.seed, |seed, part| {
             seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23) ^ part
         });
-        self.outcome(load_pps, duration, &mut Draw::new(seed))
+        self.outcome(load_pps, duration, &mut Chance::new(seed))
     }
 
-    fn outcome(&self, load_pps: f64, duration: Duration, draw: &mut Draw) -> Outcome {
+    fn outcome(&self, load_pps: f64, duration: Duration, draw: &mut Chance) -> TrialOutcome {
         let seconds = duration.as_secs_f64();
         let intended = (load_pps * seconds).round();
         let sharp = |capacity_pps: f64| intended - (capacity_pps * seconds + self.buffer).floor();
@@ -133,7 +134,7 @@ impl Device {
             }
             Class::Bimodal => sharp(self.capacity_pps),
         };
-        Outcome::new(rounded(intended), rounded(intended - lost.clamp(0.0, intended)))
+        TrialOutcome::new(rounded(intended), rounded(intended - lost.clamp(0.0, intended)))
     }
 }
 
@@ -175,7 +176,7 @@ fn goals(turn: u64) -> Vec<Goal> {
 
 /// Limits around the capacity; for one device in eight, on the wrong side of it.
 fn spec(device: &Device, turn: u64) -> SearchSpec {
-    let mut draw = Draw::new(device.seed ^ 0x5eed);
+    let mut draw = Chance::new(device.seed ^ 0x5eed);
     let (below, above) = (scale(&mut draw, 1.5, 1e3), scale(&mut draw, 1.05, 1e2));
     let capacity_pps = device.capacity_pps;
     let (min, max) = match draw.below(16) {
@@ -346,8 +347,9 @@ fn faults(
         faults.push(format!("{lower} and {upper} are not an interval of width {width}"));
     }
     if matches!(device.class, Class::Sharp | Class::Soft) {
-        let loss_ratio =
-            |load_pps, duration| device.outcome(load_pps, duration, &mut Draw::new(0)).loss_ratio();
+        let loss_ratio = |load_pps, duration| {
+            device.outcome(load_pps, duration, &mut Chance::new(0)).loss_ratio()
+        };
         let lost_at_lower = ours.lower_pps.map(|lower| loss_ratio(lower, goal.final_trial));
         let lost_at_upper = ours
             .upper_pps

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use ringest::{Dispatch, Engine};
 use ringest_base::sys::clock;
-use ringest_load::account::Account;
+use ringest_load::account::RunAccount;
 use ringest_load::receive::receiver::{ReceivingHalf, ReceivingSpec};
 use ringest_load::receive::tracker::TrackerSpec;
 use ringest_load::stamp::{Seen, Stamp};
@@ -175,7 +175,7 @@ fn through_relay(engine: &Engine, half: &ReceivingHalf, first: u64) -> u64 {
     relay.stop(&socket)
 }
 
-fn as_scripted(account: &Account) {
+fn as_scripted(account: &RunAccount) {
     let spoilt = u64::from(FLOWS - 1);
     let tally = account.tally;
     assert_eq!(tally.received, spoilt * script_says::FORWARDED, "{tally:?}");

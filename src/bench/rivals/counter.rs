@@ -4,51 +4,50 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
-/// Room for a peer's address: `sockaddr_in6` is 28 bytes.
+/// Bytes for a sender's address; `sockaddr_in6` has 28.
 pub(super) const NAME_BYTES: usize = 32;
-/// The same, as the kernel wants it said.
+/// The same in the kernel's type.
 pub(super) const NAME_LEN: libc::socklen_t = 32;
-/// Room for the one control message that can come: the segment size of a train.
+/// Bytes for the only control message that is asked for: the segment size of a train.
 pub(super) const CONTROL_BYTES: usize = 24;
 /// `UDP_GRO` in linux/udp.h.
 const UDP_GRO: i32 = 104;
-/// As large as the engine's batches, so that both write through equally much cache.
+/// Size of the copy buffer. The same as the engine's batches, so that both use as much cache.
 const ARENA_BYTES: usize = 128 << 10;
 
-/// Bytes of a slot. Without trains a lean program takes what an Ethernet frame can hold; with them
-/// a slot must hold a whole train. An odd number of cache lines: at a power of two the first lines
-/// of all slots would fall into the same few cache sets.
+/// Returns the bytes of a slot: an Ethernet frame's payload, or a whole train with UDP_GRO. The number of
+/// cache lines is odd: at a power of two the first lines of all slots would share a few cache sets.
 pub(super) fn slot_bytes(gro: bool, size_max: usize) -> usize {
     let bytes = if gro { 65_535 } else { size_max.clamp(2048, 65_535) };
     let lines = bytes.div_ceil(64);
     (lines | 1) * 64
 }
 
-/// How large a peer's slots are.
+/// The size of a rival's slots.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SlotSpec {
     pub(super) gro: bool,
     pub(super) bytes: usize,
 }
 
-/// What a peer counted.
+/// The counts of a rival.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct RivalCounts {
     pub(crate) datagrams: u64,
     pub(crate) bytes: u64,
 }
 
-/// What the receiving thread shares with the one that measures it.
+/// State that the receiving thread shares with the measuring thread.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    /// Datagrams so far: one plain store a call.
+pub(super) struct SharedState {
+    /// Datagrams so far; one plain store a call.
     pub(super) datagrams: AtomicU64,
     pub(super) stop: AtomicBool,
     /// Kernel id of the receiving thread; 0 before it runs.
     pub(super) thread: AtomicI32,
 }
 
-/// Where payloads are copied to: as the engine's batches, dense, and begun anew when full.
+/// The buffer that payloads are copied to: dense, and reused from the start when full.
 #[derive(Debug)]
 struct Arena {
     bytes: Box<[u8]>,
@@ -57,8 +56,8 @@ struct Arena {
 
 impl Arena {
     fn new() -> Self {
-        // Touched, so that no page fault falls into the measured window; seen by black_box, so that
-        // the copies are not optimised away.
+        // Written to once, so that no page fault happens during the trial. black_box keeps the compiler
+        // from removing the copies.
         let bytes = black_box(vec![1; ARENA_BYTES]).into_boxed_slice();
         Self { bytes, used: 0 }
     }
@@ -75,18 +74,18 @@ impl Arena {
     }
 }
 
-/// What follows a receive call: the same for both calls.
+/// Counts and copies the datagrams of a receive call.
 #[derive(Debug)]
-pub(super) struct Desk {
-    pub(super) tally: Tally,
+pub(super) struct Counter {
+    pub(super) tally: RivalCounts,
     arena: Arena,
     copies: bool,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
-impl Desk {
-    pub(super) fn new(copies: bool, shared: Arc<Shared>) -> Self {
-        Self { tally: Tally::default(), arena: Arena::new(), copies, shared }
+impl Counter {
+    pub(super) fn new(copies: bool, shared: Arc<SharedState>) -> Self {
+        Self { tally: RivalCounts::default(), arena: Arena::new(), copies, shared }
     }
 
     #[inline]
@@ -106,14 +105,14 @@ impl Desk {
         self.shared.datagrams.store(self.tally.datagrams, Ordering::Relaxed);
     }
 
-    /// An empty read after the shutdown: there is nothing left, and nothing will come.
+    /// Returns whether the socket is empty after a stop: a read of 0 bytes after the shutdown.
     pub(super) fn is_over(&self, read_bytes: usize) -> bool {
         read_bytes == 0 && self.shared.stop.load(Ordering::Acquire)
     }
 }
 
-/// The size of each datagram of a train, 0 without the control message. Only one kind was asked
-/// for, so there is nothing to walk.
+/// Returns the size of each datagram of a train, or 0 without the control message. Only one kind of
+/// message was asked for, so it is the first.
 #[inline]
 fn segment_bytes(control: &[u8]) -> usize {
     let word = |at: usize| control.get(at..)?.first_chunk().map(|raw| i32::from_ne_bytes(*raw));
