@@ -156,7 +156,7 @@ fn table(table: &Table) -> Markup {
 }
 
 /// Lists names and values; those without a value are left out.
-fn facts<const N: usize>(facts: [(&str, String); N]) -> Markup {
+fn facts(facts: &[(&str, String)]) -> Markup {
     html! {
         dl.facts {
             @for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
@@ -191,7 +191,7 @@ fn setting(report: &Report) -> Markup {
     html! {
         section {
             h2 { "What ran where" }
-            (facts([
+            (facts(&[
                 ("Payload, bytes", size.clone()),
                 ("One send holds", train),
                 ("Flows (source ports)", flows.to_string()),
@@ -244,7 +244,7 @@ fn host(role: &str, host: &HostFacts) -> Markup {
     }
     html! {
         h3 { (role) ": " (figures::cut(&host.hostname, 80)) }
-        (facts([
+        (facts(&[
             ("CPU", format!("{}{machine}", host.cpu)),
             ("Cores it may use", cores(&host.cores, "unknown")),
             ("Kernel", host.kernel.clone()),
