@@ -6,7 +6,7 @@
 //! count of descriptors, a seccomp filter, dropped capabilities) runs in a child: this same binary,
 //! asked for one ignored test ([`rigs::child::Child`]).
 
-// What several tests need: a process of its own, a browser, a relay, a disk in a file.
+// Tools of several tests: a process of its own, a browser, a relay, a disk in a file.
 #[cfg(test)]
 mod rigs;
 // The engine against real sockets.

@@ -66,7 +66,7 @@ impl Client {
         ready["address"].as_str().unwrap().parse().unwrap()
     }
 
-    /// What a refused client is told; it is hung up on after that.
+    /// Returns the error that a refused client is sent. The server closes the connection after it.
     fn refused(mut self) -> String {
         let reply = self.hear();
         assert_eq!(reply["type"], "error", "{reply}");

@@ -68,14 +68,14 @@ impl Lab {
         Server::start(&server, &format!("{ip}:0 --token sesame"))
     }
 
-    /// What the other host's client finds.
+    /// Runs the client in the other host against `server` and returns its report.
     fn report(&self, server: &Server, args: &str) -> Value {
         let (mode, args) = args.split_once(' ').unwrap();
         let args = format!("{mode} {} --token sesame {args}", server.address);
         report(&self.host("client"), &args)
     }
 
-    /// What a command in a host writes as JSON.
+    /// Runs a command in a host and returns its output, read as JSON.
     fn json(&self, which: &str, args: &str) -> Value {
         let netns = self.netns(which);
         let output = Command::new("ip")
@@ -87,7 +87,7 @@ impl Lab {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// What the rule of `scripts/lab drop` (or `refuse`) has dropped, packets.
+    /// Returns how many packets the rule of `scripts/lab drop` (or `refuse`) has dropped.
     fn rule_dropped(&self, which: &str) -> u64 {
         let rules = self.json(which, "nft -j list table inet lab");
         let counter = |entry: &Value| {
@@ -97,7 +97,7 @@ impl Lab {
         rules["nftables"].as_array().unwrap().iter().find_map(counter).unwrap()
     }
 
-    /// What the client's tbf has dropped, packets.
+    /// Returns how many packets the client's tbf queue has dropped.
     fn tbf_dropped(&self) -> u64 {
         let qdiscs = self.json("client", "tc -j -s qdisc show dev cable");
         let tbf = qdiscs.as_array().unwrap().iter().find(|qdisc| qdisc["kind"] == "tbf");

@@ -4,7 +4,7 @@
 //! trial over a pipe. What a device loses in a trial depends on the load, the duration, and how many
 //! trials were made at that load before, on nothing else: both controllers meet the same device.
 //!
-//! What is required, for every goal of every device:
+//! Requirements, for every goal of every device:
 //!
 //! - **sharp** and **soft** knees lose the same whenever they are asked. Both bounds lie within the
 //!   goal's width of the published ones, and the device itself confirms them: a final trial at the
@@ -95,7 +95,7 @@ impl Device {
         }
     }
 
-    /// What the device shows of a trial, and counts it.
+    /// Runs one trial on the device, counts it, and returns its outcome.
     fn trial(&mut self, load_pps: f64, duration: Duration) -> TrialOutcome {
         // The two controllers reckon loads in different ways; what differs is far behind the comma.
         let load = rounded(load_pps.ln() * 1e7);
@@ -188,7 +188,7 @@ fn spec(device: &Device, turn: u64) -> SearchSpec {
     SearchSpec { goals: goals(turn), duration_max, ..SearchSpec::ndr_and_pdr(min, max) }
 }
 
-/// What a controller found for a goal.
+/// The bounds that a controller found for a goal.
 #[derive(Clone, Copy, Debug)]
 struct Found {
     lower_pps: Option<f64>,
@@ -196,7 +196,7 @@ struct Found {
     throughput_pps: Option<f64>,
 }
 
-/// What a controller found, and what that took.
+/// The results of a controller for all goals, and how many trials it made.
 #[derive(Clone, Debug)]
 struct Run {
     goals: Vec<Found>,
@@ -324,8 +324,8 @@ fn differ(what: &str, ours: Option<f64>, published: Option<f64>, width: f64) -> 
     (!agree).then(|| format!("{what}: {ours:?}, published {published:?}"))
 }
 
-/// What is wrong with our result for one goal. `longest` is the longest final trial of any goal: it
-/// counts for this one too, and may show a loss that this goal's own trials are too short for.
+/// Returns the faults of our result for one goal. `longest` is the longest final trial of any goal: it counts
+/// for this goal too, and may show a loss that this goal's own trials are too short for.
 fn faults(
     goal: &Goal,
     longest: Duration,

@@ -1,16 +1,16 @@
 //! `ringest bench`, its search, and its reports.
 
-/// What the tests of `ringest bench` share
+/// Tools: the real program, here or in a host of the lab, and the checks of each trial in its reports.
 pub(crate) mod rig;
-/// The control port of `ringest bench server`
+/// The control port of `ringest bench server`: requests that are wrong, late or hostile.
 pub(crate) mod control;
-/// Benches between two hosts
+/// Benches between two hosts.
 pub(crate) mod lab;
 /// Losses made on purpose are found where they were made, to the datagram.
 pub(crate) mod losses;
-/// `ringest bench`, every mode from end to end, its `--json` to the letter, and what it says to what cannot be.
+/// Every mode of `ringest bench` from end to end, the exact keys of its `--json`, and its refusals.
 pub(crate) mod modes;
-/// Our search controller against the published one, PyPI `MLRsearch` 1.2.1, on simulated devices.
+/// Our search controller beside the published one, PyPI `MLRsearch` 1.2.1, on simulated devices.
 pub(crate) mod mlrsearch;
-/// The report's page in a browser
+/// The report's page in a browser.
 pub(crate) mod report_page;

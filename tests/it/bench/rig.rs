@@ -1,5 +1,5 @@
-//! What the tests of `ringest bench` share: the real program, here or in a host of the lab, its reports,
-//! and what must hold of every trial in them.
+//! Tools for the tests of `ringest bench`: the real program, here or in a host of the lab, its reports, and
+//! the checks that every trial in a report must pass.
 
 use std::fs::{self, File};
 use std::io::Read;

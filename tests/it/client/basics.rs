@@ -180,12 +180,12 @@ fn the_local_port_stays_whoever_the_peers_are() {
             client.send_to(*address, b"z").unwrap();
             assert_eq!(take(socket).1.port(), port);
         }
-        // What cannot be leaves the client as it was.
+        // A refused call leaves the client unchanged.
         assert!(matches!(client.set_peers([]), Err(ClientError::NoPeer)));
         client.send_to(both[0].1, b"z").unwrap();
         take(&both[0].0);
     }
-    // What was heard before is not forgotten.
+    // Errors that were read before the change are kept.
     assert_eq!(errors(&mut client, 1)[0].peer, dead);
 }
 

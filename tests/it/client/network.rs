@@ -44,7 +44,7 @@ fn add_v6(cable: &Cable) -> IpAddr {
     "fd99::1".parse().unwrap()
 }
 
-/// What came with a datagram: TTL or hop limit, and TOS or traffic class.
+/// Returns the TTL (or hop limit) and the TOS (or traffic class) that came with a datagram.
 fn marks(socket: &UdpSocket) -> (u8, u8) {
     let mut room = nix::cmsg_space!(i32, i32);
     let mut byte = [0; 2000];
@@ -287,7 +287,7 @@ fn a_full_send_buffer_is_waited_on_and_then_told() {
     assert_eq!(client_send(&cable, &format!("{to} hello --linger 0")).code, Some(0));
     take(&socket);
     let line = "m".repeat(1000);
-    // What a send buffer holds waits in the queue; or the queue is full and drops.
+    // The send buffer fits in the queue; or it does not, and the queue drops.
     for limit in ["16m", "3k"] {
         slow(&cable, "64kbit", limit);
         let words = format!("{to} {line} --repeat 20 --sndbuf 8K --json --linger 0");

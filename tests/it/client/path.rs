@@ -31,7 +31,7 @@ fn server(row: &Row, ip: IpAddr) -> (UdpSocket, SocketAddr) {
     })
 }
 
-/// Who refuses, in which way: type and code of what comes back.
+/// A host that refuses datagrams, and the ICMP type and code that it answers with.
 struct Refuser {
     peer: SocketAddr,
     kind: PeerErrorKind,
@@ -98,7 +98,7 @@ fn refusers(row: &Row) -> Option<Vec<Refuser>> {
     Some(rows.into_iter().map(refuser).collect())
 }
 
-/// Of all errors heard, the peer's are as many as it was asked, and of one kind.
+/// Checks that among all errors heard the peer has as many as it was sent datagrams, and all of one kind.
 fn assert_own(heard: &[PeerError], refuser: &Refuser) {
     let own: Vec<_> = heard.iter().filter(|error| error.peer == refuser.peer).collect();
     let total: u64 = own.iter().map(|error| error.count).sum();
@@ -224,7 +224,7 @@ fn the_path_mtu_is_told_and_minded() {
         assert!(matches!(refused.origin, Origin::Local { .. }), "{refused:?}");
         whole.send(&vec![3; limit]).unwrap();
         assert_eq!(take(&socket).0, vec![3; limit]);
-        // Who lets it be fragmented gets it through.
+        // A sender that allows fragments gets the datagram through.
         let mut pieces = open(&row, &with(None));
         assert!(pieces.is_fragmented(to, limit + 1) && !pieces.is_fragmented(to, limit));
         pieces.send(&[4; 1400]).unwrap();

@@ -1,5 +1,5 @@
-//! What the tests of the client share: the real binary with something on its stdin, peers that are there
-//! and peers that are not, and three hosts in a row.
+//! Tools for the tests of the client: the real binary with something on its stdin, peers that exist and peers
+//! that do not, and three hosts in a row.
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -102,7 +102,7 @@ pub(crate) fn send_input(args: &str, input: &[u8]) -> Ended {
     start_send(&args.split_whitespace().collect::<Vec<_>>(), input).end()
 }
 
-/// What `--json` printed, and that it adds up.
+/// Reads the output of `--json` and checks that its numbers add up.
 pub(crate) fn document(ended: &Ended) -> Value {
     let document: Value =
         serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));

@@ -79,7 +79,7 @@ fn what_is_too_long_is_refused_with_the_limit_and_the_rest_is_sent() {
     send(&args).failed(1, &["datagram 1: 65508 bytes", "1 of 2 datagrams was not sent"]);
     takes(&socket, &[b"b"]);
 
-    // Of words nothing is sent before all are looked at.
+    // Messages on the command line are all checked before the first is sent.
     send(&format!("{to} a {long}")).failed(2, &["message 2: 65508 bytes"]);
     assert!(is_empty(&socket));
 }
@@ -158,7 +158,7 @@ fn replies_are_printed_and_waited_for() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "ping\npong\n"), "{ended:?}");
     assert!(ended.stderr.contains(&format!("{to} replied in ")), "{ended:?}");
     assert!(ended.stderr.contains("sent 2 datagrams") && ended.stderr.contains("2 replies"));
-    // What a terminal would obey is escaped.
+    // Characters that a terminal would obey are escaped.
     let ended = send(&format!("{to} --hex 1b5b324aff --wait-reply --timeout 30s"));
     assert_eq!(ended.stdout, "\\u{1b}[2J\\xff\n");
     let ended = send(&format!("{to} --hex 1bff --wait-reply --timeout 30s --output hex --quiet"));
@@ -180,7 +180,7 @@ fn several_peers_owe_a_reply_each() {
     for peer in [one, two] {
         assert_eq!(ended.stderr.matches(&format!("{peer} replied in")).count(), 2, "{ended:?}");
     }
-    // Of a peer that refused, none is waited for.
+    // The program does not wait for replies of a peer that refused.
     let dead = nobody(Ipv4Addr::LOCALHOST.into());
     let ended = send(&format!("{one},{dead} ping --wait-reply --timeout 1h --json"));
     assert_eq!((ended.code, &document(&ended)["replies"]), (Some(1), &json!(1)));

@@ -97,10 +97,10 @@ fn an_address_of_another_host() {
     assert_eq!(sick.fix, "ip address add 10.99.0.77/32 dev cable");
     assert!(sick.found.contains(&ENGINE_IP.to_string()), "{sick:?}");
     arrives(&cable, SocketAddr::from((Ipv4Addr::new(10, 99, 0, 77), PORT)));
-    // Of no network here: no command would make anybody send to it.
+    // The address is in no network of this host, so no command would make anybody send to it.
     let far = place.examine(&["203.0.113.77:9000"]).check("address_local");
     assert_eq!((far.status.as_str(), far.fix.as_str()), ("failure", ""), "{far:?}");
-    // Of IPv6 it takes a second: nobody else must have the address.
+    // An IPv6 address takes a second to be usable: the kernel checks that no other host has it.
     place.run("ip address add 2001:db8::1/64 dev cable");
     let six = ["[2001:db8::77]:9000"];
     let sick = place.examine(&six).check("address_local");
@@ -188,7 +188,7 @@ fn an_nft_policy_that_lets_other_ports_in() {
     let sick = place.find_and_mend(&[&address], "firewall", "failure");
     assert_eq!(sick.fix, "nft insert rule inet house input udp dport 9000 accept");
     arrives(&cable, engine_at(PORT));
-    // What holds for some senders only is no failure.
+    // A rule that drops datagrams of some senders only is no failure.
     place.run("nft insert rule inet house input ip saddr 192.0.2.0/24 drop");
     let some = place.examine(&[&address]);
     assert_eq!((some.check("firewall").status.as_str(), some.code), ("warning", Some(0)));
@@ -224,7 +224,7 @@ fn senders_tracked_one_by_one() {
         return;
     }
     place.run(table);
-    // Who is in the table stays until its time is over: two seconds, for this namespace.
+    // An entry stays in the table until it expires: after two seconds, in this namespace.
     let udp = "net.netfilter.nf_conntrack_udp_timeout";
     place.run(&format!("sysctl -qw {udp}=2 {udp}_stream=2"));
     let mut sick = None;
@@ -420,7 +420,7 @@ fn low_limits_in_a_shell() {
 #[test]
 fn io_uring_refused_by_a_filter() {
     Child::new("doctor::checks::child_under_a_filter").pass();
-    // What mends it is a start without the filter.
+    // The remedy is to start without the filter.
     let well = Place::here().examine(&[]).check("seccomp");
     if well.found != "no filter" {
         println!("skipped: this test runs under a filter of its own: {well:?}");

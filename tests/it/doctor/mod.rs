@@ -1,6 +1,6 @@
 //! `ringest doctor`.
 
-/// What the doctor's tests share
+/// Tools: the program run in a place made for the test, its answer, and its fix run as printed.
 pub(crate) mod rig;
-/// `ringest doctor` on a host made bad in one way after another
+/// `ringest doctor` on a host with one thing wrong after another.
 pub(crate) mod checks;

@@ -1,5 +1,5 @@
-//! What the doctor's tests share: the program asked in a place made for it, its answer, and its fix
-//! run as printed.
+//! Tools for the doctor's tests: the program run in a place made for the test, its answer, and its fix run as
+//! printed.
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
@@ -16,7 +16,7 @@ use crate::sockets::network::{Cable, ENGINE_IP};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ringest");
 
-/// What the doctor said, and how it ended.
+/// The doctor's answer and its exit code.
 #[derive(Debug)]
 pub(crate) struct Report {
     checks: Vec<Value>,
@@ -158,7 +158,7 @@ pub(crate) fn arrives(cable: &Cable, to: SocketAddr) {
 pub(crate) fn heard(sender: &UdpSocket, to: SocketAddr, receiver: &mut Running) {
     let deadline = Instant::now() + DEADLINE;
     let ended = loop {
-        // What nobody listens for yet comes back as an error.
+        // A datagram that no socket listens for yet comes back as an error.
         let _ = sender.send_to(b"well", to);
         if let Some(ended) = receiver.0.try_wait().unwrap() {
             break ended;

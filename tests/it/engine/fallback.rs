@@ -21,7 +21,7 @@ fn io_uring_refused_by_seccomp_falls_back_and_says_so() {
         ("io_uring_enter", libc::SYS_io_uring_enter),
     ];
     for (name, call) in calls {
-        // What Docker answers, and what a sandbox does that hides what it does not know.
+        // Docker answers EPERM; a sandbox that hides unknown system calls answers ENOSYS.
         for errno in [libc::EPERM, libc::ENOSYS] {
             println!("{name} refused with {errno}");
             let child = Child::new("engine::fallback::child_without_io_uring");

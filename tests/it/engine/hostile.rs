@@ -114,7 +114,7 @@ fn more_groups_than_the_kernel_allows_are_refused_and_named() {
         let watched = lab.watch(builder(40), false);
         let refused = Cable::inside(lab.engine(), || watched.engine.join(&number(40)).unwrap_err());
         assert!(matches!(refused, Error::Option { .. }), "{refused:?}");
-        // What was refused is not joined, and what was is still heard.
+        // The refused group is not joined, and the others still receive.
         Cable::inside(lab.engine(), || watched.engine.leave(&number(40)).unwrap_err());
         let peer = lab.peer(CLIENT_V4[0]);
         let socket = socket2::SockRef::from(&peer.socket);
@@ -136,8 +136,8 @@ fn more_groups_than_the_kernel_allows_are_refused_and_named() {
     }
 }
 
-/// Of IPv6 groups a socket has as many as its option memory holds (net.core.optmem_max); an engine
-/// that met the limit goes on.
+/// The kernel limits the IPv6 groups of a socket by its option memory (net.core.optmem_max). An engine that
+/// meets the limit goes on.
 #[test]
 fn ipv6_groups_beyond_the_kernels_memory_for_them_are_refused() {
     let Some(lab) = Lab::lay() else { return };
@@ -148,7 +148,7 @@ fn ipv6_groups_beyond_the_kernels_memory_for_them_are_refused() {
     }
     let number = |n: usize| group(&format!("ff15::9:{n:x}%cable"));
     for backend in BACKENDS {
-        // What counts arrivals is charged to the same memory.
+        // The program that counts arrivals is charged to the same memory, so it is left out.
         let builder = small(backend).listen(ANY_V6).arrivals(ArrivalsChoice::Off);
         let watched = lab.watch(builder, false);
         let join = |n| Cable::inside(lab.engine(), || watched.engine.join(&number(n)));

@@ -16,7 +16,7 @@ use crate::sockets::lab::{Peer, Program};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// What a handler lived through, in order.
+/// A call that the handler got. A test compares them in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Batch(u64),
@@ -227,7 +227,7 @@ fn a_handler_gets_ticks_while_nothing_comes_and_again_later() {
         let peer = Peer::bind(LOOPBACK);
         (0..100).for_each(|_| peer.send(LOOPBACK, kept.port(), "hello"));
         until("all to be handled", || kept.engine.stats().ledger.handled == 100);
-        // What was kept is let go at a tick, and the ledger is told.
+        // The handler delivers the datagrams that it kept at a tick, and the ledger counts them.
         until("all to be delivered", || kept.engine.stats().ledger.delivered == 100);
         let before = kept.ticks();
         until("ticks again", || {

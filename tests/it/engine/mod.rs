@@ -2,25 +2,27 @@
 
 /// Datagrams of every size, alone and in trains, come through whole.
 pub(crate) mod shapes;
-/// Too few slots, completions, batches or bytes of receive buffer
+/// Too few slots, completions, batches or bytes of receive buffer: losses are counted, and the engine goes on.
 pub(crate) mod scarcity;
-/// Which handler gets what
+/// The handler that each datagram goes to: spread, or one flow to one handler.
 pub(crate) mod spreading;
-/// What handlers answer
+/// Replies of handlers: from the address that was asked, in order, each counted once.
 pub(crate) mod replies;
-/// A stop is a drain
+/// A stop handles every datagram that was received before it.
 pub(crate) mod stopping;
 /// A handler that panics ends the engine with its message, on a worker and on a receiver.
 pub(crate) mod panics;
-/// What the host refuses
+/// Refusals of the host: each error says what failed and what to do next.
 pub(crate) mod refusals;
-/// A host that refuses io_uring, made with a seccomp filter in a child process
+/// A host that refuses io_uring, made with a seccomp filter in a child process.
 pub(crate) mod fallback;
-/// Memory is decided at start and stays there.
+/// Memory is taken at start and does not grow.
 pub(crate) mod footprint;
-/// When nothing comes
+/// No thread of the engine allocates memory while datagrams pass.
+pub(crate) mod allocation;
+/// An engine that gets nothing: ticks for handlers, and no work for the processor.
 pub(crate) mod idle;
-/// A host that changes under a running engine, groups that cannot be joined, and the most that can be asked of a datagram.
+/// A host that changes under a running engine, groups that cannot be joined, header fields at their limits.
 pub(crate) mod hostile;
 /// `ringest listen` with several sinks at once, as a user runs it.
 pub(crate) mod sinks;

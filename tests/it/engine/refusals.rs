@@ -1,5 +1,4 @@
-//! What the host refuses: each error says what failed and what to do next, and nothing is left
-//! half-started.
+//! Refusals of the host: each error says what failed and what to do next, and nothing is left half-started.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -1,4 +1,4 @@
-//! What handlers answer: from the address that was asked, in order, each counted once.
+//! Replies of handlers: they leave from the address that was asked, in order, and each is counted once.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -272,7 +272,7 @@ fn without_room_for_replies_every_answer_counts_as_failed() {
     }
 }
 
-/// What was taken before the stop is answered before the end.
+/// Datagrams taken before the stop are answered before the engine ends.
 #[test]
 fn a_stop_sends_the_answers_that_are_on_the_way() {
     for (ground, workers) in with_and_without_workers() {

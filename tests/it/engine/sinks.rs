@@ -48,7 +48,7 @@ impl Listen {
         Self { child, stderr, address }
     }
 
-    /// What it printed, on stdout and stderr; it must end well.
+    /// Waits for the program to end well and returns its stdout and stderr.
     fn end(mut self) -> (String, String) {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
@@ -96,7 +96,7 @@ fn what_is_printed_is_on_disk_too() {
         cat.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     let payloads: Vec<_> = lines.iter().map(|line| line["payload"].as_str().unwrap()).collect();
     assert_eq!(payloads, ["one", "two", "three \u{1b}[2J"]);
-    // What peers sent is for nobody else to read.
+    // Files with payloads of peers are readable for their owner only.
     let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
     for file in files.chain([rejects.into()]) {
         let mode = fs::metadata(&file).unwrap().mode();
@@ -127,7 +127,7 @@ fn a_sample_that_cannot_be_written_stops_nobody() {
     drop(reader);
 }
 
-/// What an earlier run left in the file stays until there is something of this one.
+/// Samples of an earlier run stay in the file until this run has a sample of its own.
 #[test]
 fn samples_of_an_earlier_run_stay_until_the_first_new_one() {
     let place = temp_dir();

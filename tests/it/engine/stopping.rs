@@ -173,7 +173,7 @@ fn a_port_is_free_as_soon_as_its_engine_has_stopped() {
     }
 }
 
-/// What was registered with a ring outlives a process that is killed, for a moment.
+/// The kernel keeps a ring's registered sockets for a moment after its process was killed.
 #[test]
 fn a_port_is_free_as_soon_as_its_process_was_killed() {
     // An address where nobody else is given a port.

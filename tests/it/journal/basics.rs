@@ -27,7 +27,7 @@ fn a_writer_that_is_killed_leaves_all_it_committed() {
         let before = numbers(place.path()).len();
         let writer = Writer::start(place.path());
         let first = sender.begin();
-        // So many commits into it, with more on the way.
+        // The writer is killed after this many commits, with more records on the way.
         let enough = 1 + round * round * 40;
         writer.feed_until(&mut sender, enough);
         let told = writer.kill();

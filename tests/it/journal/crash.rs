@@ -72,7 +72,7 @@ impl Run {
         (first, writer.kill())
     }
 
-    /// What must hold afterwards. `before`: what the journal held.
+    /// Checks the journal after a crash. `before`: the records that it held earlier.
     fn check(&self, before: &[u64], (first, told): (u64, u64), sender: &Sender) {
         let found = numbers(&self.life.dir);
         assert!(found.is_sorted_by(|a, b| a < b), "{self:?}: none twice, in order: {found:?}");

@@ -13,7 +13,7 @@ use crate::journal::tools::{entries, entries_of, journal, journal_ok, same, writ
 use crate::load::rig::Running;
 use crate::rigs::support::client;
 
-/// What is damaged is told of, and costs no more than it must; all the rest is printed, and sent.
+/// Damage is reported and costs only the records that it covers. All others are printed, and shipped.
 #[test]
 fn damage_is_told_of_and_passed_over() {
     for compress in [false, true] {
@@ -92,7 +92,8 @@ fn a_segment_that_lost_its_end_is_told_of() {
     journal_ok(place.path(), "cat {}");
 }
 
-/// What a repair could not save is said to who asked for quiet as well; what a crash tore is not.
+/// A start with `--quiet` still reports records that a repair could not save. It does not report the torn end
+/// that every crash leaves.
 #[test]
 fn a_quiet_start_tells_of_a_loss() {
     let place = temp_dir();

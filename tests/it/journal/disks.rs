@@ -91,8 +91,8 @@ fn child_on_a_disk_that_stalls() {
     holds(&dir, sent);
 }
 
-/// What comes while the disk stalls is more than the journal's buffer holds, and then more than all the
-/// batches: what does not fit is dropped as was asked for, and counted.
+/// While the disk stalls, more comes than the journal's buffer holds, and then more than all batches hold.
+/// Datagrams that do not fit are dropped as `overload` says, and counted.
 fn more_than_the_buffer(overload: Overload, rcvbuf_bytes: usize) -> Option<Ledger> {
     let disk = LoopDisk::make(64)?;
     let dir = disk.path().join("journal");
@@ -133,7 +133,7 @@ fn a_power_cut_takes_nothing_that_was_delivered() {
     let mut sender = Sender::new();
     let mut before: Vec<u64> = Vec::new();
     for round in 0..rounds("RINGEST_POWER_CUTS", 20) {
-        // What earlier rounds left was read; new segments get names of their own all the same.
+        // Segments of earlier rounds were read to their end; new segments get new names nevertheless.
         let writer = Writer::start(&dir);
         let first = sender.begin();
         let enough = 1 + round % 7 * 150;
@@ -230,7 +230,7 @@ impl Stream {
         let found = numbers(dir);
         assert!(found.is_sorted());
         assert!(found.len() as u64 >= ledger.delivered, "{} of {ledger:?}", found.len());
-        // What the disk did not let it seal it sealed later.
+        // Segments that could not be sealed while the disk failed were sealed later.
         for one in segment::list(dir).unwrap() {
             assert_eq!(is_intact(&one.path).unwrap(), Some(true), "{}", one.path.display());
         }

@@ -29,7 +29,7 @@ fn python(needs: &str) -> Option<PathBuf> {
     }
 }
 
-/// What a script prints, which gets `file` as its argument.
+/// Runs a script with `file` as its argument and returns its output, read as JSON.
 fn run(python: &Path, script: &str, file: &Path) -> Value {
     let output = Command::new(python).args(["-c", script]).arg(file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -86,7 +86,7 @@ fn ndjson_is_what_cat_prints() {
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
 }
 
-/// Who reads on by `head` has what he wanted: that is no failure.
+/// A reader that closes the pipe early, such as `head`, is no failure.
 #[test]
 fn a_reader_that_has_enough_is_the_quiet_end() {
     let place = temp_dir();

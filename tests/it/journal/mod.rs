@@ -1,19 +1,19 @@
 //! The journal on real disks, and its tools.
 
-/// A journal to break
+/// Tools: a journal that is written, killed and compared with what was sent.
 pub(crate) mod rig;
-/// The journal on a real disk
+/// Writing and reading back on a real disk, and kills between.
 pub(crate) mod basics;
-/// The writer killed at each of its named steps, at random moments, and while it recovers from that
+/// The writer killed at each of its named steps, at random moments, and while it recovers from that.
 #[cfg(feature = "fail-points")]
 pub(crate) mod crash;
-/// `ringest journal …` and a start on journals that are damaged
+/// `ringest journal …`, and a start, on journals that are damaged.
 pub(crate) mod damage;
-/// The journal on disks that stall, fill up, break and lose their power
+/// Disks that stall, fill up, break and lose their power.
 pub(crate) mod disks;
-/// Exported records in the hands of the programs they are for
+/// Exported records, opened by the programs they are for: Python, DuckDB, pandas, tshark.
 pub(crate) mod export;
-/// The second signal, while the journal's disk takes nothing
+/// The second signal while the journal's disk takes nothing.
 pub(crate) mod stops;
-/// `ringest journal …` as a user runs it, on a journal of several workers whose records are of the worst sort
+/// `ringest journal …` as a user runs it, on a journal of several workers with hostile records.
 pub(crate) mod tools;

@@ -95,7 +95,7 @@ pub(crate) fn rounds(variable: &str, otherwise: u64) -> u64 {
         .map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
-/// What is in a journal, segment by segment.
+/// The records of a journal, segment by segment.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) payloads: Vec<Vec<u8>>,
@@ -325,7 +325,7 @@ impl Sender {
         Self::of(1)
     }
 
-    /// So many peers.
+    /// Makes a sender with this many peers.
     pub(crate) fn of(peers: usize) -> Self {
         let sockets = (0..peers).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         Self { sockets, next: 0, sent: 0 }

@@ -113,7 +113,7 @@ fn a_second_signal_does_not_wait_for_a_seal() {
     assert_eq!(open(&dir).repaired().len(), 1);
 }
 
-/// What is in the journal and waits for a broker is not abandoned by whoever leaves.
+/// A second signal ends the program. Records that wait for a broker stay in the journal for the next start.
 #[cfg(feature = "nats")]
 #[test]
 fn a_second_signal_leaves_the_journal_to_the_next_start() {
@@ -136,7 +136,7 @@ fn a_second_signal_leaves_the_journal_to_the_next_start() {
     assert!(open(place.path()).repaired().is_empty(), "it was sealed");
 }
 
-/// Who follows a journal may be told to end while nobody reads what it prints.
+/// `journal tail -f` ends on a signal even while nobody reads its output.
 #[test]
 fn tail_ends_though_its_reader_stands_still() {
     let place = temp_dir();

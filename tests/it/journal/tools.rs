@@ -37,7 +37,7 @@ pub(crate) struct Entry {
     pub(crate) payload: Vec<u8>,
 }
 
-/// What peers send to see what becomes of it.
+/// Payloads that attack a terminal, a parser, or a CSV reader.
 fn hostile() -> Vec<Vec<u8>> {
     let mut payloads: Vec<Vec<u8>> = [
         &b""[..],
@@ -62,7 +62,7 @@ fn hostile() -> Vec<Vec<u8>> {
     payloads
 }
 
-/// So many records, each with a number, in the order of their arrival.
+/// Returns `count` records, each with its number, in the order of their arrival.
 pub(crate) fn entries(count: usize) -> Vec<Entry> {
     let peers = ["192.0.2.7:514", "192.0.2.7:515", "[2001:db8::7]:516", "198.51.100.9:1"]
         .map(|text| text.parse().unwrap());
@@ -318,7 +318,7 @@ fn tail_follows_a_running_engine() {
         assert_eq!(number, seen[peer] * 6 + peer as u64, "of peer {peer}");
         seen[peer] += 1;
         if count == total / 2 {
-            // What is sealed has been read, or is open: whoever takes it takes nothing from a reader.
+            // A sealed segment was read to its end or is open, so its removal takes nothing from a reader.
             until("a segment to be compressed", || {
                 let listed = segment::list(place.path()).unwrap();
                 let mut packed = listed.iter().filter(|one| names::is_packed(&one.path));

@@ -122,14 +122,14 @@ fn what_an_echo_server_does_wrong_is_told() {
 struct Stalled {
     report: Report,
     stall_ns: u64,
-    /// What the datagram that fell due first must have waited since: one is due each millisecond, and a
+    /// The least time that the datagram that fell due first has waited: one is due each millisecond, and a
     /// histogram has three digits.
     least_ns: u64,
     /// How late the sender sent the latest.
     lateness_ns: u64,
 }
 
-/// Of 3000 datagrams, one a millisecond, 500 fall due during the stall.
+/// Stalls a load of 3000 datagrams, one a millisecond, for as long as 500 of them fall due.
 fn stalled(hold_sender: bool) -> Stalled {
     let gate = Arc::new(Mutex::new(()));
     let engine = small(BackendChoice::Auto).listen(loopback(0)).start(boxed(|_| {
@@ -163,7 +163,8 @@ fn stalled(hold_sender: bool) -> Stalled {
     Stalled { report, stall_ns, least_ns: stall_ns - 1_000_000 - stall_ns / 500, lateness_ns }
 }
 
-/// What the sender itself held up is seen from the intended time only: coordinated omission.
+/// A delay of the sender itself shows only in times measured from when a datagram was due (coordinated
+/// omission).
 #[test]
 fn a_sender_that_stood_still_is_seen_from_the_intended_time() {
     let stalled = stalled(true);

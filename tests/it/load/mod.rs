@@ -1,10 +1,10 @@
 //! The load generator and replay.
 
-/// What the tests of `ringest load` share
+/// Tools: the real binary, its output, and captures to replay.
 pub(crate) mod rig;
-/// `ringest load`, the program
+/// `ringest load` on the loopback.
 pub(crate) mod basics;
-/// `ringest load` where a network, a firewall or a queueing discipline is in its way
+/// `ringest load` through a network, a firewall or a queueing discipline that drops or delays.
 pub(crate) mod network;
-/// `ringest load --pcap`
+/// `ringest load --pcap`.
 pub(crate) mod replay;

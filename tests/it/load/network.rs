@@ -37,8 +37,9 @@ fn introduce(cable: &Cable, rig: &Rig) -> u64 {
     1
 }
 
-/// What leaves tbf is taken over by whichever core tbf ran on, and cores overtake each other: that is the
-/// network's doing. Here one core takes all (RPS), so that what is out of order was sent so.
+/// Makes one core of the receiver take all packets (RPS). Packets that leave tbf are taken over by the core
+/// that tbf ran on, and cores overtake each other. With one core, datagrams that arrive out of order were
+/// sent out of order.
 fn one_backlog(cable: &Cable) {
     let set = "echo 1 > /sys/class/net/cable/queues/rx-0/rps_cpus";
     let netns = ["netns", "exec", &cable.engine, "sh", "-c", set];
@@ -86,7 +87,7 @@ fn a_slow_path_delays_but_keeps_the_order() {
     assert!(blocked > 0, "the path was not slow");
 }
 
-/// What this host's own queueing discipline drops is known to the datagram.
+/// Drops of this host's own queueing discipline are counted, to the datagram.
 #[test]
 fn a_qdisc_that_drops_is_counted_as_tc_counts_it() {
     let Some(cable) = Cable::lay() else { return };

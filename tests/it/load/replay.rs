@@ -29,7 +29,7 @@ fn capture(count: u32, senders: u8, gap_us: u64) -> (TempFile, Vec<Vec<u8>>) {
     (pcap.save(), payloads)
 }
 
-/// What came, in order.
+/// Returns the datagrams that came, in order.
 fn receive(receiver: &UdpSocket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
     let mut buffer = vec![0; 65_536];
     (0..count)

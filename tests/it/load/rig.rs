@@ -1,5 +1,5 @@
-//! What the tests of `ringest load` share: the real binary, run to its end or stopped, what it printed,
-//! and captures to replay.
+//! Tools for the tests of `ringest load`: the real binary, run to its end or stopped, its output, and
+//! captures to replay.
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ pub(crate) struct Running {
     child: Option<Child>,
 }
 
-/// What a command printed, and how it ended.
+/// The output of a command and its exit code.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -124,7 +124,7 @@ impl Ended {
     }
 }
 
-/// What `--json` printed.
+/// The output of `--json`.
 #[derive(Debug)]
 pub(crate) struct Report(pub(crate) Value);
 

@@ -93,13 +93,13 @@ impl LoopDisk {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// What writes to it waits, until the answer is dropped.
+    /// Stops writes to the disk: they wait until the returned value is dropped.
     pub(crate) fn freeze(&self) -> Frozen {
         run("fsfreeze", &format!("-f {}", self.path().display())).unwrap();
         Frozen(self.path())
     }
 
-    /// What comes next of the kernel's own answers to a broken disk: read only from now on.
+    /// Makes the disk read-only, as the kernel does to a broken disk.
     pub(crate) fn make_read_only(&self) {
         run("mount", &format!("-o remount,abort {}", self.path().display())).unwrap();
     }

@@ -1,5 +1,5 @@
-//! What a receiving half says of a stream that was spoilt on purpose: a relay drops, doubles and
-//! reorders by a known script, and the books must show that script, to the datagram.
+//! A receiving half behind a relay that drops, doubles and reorders by a known script: its counts must show
+//! that script, to the datagram.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -37,7 +37,7 @@ enum When {
     Behind(u64),
 }
 
-/// What the relay makes of datagram `index` of a flow.
+/// Returns when the relay passes on datagram `index` of a flow: once, twice, later, or never.
 fn script(flow: u16, index: u64) -> Vec<When> {
     if flow == FLOWS - 1 || index >= COUNT - TAIL {
         return vec![];

@@ -1,5 +1,5 @@
-//! What the tests share: an engine with a handler that writes down all it sees, senders, and the
-//! checks every run must pass.
+//! Tools that all tests share: an engine with a handler that writes down all that it sees, senders, and the
+//! checks that every run must pass.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -156,7 +156,7 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a handler calls.
+    /// Waits at the gate until it is open. A handler calls this.
     fn pass(&self) {
         let mut state = self.state();
         state.held += 1;
@@ -283,8 +283,8 @@ pub(crate) fn stop(engine: Engine) -> Summary {
     engine.stop().unwrap()
 }
 
-/// What must hold after any stop, whatever was sent: every line of the ledger, and the threads' rows
-/// beside it.
+/// Checks a summary after any stop, whatever was sent: every line of the ledger, and the threads' rows beside
+/// it.
 pub(crate) fn consistent(summary: &Summary) {
     let ledger = &summary.ledger;
     assert_eq!(ledger.residual, 0, "{summary:#?}");
@@ -421,7 +421,7 @@ pub(crate) fn send_train(socket: &UdpSocket, target: SocketAddr, bytes: &[u8], s
     assert_eq!(sent.unwrap(), bytes.len());
 }
 
-/// What a run of the load sender should be, unless a test says otherwise.
+/// Returns the load that tests send unless they say otherwise.
 pub(crate) fn load_spec(target: SocketAddr) -> LoadSpec {
     LoadSpec { payload: Payload::Random, ..LoadSpec::new(target) }
 }

@@ -69,7 +69,8 @@ fn brokers_that_fail_for_a_while_are_no_error() {
     drive.settle(sent.len());
     assert_eq!(drive.carrier.trouble(), None);
     assert_eq!((drive.rejected.len(), drive.again.len()), (0, 0), "{drive:?}");
-    // What was answered as the connection broke is sent again, and this cluster does not know it again.
+    // A record that was acknowledged as the connection broke is sent again, and this cluster does not remove
+    // the copy.
     let sent: Vec<&Sent> = sent.iter().collect();
     let kept = read_all(&mock.brokers(), TOPIC, &ids(sent.iter().copied()));
     assert!(check(&kept, &sent) <= crate::ship::kafka_rig::WINDOW);

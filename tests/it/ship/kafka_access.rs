@@ -1,4 +1,4 @@
-//! Who may talk to a broker: passwords and certificates, right and wrong.
+//! Access to a broker: passwords and certificates, right and wrong.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! What the tests of Kafka share: numbered records, a loop that treats a carrier as the shipper does, and
-//! what a topic holds in the end.
+//! Tools for the tests of Kafka: numbered records, a loop that treats a carrier as the shipper does, and a
+//! reader of all records in a topic.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -321,8 +321,8 @@ pub(crate) fn ids<'a>(sent: impl IntoIterator<Item = &'a Sent>) -> HashSet<Strin
     sent.into_iter().map(|sent| sent.id.to_string()).collect()
 }
 
-/// What must hold of a topic: all of `sent` is there as it was, each peer's in one partition, and the first
-/// copies of a peer's records stand in its order. Returns how many copies were one too many.
+/// Checks a topic: all of `sent` is there unchanged, each peer's records are in one partition, and their
+/// first copies are in order. Returns the number of further copies.
 pub(crate) fn check(kept: &[Kept], sent: &[&Sent]) -> usize {
     let by_id: HashMap<String, (usize, &Sent)> = sent
         .iter()

@@ -1,4 +1,4 @@
-//! Who is let in, by what, and that nobody reads it.
+//! Logins to NATS with each kind of credentials, right and wrong, and that no output shows them.
 
 use std::fs;
 use std::path::Path;

@@ -158,7 +158,7 @@ pub(crate) fn cluster(place: &TempDir) -> Vec<Server> {
     (0..3).map(server).collect()
 }
 
-/// What is to be stored.
+/// A record to be stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Fact {
     pub(crate) id: MessageId,

@@ -148,7 +148,7 @@ fn read(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<Request>> {
     Ok(Some(request))
 }
 
-/// What stands for itself and `%XX`.
+/// Decodes `%XX` in a path; all other characters stand for themselves.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

@@ -17,7 +17,7 @@ use crate::client::rig::RINGEST;
 use crate::load::rig::{Ended, Running};
 use crate::rigs::support::until;
 
-/// What stty(1) is told of the terminal: a status line is cut where it ends.
+/// Arguments of stty(1): the terminal's size. A status line is cut where the terminal ends.
 const SIZE: [&str; 4] = ["rows", "24", "columns", "250"];
 
 /// The program with one receiver and one worker on a free port, and `more`.
@@ -97,7 +97,7 @@ impl Program {
     }
 }
 
-/// What a line says of records that wait.
+/// Returns the number of waiting records that a status line names. `None`: it names none.
 fn waiting(line: &str) -> Option<u64> {
     if line.contains(" nothing waits") {
         return Some(0);
@@ -129,7 +129,7 @@ impl Terminal {
     }
 }
 
-/// What a terminal was sent, all of it.
+/// All output that a terminal got.
 #[derive(Debug)]
 struct Screen {
     bytes: Arc<Mutex<Vec<u8>>>,

@@ -1,5 +1,5 @@
-//! What the tests of brokers share: `ringest listen` between senders and a broker, either of which dies; and
-//! what must hold of the records that the broker has in the end.
+//! Tools for the tests of brokers: `ringest listen` between senders and a broker, either of which dies, and
+//! the checks of the records that the broker has in the end.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub(crate) struct Held {
 
 /// A broker with a place for the records of one test.
 pub(crate) trait Broker {
-    /// What `--sink` calls it.
+    /// Returns the value of `--sink` for this broker.
     fn sink(&self) -> String;
 
     /// How many records it has, at least, as far as it says so now.
@@ -70,8 +70,8 @@ pub(crate) trait Broker {
     fn start(&mut self);
 }
 
-/// What must hold in the end: the broker has every record of the journal as it is, by its id, each peer's in
-/// its order, and nothing else. Returns how many came again.
+/// Checks that the broker has every record of the journal unchanged, by its id, each peer's in order, and
+/// nothing else. Returns the number of further copies.
 pub(crate) fn compare(journal: &[Held], broker: &[Held]) -> usize {
     let places: HashMap<&str, usize> =
         journal.iter().enumerate().map(|(place, held)| (held.id.as_str(), place)).collect();
@@ -131,7 +131,7 @@ impl Tail {
                 Next::Damaged { offset, .. } => (offset, true),
             };
             if reader.footer().is_none() {
-                // What is there by the next time must be read from the file.
+                // Go back, so that the next call reads again from here.
                 return reader.go_back(offset);
             }
             assert!(!damaged, "segment {} is damaged at {offset}", self.sequence);
@@ -180,7 +180,7 @@ impl Stage {
         self.sender.sent
     }
 
-    /// What its journal has, or had if it is a spool.
+    /// Returns all records that its journal ever held, also those that a spool has removed since.
     pub(crate) fn records(&mut self) -> &[Held] {
         self.tail.read();
         &self.tail.records
@@ -280,7 +280,7 @@ impl Stage {
     }
 }
 
-/// Of so many that were sent none was lost.
+/// Checks that none of `sent` datagrams was lost.
 pub(crate) fn all_was_taken(summary: &Value, sent: u64) {
     assert_eq!(summary["received"], sent, "{summary:#}");
     assert_eq!(summary["handled"], sent, "{summary:#}");

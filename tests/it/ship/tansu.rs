@@ -13,7 +13,7 @@ use crate::ship::object_store::ObjectStore;
 pub(crate) struct Tansu {
     program: PathBuf,
     port: u16,
-    /// What clients are told to connect to, where something stands before the broker.
+    /// The address that clients are told to connect to, where a proxy stands before the broker.
     pub(crate) advertised: Option<String>,
     /// Whether clients must log in, from the next start on.
     pub(crate) asks_who: bool,

@@ -156,7 +156,7 @@ fn leave_by(lab: &Lab, peer: &crate::sockets::lab::Peer, second: bool) {
     }
 }
 
-/// What a datagram's header said, from one that was sent with TTL 33 and TOS 0xb9.
+/// Returns the header fields of a datagram that was sent with TTL 33 and TOS 0xb9.
 fn stamped(sight: &Sight) -> (Option<SocketAddr>, Option<u8>, Option<u8>) {
     (sight.destination, sight.hop_limit, sight.traffic_class)
 }

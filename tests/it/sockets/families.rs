@@ -71,10 +71,11 @@ fn every_address_is_a_group_of_its_own_across_receivers() {
     }
 }
 
-/// What is listened on, whether IPv6 alone is taken there, and which listener gets IPv4 and which IPv6.
+/// The addresses to listen on, whether IPv6 alone is taken there, and the listener that gets IPv4 and the one
+/// that gets IPv6.
 type Case = (&'static [&'static str], bool, [Option<usize>; 2]);
 
-/// What each way of saying "everywhere" takes.
+/// Each way to write "every address" takes its own families and no other.
 #[test]
 fn a_wildcard_takes_its_families_and_no_other() {
     let Some(lab) = Lab::lay() else { return };
@@ -236,7 +237,7 @@ fn with_ipv6_switched_off_everywhere_is_ipv4_and_that_is_said_once() {
             assert!(ended.stderr.contains(file) && ended.stderr.contains(address), "{ended:?}");
         }
     }
-    // Who asks for IPv4 is told nothing of IPv6.
+    // A user who asks for IPv4 sees no message about IPv6.
     let mut program = Program::ringest(Some(engine), "listen 0.0.0.0:9000");
     program.listening();
     let ended = program.stop();

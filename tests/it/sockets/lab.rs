@@ -300,7 +300,7 @@ impl Peer {
         assert_eq!(self.socket.send_to(text.as_bytes(), to).unwrap(), text.len());
     }
 
-    /// What TTL (hop limit) and TOS (traffic class) its datagrams have from now on.
+    /// Sets the TTL (hop limit) and the TOS (traffic class) of the datagrams sent from now on.
     pub(crate) fn stamp(&self, hop_limit: u8, traffic_class: u8) {
         let socket = socket2::SockRef::from(&self.socket);
         if self.address().is_ipv6() {

@@ -1,4 +1,4 @@
-//! What was mended with the patch of src.
+//! Faults that were once in the engine, each with the test that found it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
@@ -80,7 +80,7 @@ fn a_group_that_is_listened_on_is_joined_on_its_interface() {
     }
 }
 
-/// Of a group with several sources, one of which is refused, none stays joined.
+/// If one of a group's sources is refused, none of them stays joined.
 #[test]
 fn a_join_that_was_refused_leaves_nothing_joined() {
     let Some(lab) = Lab::lay() else { return };
@@ -126,7 +126,7 @@ fn a_group_of_an_interface_that_went_can_be_joined_on_the_next() {
     }
 }
 
-/// What a handler is asked for besides is the handler's too.
+/// A panic in any method of a handler is reported as a panic of the handler.
 #[test]
 fn a_panic_in_outcome_is_the_handlers() {
     struct Fragile;

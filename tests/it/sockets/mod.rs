@@ -1,22 +1,22 @@
-//! Addresses, options, multicast, steering; network namespaces.
+//! Listening sockets: addresses, options, multicast, steering; most of them in network namespaces.
 
-/// From where replies leave, and what is told of a datagram's header
+/// The address that replies leave from, and the header fields that a handler sees of a datagram.
 pub(crate) mod addressing;
-/// Where an engine listens
+/// Addresses to listen on: IPv4, IPv6, and every address of either or both.
 pub(crate) mod families;
-/// Multicast groups in the lab
+/// Multicast groups, joined on two hosts with several interfaces.
 pub(crate) mod multicast;
-/// Which receiver gets a datagram, proved by which one counted it.
+/// The receiver that a datagram goes to, proved by which one counted it.
 pub(crate) mod steering;
 /// Socket options, proved by what the other side, the firewall or the kernel's counters see.
 pub(crate) mod options;
-/// IP_TRANSPARENT
+/// IP_TRANSPARENT: datagrams to foreign addresses are received and answered.
 pub(crate) mod transparent;
-/// Against programs not ours
+/// Programs of others that talk to `ringest`: socat and nc among them.
 pub(crate) mod foreign;
-/// What only a network does
+/// Conditions that only a network makes: a full send buffer, an MTU that refuses a train.
 pub(crate) mod network;
-/// Two hosts with several addresses each, in network namespaces, and what the tests of sockets share
+/// Tools: two hosts with several addresses each, in network namespaces.
 pub(crate) mod lab;
-/// What was mended with the patch of src.
+/// Faults that were once in the engine, each with the test that found it.
 pub(crate) mod mended;

@@ -122,7 +122,7 @@ fn the_receiver_that_joined_has_the_group_where_the_kernel_lets_it() {
             .join(group(&format!("{}%cable", groups[1])));
         let watched = lab.watch(builder, false);
         for _ in 0..20 {
-            // Of many senders, whom a hash would send to either receiver.
+            // Many senders, which a hash would spread over both receivers.
             let peer = sender(&lab, from, "cable");
             peer.send(groups[0], watched.port(0), "first");
             peer.send(groups[1], watched.port(0), "second");
@@ -182,7 +182,7 @@ fn of_two_sources_only_the_one_named_is_heard() {
     }
 }
 
-/// What the host asks the network for: a list of sources, not the whole group (IGMPv3, MLDv2).
+/// The host asks the network for a list of sources, not for the whole group (IGMPv3, MLDv2).
 #[test]
 fn a_source_is_asked_for_by_name() {
     let Some(lab) = Lab::lay() else { return };
@@ -226,7 +226,7 @@ fn a_group_is_joined_on_the_interface_named_by_name_or_index() {
             let joined = group(&format!("{}%{interface}", groups[0]));
             let watched = lab.watch(on(backend, wildcard).join(joined), false);
             let port = watched.port(0);
-            // What is not wanted goes first.
+            // The datagrams that must not arrive are sent first.
             let mut ways =
                 [(from, "cable", "by the first"), (on_second, "second", "by the second")];
             if wanted == "cable" {

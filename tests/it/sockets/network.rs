@@ -1,5 +1,5 @@
-//! What only a network does: a slow path that fills the send buffer, an MTU that refuses a train. In
-//! network namespaces joined by a veth pair, as root; skipped with a printed reason elsewhere.
+//! Conditions that only a network makes: a slow path that fills the send buffer, an MTU that refuses a train.
+//! In network namespaces joined by a veth pair, as root; skipped with a printed reason elsewhere.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -198,7 +198,7 @@ fn replies_that_a_slow_path_has_no_room_for_are_given_up_and_counted() {
         // An inline handler must not wait for room, so there it may find none.
         assert!(workers == 0 || summary.replies.failed == 0, "{summary:#?}");
         assert_eq!(summary.cq_overflow, 0, "{summary:#?}");
-        // What the kernel took, it delivered.
+        // The kernel delivered every datagram that it took.
         collect(&socket, summary.replies.sent, |answer| assert_eq!(answer.len(), 1000));
     }
 }
@@ -266,7 +266,7 @@ fn a_train_the_mtu_refuses_is_answered_datagram_by_datagram() {
             let engine = cable.engine(builder, 40);
             let target = engine.addresses()[0];
             let socket = cable.client();
-            // Of 3000 bytes over an MTU of 1500: fragments, and no UDP_SEGMENT.
+            // Datagrams of 3000 bytes over an MTU of 1500 are fragmented, and sent without UDP_SEGMENT.
             for number in 0..20 {
                 let body = payload(number, 3000);
                 socket.send_to(&body, target).unwrap();

@@ -37,7 +37,7 @@ fn none() -> SocketOptions {
     SocketOptions::default()
 }
 
-/// What was asked for is what the kernel says now.
+/// Checks that the kernel reports the options that were asked for.
 fn as_asked(watched: &Watched) {
     let options = watched.engine.socket_options();
     assert!(!options.is_empty() && options.iter().all(|one| one.is_as_asked()), "{options:?}");
@@ -75,7 +75,7 @@ fn the_other_side_sees_hop_limit_and_traffic_class_of_replies() {
     }
 }
 
-/// What nft(8) counted of each rule in the engine's namespace.
+/// Returns the packets that nft(8) counted for a rule in the engine's namespace.
 fn counted(lab: &Lab, counter: &str) -> u64 {
     let list = ["netns", "exec", lab.engine(), "nft", "list", "counter", "inet", "lab", counter];
     let output = Command::new("ip").args(list).output().unwrap();
@@ -410,7 +410,7 @@ fn child_without_capabilities() {
             let turns = with(backend, listen, none()).receivers(2).steer(Steer::RoundRobin);
             let text = Watched::try_start(turns).unwrap_err().to_string();
             assert!(text.contains("CAP_BPF") && text.contains("--steer hash"), "{text}");
-            // What takes none is had: priorities up to 6, and a choice by CPU.
+            // Options that need no capability are granted: priorities up to 6, and a choice by CPU.
             let options = SocketOptions { priority: Some(6), hop_limit: Some(7), ..none() };
             let builder = with(backend, listen, options).receivers(2).steer(Steer::Cpu);
             let watched = Watched::try_start(builder).unwrap();

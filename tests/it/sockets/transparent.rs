@@ -68,7 +68,7 @@ fn by_a_local_route_foreign_addresses_are_shown_and_answered_from() {
             let (summary, sights) = watched.stop();
             let count = 6 * ways.len();
             assert_eq!((sights.len(), summary.replies.failed), (count, 0), "{summary:#?}");
-            // Of each way there is one datagram alone.
+            // Each way sends one datagram alone.
             let mut shown: Vec<_> = sights
                 .iter()
                 .filter(|one| one.payload == b"alone")

@@ -1,24 +1,26 @@
-//! Nothing on the way of a datagram allocates once it is warm: an allocator that counts, on the
-//! engine's threads only.
+//! No thread of the engine allocates memory while datagrams pass, once it is warm. All tests run with an allocator
+//! that counts, on the engine's threads only, while this test's child process asks it to.
 #![expect(unsafe_code, reason = "a global allocator, and the name of the calling thread")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use ringest::{BackendChoice, Batch, Dispatch, Engine, Overload, Replies};
 use ringest_load::generator;
 use ringest_load::generator::Generator;
 use ringest_load::spec::{Gso, LoadSpec};
 
+use crate::rigs::child::Child;
+use crate::rigs::support::{boxed, until};
+
+/// The system's allocator, which counts calls while [`ARMED`].
 struct Counting;
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// Whether an engine's thread is calling. Only asked when armed, so it may cost a system call.
+/// Tells whether the calling thread is one of an engine. Only asked when armed, so it may cost a system call.
 fn on_engine_thread() -> bool {
     let mut name = [0u8; 16];
     // SAFETY: PR_GET_NAME (prctl(2)) writes at most 16 bytes to its argument.
@@ -56,14 +58,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(Instant::now() < deadline, "hung: waited for {what}");
-        std::thread::yield_now();
-    }
-}
-
 fn discard(batch: &Batch, _: &mut Replies) {
     assert!(batch.iter().all(|datagram| datagram.payload().len() == 64));
 }
@@ -74,7 +68,7 @@ fn echo(batch: &Batch, replies: &mut Replies) {
     }
 }
 
-/// Whether every thread of the engine sleeps (proc(5), stat: the state follows the name).
+/// Tells whether every thread of the engine sleeps (proc(5), stat: the state follows the name).
 fn asleep() -> bool {
     let threads = std::fs::read_dir("/proc/self/task").unwrap();
     threads
@@ -85,7 +79,7 @@ fn asleep() -> bool {
         })
 }
 
-/// Allocations of an engine's threads while datagrams pass at full load, and a few alone.
+/// Returns how often an engine's threads allocate or free while datagrams pass at full load, and a few alone.
 fn allocations(engine: Engine, train: usize) -> u64 {
     // Not by io_uring: its probe runs on a thread of ours, and would be counted.
     let gso = if train == 1 { Gso::Off } else { Gso::Trains(train) };
@@ -118,9 +112,15 @@ fn allocations(engine: Engine, train: usize) -> u64 {
     count
 }
 
-/// One test, so that no other engine runs while one is counted.
 #[test]
 fn nothing_on_the_way_of_a_datagram_allocates() {
+    Child::new("engine::allocation::child_counts").pass();
+}
+
+/// Runs alone in its process, so that no other engine runs while one is counted.
+#[test]
+#[ignore = "runs in a child process"]
+fn child_counts() {
     for backend in [BackendChoice::IoUring, BackendChoice::Recvmmsg] {
         for workers in [0, 1, 2] {
             for (train, overload) in [(1, Overload::Wait), (32, Overload::Drop)] {
@@ -135,9 +135,9 @@ fn nothing_on_the_way_of_a_datagram_allocates() {
                         .pool_bytes(4 << 20)
                 };
                 let way = format!("{backend:?}, {workers} workers, trains of {train}");
-                let discarding = builder().start(|_| discard).unwrap();
+                let discarding = builder().start(boxed(|_| discard)).unwrap();
                 assert_eq!(allocations(discarding, train), 0, "{way}, discarding");
-                let echoing = builder().start(|_| echo).unwrap();
+                let echoing = builder().start(boxed(|_| echo)).unwrap();
                 assert_eq!(allocations(echoing, train), 0, "{way}, echoing");
             }
         }
