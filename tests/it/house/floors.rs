@@ -8,7 +8,17 @@ use crate::house::tokens::{starts, tokens, without_tests};
 /// More files than this in a folder, and a newcomer searches instead of reading names.
 const FILES_MAX: usize = 16;
 /// Longer than this, and a file is about two things.
-const LINES_MAX: usize = 550;
+const LINES_MAX: usize = 500;
+/// Files that are longer still, to be split. The test fails when one is short, so that it is taken off this list.
+const KNOWN_LONG: &[&str] = &[
+    "src/cli/load/report.rs",
+    "src/cli/send/input.rs",
+    "src/cli/send/mod.rs",
+    "src/doctor/firewall/nft.rs",
+    "src/engine/batch/arena.rs",
+    "src/records/journal/open.rs",
+    "tests/it/doctor/checks.rs",
+];
 /// Modules that have no line yet. Lower it with each that gets one.
 const BARE_MAX: usize = 73;
 
@@ -32,6 +42,11 @@ fn rust_files() -> Vec<PathBuf> {
     files
 }
 
+/// Returns the name of a file from the root of the workspace on.
+fn named(file: &Path) -> String {
+    file.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(file).display().to_string()
+}
+
 #[test]
 fn folders_are_small() {
     let mut counts: BTreeMap<PathBuf, usize> = BTreeMap::new();
@@ -46,12 +61,16 @@ fn folders_are_small() {
 fn files_are_short() {
     let lines =
         |file: &PathBuf| std::fs::read_to_string(file).map_or(0, |text| text.lines().count());
-    let long: Vec<_> = rust_files()
+    let long: Vec<String> = rust_files()
         .into_iter()
-        .map(|file| (lines(&file), file))
-        .filter(|(lines, _)| *lines > LINES_MAX)
+        .filter(|file| lines(file) > LINES_MAX)
+        .map(|file| named(&file))
         .collect();
-    assert!(long.is_empty(), "split these files, {LINES_MAX} lines are the limit: {long:#?}");
+    let new: Vec<_> = long.iter().filter(|file| !KNOWN_LONG.contains(&file.as_str())).collect();
+    assert!(new.is_empty(), "split these files, {LINES_MAX} lines are the limit: {new:#?}");
+    let gone: Vec<_> =
+        KNOWN_LONG.iter().filter(|known| !long.iter().any(|file| file == *known)).collect();
+    assert!(gone.is_empty(), "these files are short; take them off KNOWN_LONG: {gone:#?}");
 }
 
 #[test]
