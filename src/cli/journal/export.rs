@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ringest_records::journal::export::{Csv, ExportFormat, Ndjson, Pcapng};
+use ringest_records::journal::export::{Csv, Exporter, Ndjson, Pcapng};
 use ringest_records::journal::read::merge::{Merge, Step};
 
 use crate::cli::args::named::named;
@@ -123,7 +123,7 @@ impl ExportArgs {
         &self,
         out: BufWriter<File>,
         failed: impl Fn(io::Error) -> Failure,
-    ) -> Result<Box<dyn ExportFormat>, Failure> {
+    ) -> Result<Box<dyn Exporter>, Failure> {
         Ok(match self.format {
             ExportFormat::Ndjson => Box::new(Ndjson::new(out)),
             ExportFormat::Csv => Box::new(Csv::new(out).map_err(failed)?),
@@ -139,7 +139,7 @@ impl ExportArgs {
 fn parquet(
     out: BufWriter<File>,
     failed: impl Fn(io::Error) -> Failure,
-) -> Result<Box<dyn ExportFormat>, Failure> {
+) -> Result<Box<dyn Exporter>, Failure> {
     Ok(Box::new(ringest_records::journal::export::Parquet::new(out).map_err(failed)?))
 }
 
@@ -147,7 +147,7 @@ fn parquet(
 fn parquet(
     _: BufWriter<File>,
     _: impl Fn(io::Error) -> Failure,
-) -> Result<Box<dyn ExportFormat>, Failure> {
+) -> Result<Box<dyn Exporter>, Failure> {
     Err(Failure::Failed(
         "--format parquet: this ringest was built without it; build one with `cargo build --release \
          --features parquet`, or export ndjson, which DuckDB and pandas read too"

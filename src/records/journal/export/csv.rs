@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::journal::export::export_format::ExportFormat;
+use crate::journal::export::exporter::Exporter;
 use crate::journal::format::Record;
 use ringest_base::text::escape;
 use ringest_base::text::rfc3339::Rfc3339;
@@ -55,7 +55,7 @@ impl<W: Write> Csv<W> {
     }
 }
 
-impl<W: Write> ExportFormat for Csv<W> {
+impl<W: Write> Exporter for Csv<W> {
     fn add(&mut self, record: &Record<'_>) -> io::Result<bool> {
         self.fill_cell(record.payload);
         let (ip, port) = (record.peer.ip(), record.peer.port());

@@ -4,7 +4,7 @@
 //! journal is.
 
 /// The trait that every export format implements.
-mod export_format;
+mod exporter;
 /// JSON, one object a line.
 mod ndjson;
 /// Comma-separated values.
@@ -16,7 +16,7 @@ mod pcapng;
 mod parquet;
 
 pub use crate::journal::export::csv::Csv;
-pub use crate::journal::export::export_format::ExportFormat;
+pub use crate::journal::export::exporter::Exporter;
 pub use crate::journal::export::ndjson::{Ndjson, line as json_line};
 #[cfg(feature = "parquet")]
 pub use crate::journal::export::parquet::Parquet;

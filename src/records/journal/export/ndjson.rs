@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::journal::export::export_format::ExportFormat;
+use crate::journal::export::exporter::Exporter;
 use crate::journal::format::Record;
 use ringest_base::text::json::Object;
 use ringest_base::text::rfc3339::Rfc3339;
@@ -32,7 +32,7 @@ impl<W: Write> Ndjson<W> {
     }
 }
 
-impl<W: Write> ExportFormat for Ndjson<W> {
+impl<W: Write> Exporter for Ndjson<W> {
     fn add(&mut self, record: &Record<'_>) -> io::Result<bool> {
         self.line.clear();
         line(&mut self.line, record);

@@ -13,7 +13,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use crate::journal::export::export_format::ExportFormat;
+use crate::journal::export::exporter::Exporter;
 use crate::journal::format::Record;
 
 /// The columns, in Parquet's schema language.
@@ -108,7 +108,7 @@ fn column<T: DataType, W: Write + Send>(
     Ok(())
 }
 
-impl<W: Write + Send> ExportFormat for Parquet<W> {
+impl<W: Write + Send> Exporter for Parquet<W> {
     fn add(&mut self, record: &Record<'_>) -> io::Result<bool> {
         let group = &mut self.group;
         // Times after the year 2262 do not fit: they become the largest value.

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, UdpHeader};
 
-use crate::journal::export::export_format::ExportFormat;
+use crate::journal::export::exporter::Exporter;
 use crate::journal::format::Record;
 
 /// IPv4 address written for a listener whose address is not known (TEST-NET-1, RFC 5737).
@@ -115,7 +115,7 @@ impl<W: Write> Pcapng<W> {
     }
 }
 
-impl<W: Write> ExportFormat for Pcapng<W> {
+impl<W: Write> Exporter for Pcapng<W> {
     fn add(&mut self, record: &Record<'_>) -> io::Result<bool> {
         let destination = self.destination(record.listener, record.peer.is_ipv6());
         let Some(headers) = headers(record.peer, destination, record.payload) else {

@@ -5,7 +5,7 @@ use std::io;
 use crate::journal::format::Record;
 
 /// Writes records in one format.
-pub trait ExportFormat {
+pub trait Exporter {
     /// Adds a record. Returns `false` if the format cannot hold it; it is then left out.
     ///
     /// # Errors
