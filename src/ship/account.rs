@@ -50,7 +50,7 @@ impl Account {
         self.counts().resends += 1;
     }
 
-    pub(crate) fn stands(&self, in_flight: u64, oldest_unix_ns: u64, trouble: Option<String>) {
+    pub(crate) fn set_current(&self, in_flight: u64, oldest_unix_ns: u64, trouble: Option<String>) {
         let mut counts = self.counts();
         (counts.in_flight, counts.oldest_unix_ns) = (in_flight, oldest_unix_ns);
         counts.trouble = trouble;

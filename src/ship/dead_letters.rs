@@ -27,7 +27,7 @@ const SPEC: WriterSpec = WriterSpec {
 };
 
 /// The reason for a failure that the disk gave no error for.
-const RESTING: &str = "the disk has failed a moment ago";
+const BACKING_OFF: &str = "the disk has failed a moment ago";
 
 /// Number of segments within the bound, at least: the oldest is removed as a whole.
 const SEGMENTS_MIN: u64 = 4;
@@ -65,20 +65,20 @@ impl DeadLetters {
     /// The dead letters cannot be written, or the journal cannot be read, for now.
     pub(crate) fn put(
         &mut self,
-        home: &JournalDir,
+        journal_dir: &JournalDir,
         id: MessageId,
     ) -> io::Result<Option<SocketAddr>> {
         let segment = (id.worker, id.sequence);
         let known = self.source.take().filter(|(known, _)| *known == segment);
         let mut reader = match known {
             Some((_, reader)) => reader,
-            None => match Reader::find(home.dir(), id.worker, id.sequence) {
+            None => match Reader::find(journal_dir.dir(), id.worker, id.sequence) {
                 Ok(reader) => reader,
                 Err(ReadError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error);
                 }
                 // If its disk is absent, it will be back: that is an error.
-                Err(_) => return home.check().map(|()| None),
+                Err(_) => return journal_dir.check().map(|()| None),
             },
         };
         reader.seek(id.offset);
@@ -87,7 +87,7 @@ impl DeadLetters {
             _ => return Ok(None),
         };
         let record = Record { continued: false, ..record };
-        let (_, pen) = match &mut self.open {
+        let (_, writer) = match &mut self.open {
             Some(open) => open,
             None => {
                 let most = self.bytes_max.map_or(u64::MAX, |bytes| bytes / SEGMENTS_MIN);
@@ -99,19 +99,19 @@ impl DeadLetters {
                     readers: Vec::new(),
                 };
                 let journal = Journal::open(spec).map_err(io::Error::other)?;
-                let pen = journal.pen(0, 1);
-                self.open.insert((journal, pen))
+                let writer = journal.writer(0, 1);
+                self.open.insert((journal, writer))
             }
         };
-        let (now, lost) = (Instant::now(), pen.counts().undelivered);
-        pen.push(&record, now);
-        pen.end_datagram(now);
+        let (now, lost) = (Instant::now(), writer.counts().undelivered);
+        writer.push(&record, now);
+        writer.end_datagram(now);
         self.uncommitted += 1;
         let peer = record.peer;
         self.source = Some((segment, reader));
-        if pen.counts().undelivered > lost {
-            pen.pump(now, &mut |run| self.runs.push(run));
-            return Err(io::Error::other(pen.trouble().unwrap_or(RESTING).to_owned()));
+        if writer.counts().undelivered > lost {
+            writer.pump(now, &mut |run| self.runs.push(run));
+            return Err(io::Error::other(writer.trouble().unwrap_or(BACKING_OFF).to_owned()));
         }
         Ok(Some(peer))
     }
@@ -120,24 +120,25 @@ impl DeadLetters {
     /// kept, and the error that kept the others from it.
     pub(crate) fn commit(&mut self) -> (usize, Option<String>) {
         self.source = None;
-        let (Some((_, pen)), 1..) = (&mut self.open, std::mem::take(&mut self.uncommitted)) else {
+        let (Some((_, writer)), 1..) = (&mut self.open, std::mem::take(&mut self.uncommitted))
+        else {
             return (0, None);
         };
-        pen.commit(Instant::now(), &mut |run| self.runs.push(run));
+        writer.commit(Instant::now(), &mut |run| self.runs.push(run));
         let (mut kept, mut lost) = (0, false);
         for run in self.runs.drain(..) {
             lost |= run.lost;
             kept += if lost { 0 } else { usize::try_from(run.datagrams).unwrap_or(0) };
         }
-        let trouble = || pen.trouble().unwrap_or(RESTING).to_owned();
+        let trouble = || writer.trouble().unwrap_or(BACKING_OFF).to_owned();
         (kept, lost.then(trouble))
     }
 
     /// Seals the dead letters.
     pub(crate) fn close(self) {
-        if let Some((journal, mut pen)) = self.open {
-            pen.finish(Instant::now(), &mut |_| {});
-            drop(pen);
+        if let Some((journal, mut writer)) = self.open {
+            writer.finish(Instant::now(), &mut |_| {});
+            drop(writer);
             journal.close();
         }
     }
@@ -163,16 +164,16 @@ mod tests {
             readers: Vec::new(),
         };
         let journal = Journal::open(spec).unwrap();
-        let mut pen = journal.pen(0, 1);
+        let mut writer = journal.writer(0, 1);
         let (peer, payload) = ("192.0.2.1:5".parse().unwrap(), &[b'x'; 1000][..]);
         for number in 0..count {
             let record =
                 Record { received_unix_ns: number, peer, listener: 0, continued: false, payload };
-            pen.push(&record, Instant::now());
-            pen.end_datagram(Instant::now());
+            writer.push(&record, Instant::now());
+            writer.end_datagram(Instant::now());
         }
-        pen.finish(Instant::now(), &mut |_| {});
-        drop(pen);
+        writer.finish(Instant::now(), &mut |_| {});
+        drop(writer);
         journal.close();
         let mut reader = Reader::find(place.path(), 0, 1).unwrap();
         let mut ids = Vec::new();
@@ -184,9 +185,9 @@ mod tests {
     }
 
     /// Returns the receive times of the dead letters.
-    fn kept(letters: DeadLetters) -> Vec<u64> {
-        let place = letters.dir().to_owned();
-        letters.close();
+    fn kept(dead_letters: DeadLetters) -> Vec<u64> {
+        let place = dead_letters.dir().to_owned();
+        dead_letters.close();
         let mut found = Vec::new();
         for one in segment::list(&place).unwrap() {
             let mut reader = Reader::open(&one.path).unwrap();
@@ -201,13 +202,15 @@ mod tests {
     fn the_oldest_go_where_they_are_bounded() {
         let (place, ids) = records(400);
         let bytes_max = 64 << 10;
-        let mut letters = DeadLetters::new(place.path(), "nats:a", Some(bytes_max));
+        let mut dead_letters = DeadLetters::new(place.path(), "nats:a", Some(bytes_max));
         for id in ids {
-            assert!(letters.put(&JournalDir::at(place.path()).unwrap(), id).unwrap().is_some());
-            assert_eq!(letters.commit(), (1, None));
+            assert!(
+                dead_letters.put(&JournalDir::at(place.path()).unwrap(), id).unwrap().is_some()
+            );
+            assert_eq!(dead_letters.commit(), (1, None));
         }
-        let dir = letters.dir().to_owned();
-        letters.close();
+        let dir = dead_letters.dir().to_owned();
+        dead_letters.close();
         let segments = segment::list(&dir).unwrap();
         let held: u64 = segments.iter().map(|one| one.bytes).sum();
         // The bound, and the segment that is never removed.
@@ -218,31 +221,31 @@ mod tests {
     #[test]
     fn those_of_one_turn_are_committed_together() {
         let (place, ids) = records(300);
-        let mut letters = DeadLetters::new(place.path(), "nats:a", None);
+        let mut dead_letters = DeadLetters::new(place.path(), "nats:a", None);
         for turn in ids.chunks(100) {
             assert!(turn.iter().all(|id| {
-                letters.put(&JournalDir::at(place.path()).unwrap(), *id).unwrap().is_some()
+                dead_letters.put(&JournalDir::at(place.path()).unwrap(), *id).unwrap().is_some()
             }));
-            assert_eq!(letters.commit(), (100, None));
+            assert_eq!(dead_letters.commit(), (100, None));
         }
-        assert_eq!(letters.commit(), (0, None));
-        assert!(kept(letters).into_iter().eq(0..300));
+        assert_eq!(dead_letters.commit(), (0, None));
+        assert!(kept(dead_letters).into_iter().eq(0..300));
     }
 
     #[test]
     fn what_cannot_be_read_is_none() {
         let (place, ids) = records(3);
-        let mut letters = DeadLetters::new(place.path(), "nats:a", None);
+        let mut dead_letters = DeadLetters::new(place.path(), "nats:a", None);
         let elsewhere = [
             MessageId { offset: ids[0].offset + 8, ..ids[0] },
             MessageId { sequence: 2, ..ids[0] },
         ];
         for id in elsewhere {
-            assert_eq!(letters.put(&JournalDir::at(place.path()).unwrap(), id).unwrap(), None);
+            assert_eq!(dead_letters.put(&JournalDir::at(place.path()).unwrap(), id).unwrap(), None);
         }
-        letters.put(&JournalDir::at(place.path()).unwrap(), ids[1]).unwrap();
-        assert_eq!(letters.commit(), (1, None));
-        assert_eq!(kept(letters), [1]);
+        dead_letters.put(&JournalDir::at(place.path()).unwrap(), ids[1]).unwrap();
+        assert_eq!(dead_letters.commit(), (1, None));
+        assert_eq!(kept(dead_letters), [1]);
     }
 
     /// No dead letter counts as kept, the reason is reported, and once the directory is back they are kept
@@ -250,16 +253,16 @@ mod tests {
     #[test]
     fn where_they_are_removed_none_is_kept_until_it_heals() {
         let (place, ids) = records(3);
-        let mut letters = DeadLetters::new(place.path(), "nats:a", None);
-        letters.put(&JournalDir::at(place.path()).unwrap(), ids[0]).unwrap();
-        assert_eq!(letters.commit(), (1, None));
-        std::fs::remove_dir_all(letters.dir()).unwrap();
+        let mut dead_letters = DeadLetters::new(place.path(), "nats:a", None);
+        dead_letters.put(&JournalDir::at(place.path()).unwrap(), ids[0]).unwrap();
+        assert_eq!(dead_letters.commit(), (1, None));
+        std::fs::remove_dir_all(dead_letters.dir()).unwrap();
         let mut reasons = Vec::new();
         loop {
             let put = ids[1..].iter().try_for_each(|id| {
-                letters.put(&JournalDir::at(place.path()).unwrap(), *id).map(drop)
+                dead_letters.put(&JournalDir::at(place.path()).unwrap(), *id).map(drop)
             });
-            match (put, letters.commit()) {
+            match (put, dead_letters.commit()) {
                 (Ok(()), (2, None)) => break,
                 (put, (0, trouble)) => {
                     reasons.extend(put.err().map(|error| error.to_string()).or(trouble));
@@ -268,6 +271,6 @@ mod tests {
             }
         }
         assert!(reasons[0].contains("removed"), "{reasons:?}");
-        assert_eq!(kept(letters), [1, 2]);
+        assert_eq!(kept(dead_letters), [1, 2]);
     }
 }

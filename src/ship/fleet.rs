@@ -66,19 +66,19 @@ impl CursorPositions {
     ///
     /// # Errors
     /// A cursor cannot be read.
-    pub fn take(dir: &Path, destinations: &[Destination]) -> io::Result<Self> {
-        let mut bearings = Self::default();
+    pub fn read(dir: &Path, destinations: &[Destination]) -> io::Result<Self> {
+        let mut cursors = Self::default();
         for one in destinations {
             let positions = match Cursor::new(dir, &one.name).read() {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    bearings.damaged.push(error.to_string());
+                    cursors.damaged.push(error.to_string());
                     BTreeMap::new()
                 }
                 positions => positions?,
             };
-            bearings.positions.push(positions);
+            cursors.positions.push(positions);
         }
-        Ok(bearings)
+        Ok(cursors)
     }
 }
 
@@ -94,7 +94,7 @@ pub struct Fleet {
 /// Status of the shippers. It remains available after they have ended.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    shelf: Arc<CommitIndex>,
+    commit_index: Arc<CommitIndex>,
     accounts: Vec<(String, Arc<Account>)>,
 }
 
@@ -103,13 +103,13 @@ impl Watch {
     /// `until`.
     pub fn await_empty(&self, until: Instant) {
         loop {
-            let changes = self.shelf.changes();
+            let changes = self.commit_index.changes();
             let left = until.saturating_duration_since(Instant::now());
-            let waits = |number| self.shelf.backlog(number).records > 0;
+            let waits = |number| self.commit_index.backlog(number).records > 0;
             if left.is_zero() || !(0..self.accounts.len()).any(waits) {
                 return;
             }
-            self.shelf.wait(changes, left);
+            self.commit_index.wait(changes, left);
         }
     }
 
@@ -119,7 +119,7 @@ impl Watch {
         let stats = |(number, (name, account)): (usize, &(String, Arc<Account>))| ShipStats {
             name: name.clone(),
             counts: account.read(),
-            backlog: self.shelf.backlog(number),
+            backlog: self.commit_index.backlog(number),
         };
         self.accounts.iter().enumerate().map(stats).collect()
     }
@@ -138,26 +138,27 @@ impl Fleet {
         (tallies, first_lane): (&[Arc<Tally>], usize),
         window: usize,
     ) -> Result<Self, Error> {
-        let watch = Watch { shelf: Arc::clone(journal.shelf()), accounts: Vec::new() };
+        let watch =
+            Watch { commit_index: Arc::clone(journal.commit_index()), accounts: Vec::new() };
         let tallied = tallies.to_vec();
         let mut fleet = Self { watch, tallies: tallied, stop: Arc::default(), threads: Vec::new() };
         for (number, (one, settled)) in destinations.into_iter().zip(positions).enumerate() {
             let account = Arc::new(Account::default());
             fleet.watch.accounts.push((one.name.clone(), Arc::clone(&account)));
             let lane = first_lane + number;
-            let post = ShipperContext {
-                home: journal.home().clone(),
+            let context = ShipperContext {
+                journal_dir: journal.journal_dir().clone(),
                 destination: one.name,
                 number,
-                shelf: Arc::clone(&fleet.watch.shelf),
+                commit_index: Arc::clone(&fleet.watch.commit_index),
                 tallies: tallies.iter().map(|tally| (Arc::clone(tally), lane)).collect(),
                 account,
                 notices: Arc::clone(journal.notices()),
                 stop: Arc::clone(&fleet.stop),
                 window: window.max(1),
-                letters_bytes_max: journal.retention().spool_bytes,
+                dead_letters_bytes_max: journal.retention().spool_bytes,
             };
-            let shipper = Shipper::new(post, one.carrier, settled);
+            let shipper = Shipper::new(context, one.carrier, settled);
             let thread =
                 spawn_named(format!("ringest-ship-{number}"), None, move || shipper.run())?;
             fleet.threads.push(thread);
@@ -175,9 +176,9 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         // From now on no unsent segment may be removed: no shipper would count its records as lost.
-        self.watch.shelf.leave();
+        self.watch.commit_index.stop_readers();
         self.stop.store(true, Ordering::Release);
-        self.watch.shelf.wake();
+        self.watch.commit_index.wake();
         for thread in self.threads.drain(..) {
             // A panic of a shipper is a bug; unsettled records are sent again at the next start.
             let _ = thread.join();

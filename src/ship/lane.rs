@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::carrier::{Message, MessageId};
 use ringest_records::journal::dir::JournalDir;
 use ringest_records::journal::format::HEADER_BYTES;
-use ringest_records::journal::keep::commit_index::{CommitIndex, Position, Volume};
+use ringest_records::journal::keep::commit_index::{CommitIndex, Position, SegmentState};
 use ringest_records::journal::read::gaps::is_eio;
 use ringest_records::journal::read::reader::{Next, ReadError, Reader};
 
@@ -126,17 +126,25 @@ impl Lane {
     }
 
     /// Looks at what is next, without stepping past it.
-    pub(crate) fn look(&mut self, home: &JournalDir, shelf: &CommitIndex) -> io::Result<Ahead> {
-        self.look_on(home, shelf).inspect_err(|error| self.failed(error))
+    pub(crate) fn look(
+        &mut self,
+        journal_dir: &JournalDir,
+        commit_index: &CommitIndex,
+    ) -> io::Result<Ahead> {
+        self.look_on(journal_dir, commit_index).inspect_err(|error| self.failed(error))
     }
 
-    fn look_on(&mut self, home: &JournalDir, shelf: &CommitIndex) -> io::Result<Ahead> {
+    fn look_on(
+        &mut self,
+        journal_dir: &JournalDir,
+        commit_index: &CommitIndex,
+    ) -> io::Result<Ahead> {
         // Usually more of the part that was known to be committed is left.
         if self.has_head || self.position.offset < self.end && self.read()? {
             return Ok(Ahead::Record);
         }
         loop {
-            let Some(volume) = shelf.from(self.worker, self.position.sequence) else {
+            let Some(volume) = commit_index.first_from(self.worker, self.position.sequence) else {
                 return Ok(Ahead::Nothing);
             };
             if volume.holds.sequence != self.position.sequence {
@@ -152,7 +160,7 @@ impl Lane {
                 }
                 continue;
             }
-            if volume.gone || !self.open(home)? {
+            if volume.gone || !self.open(journal_dir)? {
                 match (missing, volume.complete) {
                     (Some(missing), _) => return Ok(missing),
                     (None, true) if self.next_segment() => {}
@@ -179,8 +187,8 @@ impl Lane {
     pub(crate) fn step(
         &mut self,
         ahead: Ahead,
-        home: &JournalDir,
-        shelf: &CommitIndex,
+        journal_dir: &JournalDir,
+        commit_index: &CommitIndex,
     ) -> io::Result<Step> {
         let own = self.own;
         match ahead {
@@ -194,7 +202,7 @@ impl Lane {
             Ahead::Missing { records, datagrams } => {
                 self.position.records = self.position.records.saturating_add(records);
                 self.position.datagrams = self.position.datagrams.saturating_add(datagrams);
-                let held = shelf.from(self.worker, self.position.sequence);
+                let held = commit_index.first_from(self.worker, self.position.sequence);
                 let end = held.map_or(HEADER_BYTES as u64, |volume| volume.holds.offset);
                 self.position.offset = self.position.offset.max(end);
             }
@@ -202,7 +210,7 @@ impl Lane {
         }
         let after = self.position;
         // A datagram's records are in one segment, and are committed together.
-        let more = self.look(home, shelf)? == Ahead::Record
+        let more = self.look(journal_dir, commit_index)? == Ahead::Record
             && self.position.sequence == after.sequence
             && self.head.continued;
         Ok(Step { after, own, ends: !more })
@@ -218,16 +226,16 @@ impl Lane {
     }
 
     /// Opens the current segment. Returns `false` if it was removed or is unreadable.
-    fn open(&mut self, home: &JournalDir) -> io::Result<bool> {
+    fn open(&mut self, journal_dir: &JournalDir) -> io::Result<bool> {
         if self.reader.is_some() {
             return Ok(true);
         }
         let (worker, sequence) = (self.worker, self.position.sequence);
-        match Reader::find(home.dir(), worker, sequence) {
+        match Reader::find(journal_dir.dir(), worker, sequence) {
             Ok(mut reader) => {
                 reader.seek(self.position.offset);
                 if self.gaps_passed.is_some_and(|passed| sequence <= passed) {
-                    reader.pass_gaps();
+                    reader.skip_gaps();
                 }
                 self.first = MessageId::first_of(reader.header(), worker, sequence);
                 self.reader = Some(reader);
@@ -235,7 +243,7 @@ impl Lane {
             }
             // If its disk is absent, it will be back: that is an error.
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                home.check().map(|()| false)
+                journal_dir.check().map(|()| false)
             }
             // The header is damaged: nothing of the segment can be read.
             Err(ReadError::NoSegment(_)) => Ok(false),
@@ -272,7 +280,7 @@ impl Lane {
 }
 
 /// Returns the records of a complete or removed segment behind `position`, as missing, or `None`.
-fn missing(volume: &Volume, position: Position) -> Option<Ahead> {
+fn missing(volume: &SegmentState, position: Position) -> Option<Ahead> {
     let records = volume.holds.records.saturating_sub(position.records);
     let datagrams = volume.holds.datagrams.saturating_sub(position.datagrams);
     (records > 0 && (volume.complete || volume.gone))

@@ -33,7 +33,9 @@ pub(crate) fn run(args: &LsArgs) -> Result<(), Failure> {
         let name = crate::cli::journal::name(&segment);
         let size = paint::bytes(segment.bytes);
         text += &match Reader::open(&segment.path) {
-            _ if segment.is_unborn() => format!("{name:<23} {size:>10} {:>12}  just begun\n", "-"),
+            _ if segment.has_no_header() => {
+                format!("{name:<23} {size:>10} {:>12}  just begun\n", "-")
+            }
             Ok(reader) => match reader.footer() {
                 Some(footer) => format!(
                     "{name:<23} {size:>10} {:>12}  {:<30}  {}\n",

@@ -10,7 +10,7 @@ use clap::Args;
 use ringest_base::sys::background::BackgroundTask;
 use ringest_records::journal::format::Record;
 use ringest_records::journal::read::follow;
-use ringest_records::journal::read::follow::{Follow, FollowError, Kept};
+use ringest_records::journal::read::follow::{Follow, FollowError, OwnedRecord};
 use ringest_records::journal::read::select::Selection;
 
 use crate::cli::args::named::named;
@@ -147,7 +147,7 @@ fn follow_on(
     }
 }
 
-fn print_kept(out: &mut Lines, last: &[Kept]) -> io::Result<()> {
+fn print_kept(out: &mut Lines, last: &[OwnedRecord]) -> io::Result<()> {
     last.iter().try_for_each(|kept| out.add(&kept.record()))?;
     out.flush()
 }

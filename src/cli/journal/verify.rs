@@ -51,7 +51,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let segments = crate::cli::journal::segments(&args.dir)?;
     for (index, segment) in segments.iter().enumerate() {
         let name = crate::cli::journal::name(segment);
-        if segment.is_unborn() {
+        if segment.has_no_header() {
             sum.segments += 1;
             sum.torn_bytes += segment.bytes;
             continue;

@@ -237,13 +237,13 @@ pub(crate) fn receive(
     let quiet = engine_args.quiet;
     let destinations = args.destinations()?;
     let dir = args.journal_dir().or(args.ship.spool.as_deref());
-    let bearings = match dir {
-        Some(dir) => CursorPositions::take(dir, &destinations)
+    let cursors = match dir {
+        Some(dir) => CursorPositions::read(dir, &destinations)
             .map_err(|error| Failure::Failed(format!("{}: {error}", dir.display())))?,
         None => CursorPositions::default(),
     };
-    bearings.damaged.iter().for_each(|text| paint::say(&format!("{text}\n")));
-    let readers = bearings.positions.clone();
+    cursors.damaged.iter().for_each(|text| paint::say(&format!("{text}\n")));
+    let readers = cursors.positions.clone();
     let (workers, carriers) = (builder.plan()?.handlers(), destinations.len());
     let buffer_bytes = args.journal.buffer_bytes(workers)?;
     let journal = dir
@@ -259,7 +259,7 @@ pub(crate) fn receive(
         let printer = out.printer().map(SinkEnd::from);
         let pen = journal
             .as_ref()
-            .map(|journal| SinkEnd { sink: Box::new(journal.pen(worker, workers)), carriers });
+            .map(|journal| SinkEnd { sink: Box::new(journal.writer(worker, workers)), carriers });
         let ends = printer.into_iter().chain(pen).collect();
         let flush = args.ship.flush_timeout();
         let landing = SinkHandler::with_sets(formats.stage(), vec![ends], Vec::new(), flush);
@@ -271,7 +271,7 @@ pub(crate) fn receive(
         Some(journal) if carriers > 0 => Some(Fleet::start(
             journal,
             destinations,
-            bearings.positions,
+            cursors.positions,
             (&tallies, first_lane),
             args.ship.window(),
         )?),

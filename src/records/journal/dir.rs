@@ -61,7 +61,7 @@ impl DirLock {
         Ok(Self { home, lock: Mutex::new(lock(dir)?) })
     }
 
-    pub(crate) fn home(&self) -> &JournalDir {
+    pub(crate) fn journal_dir(&self) -> &JournalDir {
         &self.home
     }
 

@@ -26,17 +26,17 @@ pub(crate) enum AnyWriter {
 pub struct JournalWriter {
     pub(crate) writer: AnyWriter,
     pub(crate) worker: u16,
-    pub(crate) complete: Sender<Task>,
+    pub(crate) janitor_tasks: Sender<Task>,
     pub(crate) notices: Arc<Notices>,
-    pub(crate) shelf: Arc<CommitIndex>,
+    pub(crate) commit_index: Arc<CommitIndex>,
     /// The disk's last error, until a commit succeeds again.
     pub(crate) trouble: Option<String>,
 }
 
 /// Evaluates an expression with either kind of writer.
 macro_rules! with_writer {
-    ($pen:expr, $writer:ident => $what:expr) => {
-        match &mut $pen.writer {
+    ($journal_writer:expr, $writer:ident => $what:expr) => {
+        match &mut $journal_writer.writer {
             AnyWriter::Ring($writer) => $what,
             AnyWriter::Plain($writer) => $what,
         }
@@ -56,21 +56,21 @@ impl JournalWriter {
 
     /// Commits what is due, and calls `report` with the outcome of datagrams. Call it after each batch, and
     /// when [`due_within`](Self::due_within) says so.
-    pub fn pump(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
+    pub fn pump(&mut self, now: Instant, report: &mut dyn FnMut(Run)) {
         with_writer!(self, writer => writer.pump(now));
-        self.tell(tell);
+        self.report(report);
     }
 
     /// Commits everything, and waits for it. More records may follow.
-    pub fn commit(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
+    pub fn commit(&mut self, now: Instant, report: &mut dyn FnMut(Run)) {
         with_writer!(self, writer => writer.commit(now));
-        self.tell(tell);
+        self.report(report);
     }
 
     /// Commits everything, and waits for it. The last segment is complete then.
-    pub fn finish(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
+    pub fn finish(&mut self, now: Instant, report: &mut dyn FnMut(Run)) {
         with_writer!(self, writer => writer.finish(now));
-        self.tell(tell);
+        self.report(report);
     }
 
     /// Returns how soon [`pump`](Self::pump) must be called even if no datagram comes, or `None` if it need
@@ -97,28 +97,28 @@ impl JournalWriter {
         self.trouble.as_deref()
     }
 
-    fn tell(&mut self, tell: &mut dyn FnMut(Run)) {
-        with_writer!(self, writer => writer.take_runs()).into_iter().for_each(tell);
+    fn report(&mut self, report: &mut dyn FnMut(Run)) {
+        with_writer!(self, writer => writer.take_runs()).into_iter().for_each(report);
         for event in with_writer!(self, writer => writer.take_events()) {
             match event {
                 // A send cannot fail: the journal holds the receiver until it is closed.
                 Event::Committed(holds) => {
                     self.trouble = None;
-                    self.shelf.committed(self.worker, holds);
+                    self.commit_index.record_commit(self.worker, holds);
                 }
                 Event::Complete(sequence, path) => {
-                    self.shelf.complete(self.worker, sequence);
-                    drop(self.complete.send(Task::Seal(path)));
+                    self.commit_index.mark_complete(self.worker, sequence);
+                    drop(self.janitor_tasks.send(Task::Seal(path)));
                 }
                 Event::GivenUp(sequence, path, kept) => {
-                    self.shelf.complete(self.worker, sequence);
-                    drop(self.complete.send(Task::Cut(path, kept)));
+                    self.commit_index.mark_complete(self.worker, sequence);
+                    drop(self.janitor_tasks.send(Task::Cut(path, kept)));
                 }
                 Event::Failed(error, lost) => {
                     self.trouble = Some(error.to_string());
                     self.notices.failed("the journal", &error, lost);
                     if error.kind() == io::ErrorKind::NotFound {
-                        drop(self.complete.send(Task::Restore));
+                        drop(self.janitor_tasks.send(Task::Restore));
                     }
                 }
                 Event::Resumed => self.notices.resumed("the journal"),

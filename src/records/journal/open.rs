@@ -16,10 +16,10 @@ use crate::journal::error::JournalError;
 use crate::journal::journal_writer::{AnyWriter, JournalWriter};
 use crate::journal::keep::commit_index::{CommitIndex, Position};
 use crate::journal::keep::compress;
-use crate::journal::keep::janitor::{Retention, Rounds, Task};
-use crate::journal::repair::{Repaired, put_up, repair};
+use crate::journal::keep::janitor::{Janitor, Retention, Task};
+use crate::journal::repair::{Repaired, index_segments, repair};
 use crate::journal::segment;
-use crate::journal::writer::{BUFFER_BYTES, Outside, Writer, WriterSpec};
+use crate::journal::writer::{BUFFER_BYTES, Environment, Writer, WriterSpec};
 use crate::settle::notices::Notices;
 use ringest_base::sys::clock;
 use ringest_base::sys::threads::{lower_priority, spawn_named};
@@ -51,11 +51,11 @@ pub struct Journal {
     spec: JournalSpec,
     repaired: Vec<Repaired>,
     notices: Arc<Notices>,
-    shelf: Arc<CommitIndex>,
-    complete: Sender<Task>,
+    commit_index: Arc<CommitIndex>,
+    janitor_tasks: Sender<Task>,
     janitor: JoinHandle<()>,
     /// Holds the lock on the directory while the journal is open.
-    place: Arc<DirLock>,
+    dir_lock: Arc<DirLock>,
 }
 
 impl Journal {
@@ -77,35 +77,35 @@ impl Journal {
             let dir = spec.dir.clone();
             move |source| JournalError::Io { dir, step, source }
         };
-        let place = Arc::new(DirLock::take(&spec.dir)?);
-        compress::tidy(&spec.dir).map_err(fail("tidy"))?;
+        let dir_lock = Arc::new(DirLock::take(&spec.dir)?);
+        compress::remove_leftovers(&spec.dir).map_err(fail("remove unfinished files"))?;
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
         let mut repaired = repair(&found)?;
-        let shelf = Arc::new(CommitIndex::default());
-        spec.readers.iter().for_each(|positions| shelf.register(positions.clone()));
+        let commit_index = Arc::new(CommitIndex::default());
+        spec.readers.iter().for_each(|positions| commit_index.register(positions.clone()));
         let found = segment::list(&spec.dir).map_err(fail("readdir"))?;
-        for unknown in put_up(&found, &shelf, notices)? {
+        for unknown in index_segments(&found, &commit_index, notices)? {
             repaired.retain(|one: &Repaired| one.path != unknown.path);
             repaired.push(unknown);
         }
         let aside = segment::aside(&spec.dir).map_err(fail("readdir"))?;
-        aside.iter().for_each(|one| shelf.remember(one.worker, one.sequence));
-        let (complete, inbox) = unbounded();
-        let rounds = Rounds {
+        aside.iter().for_each(|one| commit_index.reserve_number(one.worker, one.sequence));
+        let (janitor_tasks, inbox) = unbounded();
+        let background = Janitor {
             dir: spec.dir.clone(),
-            place: Arc::downgrade(&place),
+            dir_lock: Arc::downgrade(&dir_lock),
             retention: spec.retention,
-            shelf: Arc::clone(&shelf),
+            commit_index: Arc::clone(&commit_index),
             notices: Arc::clone(notices),
             found,
         };
-        let life = move || {
+        let body = move || {
             lower_priority();
-            rounds.run(&inbox);
+            background.run(&inbox);
         };
-        let janitor = spawn_named("ringest-journal".to_owned(), None, life)?;
+        let janitor = spawn_named("ringest-journal".to_owned(), None, body)?;
         let notices = Arc::clone(notices);
-        Ok(Self { spec, repaired, notices, shelf, complete, janitor, place })
+        Ok(Self { spec, repaired, notices, commit_index, janitor_tasks, janitor, dir_lock })
     }
 
     /// Returns the segments that had to be repaired when the journal was opened.
@@ -127,8 +127,8 @@ impl Journal {
     }
 
     /// Returns the directory with its file system, for readers that must notice an unmounted disk.
-    pub fn home(&self) -> &JournalDir {
-        self.place.home()
+    pub fn journal_dir(&self) -> &JournalDir {
+        self.dir_lock.journal_dir()
     }
 
     /// Returns how long segments are kept.
@@ -139,8 +139,8 @@ impl Journal {
 
     /// Returns the index of committed segments, for readers.
     #[must_use]
-    pub fn shelf(&self) -> &Arc<CommitIndex> {
-        &self.shelf
+    pub fn commit_index(&self) -> &Arc<CommitIndex> {
+        &self.commit_index
     }
 
     /// Returns the allowed range of [`JournalSpec::buffer_bytes`] for this many workers, bytes. A value
@@ -153,46 +153,46 @@ impl Journal {
 
     /// Creates the writer for worker `index` of `workers`.
     #[must_use]
-    pub fn pen(&self, index: usize, workers: usize) -> JournalWriter {
+    pub fn writer(&self, index: usize, workers: usize) -> JournalWriter {
         let buffers = self.spec.buffer_bytes / BUFFER_BYTES / workers.max(1);
         let buffers = buffers.clamp(*BUFFERS.start(), *BUFFERS.end());
         let memory = vec![vec![0; BUFFER_BYTES].into_boxed_slice(); buffers];
         let worker = u16::try_from(index).unwrap_or(u16::MAX);
-        let sequence = self.shelf.last_sequence(worker).saturating_add(1);
-        let place = (self.spec.dir.as_path(), worker, sequence);
-        let outside = Outside { salt, now_unix_ns: clock::unix_ns };
-        let writer = match Uring::new(memory, self.place.device()) {
+        let sequence = self.commit_index.last_sequence(worker).saturating_add(1);
+        let start = (self.spec.dir.as_path(), worker, sequence);
+        let environment = Environment { salt, now_unix_ns: clock::unix_ns };
+        let writer = match Uring::new(memory, self.dir_lock.device()) {
             Ok(ring) => AnyWriter::Ring(Box::new(Writer::new(
                 ring,
                 buffers,
-                place,
+                start,
                 self.spec.writer,
-                outside,
+                environment,
             ))),
             Err(memory) => {
-                let plain = Plain::new(memory, worker, self.place.device());
+                let plain = Plain::new(memory, worker, self.dir_lock.device());
                 AnyWriter::Plain(Box::new(Writer::new(
                     plain,
                     buffers,
-                    place,
+                    start,
                     self.spec.writer,
-                    outside,
+                    environment,
                 )))
             }
         };
         JournalWriter {
             writer,
             worker,
-            complete: self.complete.clone(),
+            janitor_tasks: self.janitor_tasks.clone(),
             notices: Arc::clone(&self.notices),
-            shelf: Arc::clone(&self.shelf),
+            commit_index: Arc::clone(&self.commit_index),
             trouble: None,
         }
     }
 
     /// Waits until everything that was written is sealed. All writers must have been dropped before.
     pub fn close(self) {
-        drop(self.complete);
+        drop(self.janitor_tasks);
         // A panic of that thread is a bug, but loses no record: the next start seals the segments.
         let _ = self.janitor.join();
     }

@@ -98,9 +98,9 @@ fn repair_one(one: &SegmentFile) -> io::Result<Repair> {
 
 /// Adds the segments of earlier runs to the index. A segment that cannot be read is set aside: it is
 /// unknown which of its records were sent, so it can neither be shipped nor be removed.
-pub(crate) fn put_up(
+pub(crate) fn index_segments(
     segments: &[SegmentFile],
-    shelf: &CommitIndex,
+    commit_index: &CommitIndex,
     notices: &Notices,
 ) -> Result<Vec<Repaired>, JournalError> {
     let mut unknown = Vec::new();
@@ -108,7 +108,7 @@ pub(crate) fn put_up(
         let error = match extent(&one.path) {
             Ok((offset, records)) => {
                 let holds = Committed { sequence: one.sequence, offset, records, datagrams: 0 };
-                shelf.put(one.worker, holds);
+                commit_index.add_earlier(one.worker, holds);
                 continue;
             }
             // Retention or a person removed it meanwhile.
@@ -127,7 +127,7 @@ pub(crate) fn put_up(
                 left: Some(error),
             }),
             Err(_) => {
-                shelf.remember(one.worker, one.sequence);
+                commit_index.reserve_number(one.worker, one.sequence);
                 let name = one.path.display().to_string();
                 notices.repeated(&name, || {
                     format!("cannot read {name}: {error}; its records are not carried on")

@@ -26,7 +26,7 @@ pub struct SegmentFile {
 impl SegmentFile {
     /// Returns whether the segment was created but has no header yet: nothing can be read from it.
     #[must_use]
-    pub fn is_unborn(&self) -> bool {
+    pub fn has_no_header(&self) -> bool {
         !is_packed(&self.path) && self.bytes < HEADER_BYTES as u64
     }
 }

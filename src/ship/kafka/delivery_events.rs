@@ -11,12 +11,12 @@ use rdkafka::producer::ProducerContext;
 /// The callback target of a producer: collects reports and errors until they are taken.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryEvents {
-    heard: Mutex<Heard>,
+    received: Mutex<Received>,
 }
 
 /// The reports and errors since they were last taken.
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     /// Ticket of each record, and its error if it failed.
     pub(crate) reports: Vec<(usize, Option<RDKafkaErrorCode>)>,
     /// Errors that belong to no record, oldest first.
@@ -25,8 +25,8 @@ pub(crate) struct Heard {
     pub(crate) events: u64,
 }
 
-impl Heard {
-    fn tell(&mut self, code: RDKafkaErrorCode, reason: &str) {
+impl Received {
+    fn add_error(&mut self, code: RDKafkaErrorCode, reason: &str) {
         if self.errors.len() == ERRORS_MAX {
             self.errors.remove(0);
         }
@@ -39,20 +39,20 @@ const ERRORS_MAX: usize = 16;
 
 impl DeliveryEvents {
     /// Takes the collected events. Reuses the memory of `reused`.
-    pub(crate) fn take(&self, reused: &mut Heard) {
+    pub(crate) fn take(&self, reused: &mut Received) {
         reused.reports.clear();
         reused.errors.clear();
-        let mut heard = self.heard();
-        std::mem::swap(&mut *heard, reused);
-        heard.events = reused.events;
+        let mut received = self.received();
+        std::mem::swap(&mut *received, reused);
+        received.events = reused.events;
     }
 
-    pub(crate) fn events(&self) -> u64 {
-        self.heard().events
+    pub(crate) fn count(&self) -> u64 {
+        self.received().events
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn received(&self) -> MutexGuard<'_, Received> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,8 +60,8 @@ impl ClientContext for DeliveryEvents {
     /// Handles a log line. Everything important also arrives as an error, except a connection that fails
     /// without being refused.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        let mut heard = self.heard();
-        heard.events += 1;
+        let mut received = self.received();
+        received.events += 1;
         let is_no_error = matches!(
             level,
             RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info
@@ -69,20 +69,20 @@ impl ClientContext for DeliveryEvents {
         if facility == "FAIL" && is_no_error {
             // The prefix names one of librdkafka's threads.
             let text = text.split_once("]: ").map_or(text, |(_, text)| text);
-            heard.tell(RDKafkaErrorCode::BrokerTransportFailure, text);
+            received.add_error(RDKafkaErrorCode::BrokerTransportFailure, text);
         }
     }
 
     /// Ignores statistics, which a user may have enabled, instead of parsing them.
     fn stats_raw(&self, _: &[u8]) {
-        self.heard().events += 1;
+        self.received().events += 1;
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let mut heard = self.heard();
-        heard.events += 1;
+        let mut received = self.received();
+        received.events += 1;
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        heard.tell(code, reason);
+        received.add_error(code, reason);
     }
 }
 
@@ -94,8 +94,8 @@ impl ProducerContext for DeliveryEvents {
             Ok(_) => None,
             Err((error, _)) => Some(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
         };
-        let mut heard = self.heard();
-        heard.events += 1;
-        heard.reports.push((ticket, failure));
+        let mut received = self.received();
+        received.events += 1;
+        received.reports.push((ticket, failure));
     }
 }

@@ -25,7 +25,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::carrier::{Carrier, Message, MessageId, Submitted, Verdict};
 use crate::kafka::causes;
-use crate::kafka::delivery_events::{DeliveryEvents, Heard};
+use crate::kafka::delivery_events::{DeliveryEvents, Received};
 use crate::kafka::properties;
 use crate::kafka::spec::{KafkaSpec, Refused};
 use ringest_base::text::rfc3339::Rfc3339;
@@ -33,10 +33,10 @@ use ringest_base::text::rfc3339::Rfc3339;
 /// Pause between two polls of librdkafka. Longer: verdicts are late. Shorter: more polls. rdkafka's own
 /// `poll` with a timeout is not used: it waits to its end whatever arrives, and spins through the last
 /// millisecond.
-const SLICE: Duration = Duration::from_millis(1);
+const POLL_PAUSE: Duration = Duration::from_millis(1);
 
 /// Pause between two polls after [`QUIET`] without a report.
-const SLICE_QUIET: Duration = Duration::from_millis(5);
+const POLL_PAUSE_QUIET: Duration = Duration::from_millis(5);
 
 /// Time without a report after which polls become less frequent.
 const QUIET: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ pub struct Kafka {
     works: bool,
     last_report: Instant,
     last_acknowledged: Instant,
-    heard: Heard,
+    received: Received,
 }
 
 /// Returns a carrier for the topic of `spec`. It does not wait for a connection.
@@ -141,7 +141,7 @@ impl Kafka {
             works: false,
             last_report: now,
             last_acknowledged: now,
-            heard: Heard::default(),
+            received: Received::default(),
         };
         kafka.start().map_err(Refused::because)?;
         Ok(kafka)
@@ -169,15 +169,15 @@ impl Kafka {
     }
 
     /// Handles all events that librdkafka has.
-    fn listen(&mut self, verdicts: &mut Vec<(u64, Verdict)>) {
+    fn drain_events(&mut self, verdicts: &mut Vec<(u64, Verdict)>) {
         let Some(producer) = &self.producer else { return };
-        let ear = producer.context();
-        let before = ear.events();
+        let events = producer.context();
+        let before = events.count();
         // With a timeout of 0, librdkafka handles one event a call.
-        let mut seen = ear.events();
+        let mut seen = events.count();
         for _ in 0..EVENTS_MAX {
             producer.poll(Duration::ZERO);
-            let now = ear.events();
+            let now = events.count();
             if now == seen {
                 break;
             }
@@ -186,19 +186,19 @@ impl Kafka {
         if seen == before {
             return;
         }
-        let mut heard = std::mem::take(&mut self.heard);
-        ear.take(&mut heard);
-        for (code, reason) in &heard.errors {
-            self.troubled(*code, reason);
+        let mut received = std::mem::take(&mut self.received);
+        events.take(&mut received);
+        for (code, reason) in &received.errors {
+            self.note_error(*code, reason);
         }
-        for (ticket, failure) in &heard.reports {
+        for (ticket, failure) in &received.reports {
             self.reported(*ticket as u64, *failure, verdicts);
         }
-        self.heard = heard;
+        self.received = received;
     }
 
     /// Notes an error that belongs to no record.
-    fn troubled(&mut self, code: Code, reason: &str) {
+    fn note_error(&mut self, code: Code, reason: &str) {
         if code == Code::Fatal {
             self.note_fatal();
         } else if code != Code::AllBrokersDown || self.trouble.is_none() {
@@ -224,14 +224,14 @@ impl Kafka {
             self.works = true;
             self.trouble = None;
             verdicts.push((ticket, Verdict::Acknowledged));
-            return self.seen_alone(id, false);
+            return self.note_sent_alone(id, false);
         };
         let reason = causes::of_record(code, &self.topic);
         if causes::is_refusal(code) {
             self.too_large = causes::is_size(code);
             if self.careful.is_some() {
                 verdicts.push((ticket, Verdict::Rejected(reason)));
-                return self.seen_alone(id, true);
+                return self.note_sent_alone(id, true);
             }
             self.suspects.insert(id);
             let reason = format!("a batch was refused, its records are sent one by one: {reason}");
@@ -258,7 +258,7 @@ impl Kafka {
     }
 
     /// Reports that records must be sent again, once it is known from which on.
-    fn hand_back(&mut self, verdicts: &mut Vec<(u64, Verdict)>) {
+    fn report_failure(&mut self, verdicts: &mut Vec<(u64, Verdict)>) {
         if self.stopped {
             return;
         }
@@ -278,13 +278,13 @@ impl Kafka {
         if let Some((failed, reason)) = self.failed.take() {
             let first =
                 self.under_way.first_key_value().map_or(failed, |(first, _)| failed.min(*first));
-            let verdict = self.again(reason);
+            let verdict = self.resend_verdict(reason);
             verdicts.push((first, verdict));
         }
     }
 
     /// Returns the verdict for records that must be sent again.
-    fn again(&mut self, reason: String) -> Verdict {
+    fn resend_verdict(&mut self, reason: String) -> Verdict {
         self.stopped = true;
         self.works = false;
         self.trouble = Some(reason.clone());
@@ -293,7 +293,7 @@ impl Kafka {
 
     /// Notes that a record was sent alone, if the carrier is in that mode. Returns to batches once all
     /// suspects were sent.
-    fn seen_alone(&mut self, id: MessageId, refused: bool) {
+    fn note_sent_alone(&mut self, id: MessageId, refused: bool) {
         let Some(careful) = &mut self.careful else { return };
         careful.left -= 1;
         careful.found |= refused;
@@ -313,13 +313,13 @@ impl Kafka {
 
     /// Returns the answer after the producer failed for good, or `None`. Records under way are reported
     /// first.
-    fn dead(&mut self) -> Option<Submitted> {
+    fn fatal_answer(&mut self) -> Option<Submitted> {
         let (_, reason) = self.fatal.as_ref()?;
         if !self.under_way.is_empty() {
             return Some(Submitted::Full);
         }
         let reason = reason.clone();
-        Some(Submitted::Refused(self.again(reason)))
+        Some(Submitted::Refused(self.resend_verdict(reason)))
     }
 
     /// Returns the answer after librdkafka did not take a record.
@@ -332,9 +332,9 @@ impl Kafka {
             )),
             code => {
                 self.note_fatal();
-                self.dead().unwrap_or_else(|| {
+                self.fatal_answer().unwrap_or_else(|| {
                     let reason = causes::of_record(code, &self.topic);
-                    Submitted::Refused(self.again(reason))
+                    Submitted::Refused(self.resend_verdict(reason))
                 })
             }
         }
@@ -347,13 +347,13 @@ impl Carrier for Kafka {
         if self.stopped || self.failed.is_some() || waits {
             return Submitted::Full;
         }
-        if let Some(answer) = self.dead() {
+        if let Some(answer) = self.fatal_answer() {
             return answer;
         }
         if self.producer.is_none()
             && let Err(reason) = self.start()
         {
-            return Submitted::Refused(self.again(reason));
+            return Submitted::Refused(self.resend_verdict(reason));
         }
         let (Some(producer), Ok(ticket)) = (&self.producer, usize::try_from(message.ticket)) else {
             return Submitted::Full;
@@ -387,17 +387,17 @@ impl Carrier for Kafka {
     fn poll(&mut self, bound: Duration, verdicts: &mut Vec<(u64, Verdict)>) {
         let until = Instant::now() + bound;
         let before = verdicts.len();
-        self.listen(verdicts);
+        self.drain_events(verdicts);
         while verdicts.len() == before {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || self.producer.is_none() {
                 break;
             }
             let quiet = self.last_report.elapsed() > QUIET;
-            std::thread::sleep(left.min(if quiet { SLICE_QUIET } else { SLICE }));
-            self.listen(verdicts);
+            std::thread::sleep(left.min(if quiet { POLL_PAUSE_QUIET } else { POLL_PAUSE }));
+            self.drain_events(verdicts);
         }
-        self.hand_back(verdicts);
+        self.report_failure(verdicts);
     }
 
     fn reset(&mut self) {

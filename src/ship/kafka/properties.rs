@@ -44,7 +44,7 @@ const DEFAULTS: [(&str, &str); 12] = [
 ];
 
 /// Properties that are fixed, and the reason.
-const OURS: [(&str, &str, &str); 10] = [
+const FIXED: [(&str, &str, &str); 10] = [
     ("acks", "all", "a record counts as delivered once every replica in sync has it"),
     ("message.timeout.ms", "0", "records wait in the journal for as long as it takes"),
     ("retries", "2147483647", "records wait in the journal for as long as it takes"),
@@ -96,7 +96,7 @@ pub(crate) fn config(spec: &KafkaSpec) -> Result<ClientConfig, Refused> {
             config.set("security.protocol", "sasl_ssl");
         }
     }
-    for (key, value, _) in OURS {
+    for (key, value, _) in FIXED {
         if !value.is_empty() {
             config.set(key, value);
         }
@@ -116,7 +116,7 @@ pub(crate) fn config(spec: &KafkaSpec) -> Result<ClientConfig, Refused> {
 /// Checks whether the user may set a property to this value.
 fn allowed(key: &str, property: &Property) -> Result<(), String> {
     let name = &property.key;
-    if let Some((_, _, why)) = OURS.iter().find(|(ours, _, _)| *ours == key) {
+    if let Some((_, _, why)) = FIXED.iter().find(|(ours, _, _)| *ours == key) {
         return Err(format!("{name} cannot be set: {why}"));
     }
     if key == "partitioner" && !PARTITIONERS.contains(&property.value.as_str()) {
@@ -178,7 +178,7 @@ mod tests {
         ] {
             assert_eq!(of(&[("linger.ms", "7")], key).as_deref(), Some(value), "{key}");
         }
-        for (ours, _, why) in OURS {
+        for (ours, _, why) in FIXED {
             let names = ALIASES.iter().filter(|(_, to)| *to == ours).map(|(theirs, _)| *theirs);
             for name in names.chain([ours]) {
                 let refused = config(&spec(&[("linger.ms", "7"), (name, "1")])).unwrap_err();

@@ -21,7 +21,7 @@ use crate::nats::spec::{Login, NatsSpec};
 use crate::nats::stream;
 use crate::nats::stream::Facts;
 use crate::nats::window::{Order, SENT_MAX, Window};
-use crate::nats::wire::{Letter, Wire};
+use crate::nats::wire::{PendingMessage, Wire};
 
 /// How long a server may take to send its greeting.
 const GREETED_WITHIN: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ impl Link {
     /// See [`Wire::drive`].
     pub(crate) fn drive(
         &mut self,
-        window: &mut Window<Letter>,
+        window: &mut Window<PendingMessage>,
         until: Instant,
         verdicts: &mut Vec<(u64, Verdict)>,
     ) -> Option<String> {
@@ -90,53 +90,55 @@ impl Link {
 }
 
 /// A connection that is being set up.
-pub(crate) struct Dialling {
+pub(crate) struct Connecting {
     task: JoinHandle<Result<(Wire, Facts), String>>,
     runtime: OwnRuntime,
 }
 
-impl Debug for Dialling {
+impl Debug for Connecting {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Dialling").finish_non_exhaustive()
+        out.debug_struct("Connecting").finish_non_exhaustive()
     }
 }
 
 /// The result of polling a connection that is being set up.
 #[derive(Debug)]
-pub(crate) enum Dialled {
+pub(crate) enum ConnectProgress {
     /// Still being set up.
-    Under(Dialling),
+    Pending(Connecting),
     /// The connection is open.
     Up(Box<Link>),
     /// It failed, and why.
     Failed(String),
 }
 
-impl Dialling {
+impl Connecting {
     /// Begins to connect.
     pub(crate) fn start(spec: &Arc<NatsSpec>) -> io::Result<Self> {
         let runtime = OwnRuntime::new()?;
         let (spec, begin) = (Arc::clone(spec), runtime.0.as_ref());
-        let task = begin.map(|runtime| runtime.spawn(async move { dial(&spec).await }));
+        let task = begin.map(|runtime| runtime.spawn(async move { connect(&spec).await }));
         let task = task.ok_or_else(|| io::Error::other("no runtime"))?;
         Ok(Self { task, runtime })
     }
 
     /// Continues to connect, for at most `bound`.
-    pub(crate) fn poll(mut self, bound: Duration) -> Dialled {
+    pub(crate) fn poll(mut self, bound: Duration) -> ConnectProgress {
         match self.runtime.run(async { timeout(bound, &mut self.task).await }) {
-            None | Some(Err(_)) => Dialled::Under(self),
-            Some(Ok(Err(error))) => Dialled::Failed(format!("connecting ended early: {error}")),
-            Some(Ok(Ok(Err(reason)))) => Dialled::Failed(reason),
+            None | Some(Err(_)) => ConnectProgress::Pending(self),
+            Some(Ok(Err(error))) => {
+                ConnectProgress::Failed(format!("connecting ended early: {error}"))
+            }
+            Some(Ok(Ok(Err(reason)))) => ConnectProgress::Failed(reason),
             Some(Ok(Ok(Ok((wire, facts))))) => {
-                Dialled::Up(Box::new(Link { wire, facts, runtime: self.runtime }))
+                ConnectProgress::Up(Box::new(Link { wire, facts, runtime: self.runtime }))
             }
         }
     }
 }
 
 /// Connects, and reads the stream's configuration.
-async fn dial(spec: &NatsSpec) -> Result<(Wire, Facts), String> {
+async fn connect(spec: &NatsSpec) -> Result<(Wire, Facts), String> {
     let place = spec.servers.join(",");
     let (events_in, events) = channel();
     let options = options(spec, events_in).map_err(|reason| format!("{place}: {reason}"))?;

@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::carrier::{Carrier, Message, Submitted, Verdict};
-use crate::nats::link::{Dialled, Dialling, Link};
+use crate::nats::link::{ConnectProgress, Connecting, Link};
 use crate::nats::spec::NatsSpec;
 use crate::nats::window::{Order, Window};
-use crate::nats::wire::Letter;
+use crate::nats::wire::PendingMessage;
 
 /// Messages held at most, under way or waiting. A shipper has fewer.
 const WAITING_MAX: usize = 1 << 16;
@@ -40,11 +40,11 @@ const TURN: Duration = Duration::from_millis(1);
 
 /// State of the connection.
 #[derive(Debug)]
-enum Contact {
+enum LinkState {
     /// Not connected. When to try next, and the pause after that attempt fails.
     Down { until: Instant, next: Duration },
     /// Being set up.
-    Dialling { dialling: Dialling, next: Duration },
+    Connecting { connecting: Connecting, next: Duration },
     /// Connected. Boxed, because it is far larger than the others.
     Up(Box<Link>),
 }
@@ -62,12 +62,12 @@ enum Trouble {
 #[derive(Debug)]
 pub struct Nats {
     spec: Arc<NatsSpec>,
-    contact: Contact,
-    window: Window<Letter>,
+    link_state: LinkState,
+    window: Window<PendingMessage>,
     trouble: Option<Trouble>,
     /// Whether another publisher writes to a stream that was declared to have one writer. From then on one
     /// record of each peer is under way at a time.
-    is_intruded: bool,
+    has_other_writers: bool,
 }
 
 /// Returns a carrier for the stream of `spec`. It connects when it is polled.
@@ -84,40 +84,42 @@ impl Nats {
     pub fn new(spec: NatsSpec) -> Self {
         Self {
             spec: Arc::new(spec),
-            contact: Contact::Down { until: Instant::now(), next: CONNECT_AGAIN.0 },
+            link_state: LinkState::Down { until: Instant::now(), next: CONNECT_AGAIN.0 },
             window: Window::new(Order::Peer),
             trouble: None,
-            is_intruded: false,
+            has_other_writers: false,
         }
     }
 
     /// Continues to connect, if that is due.
     fn connect(&mut self, bound: Duration, verdicts: &mut Vec<(u64, Verdict)>) {
         let now = Instant::now();
-        let away = Contact::Down { until: now, next: CONNECT_AGAIN.0 };
-        let (dialling, next) = match std::mem::replace(&mut self.contact, away) {
-            Contact::Up(link) => return self.contact = Contact::Up(link),
-            Contact::Dialling { dialling, next } => (dialling, next),
-            Contact::Down { until, next } if now < until => {
-                self.contact = Contact::Down { until, next };
+        let away = LinkState::Down { until: now, next: CONNECT_AGAIN.0 };
+        let (connecting, next) = match std::mem::replace(&mut self.link_state, away) {
+            LinkState::Up(link) => return self.link_state = LinkState::Up(link),
+            LinkState::Connecting { connecting, next } => (connecting, next),
+            LinkState::Down { until, next } if now < until => {
+                self.link_state = LinkState::Down { until, next };
                 return std::thread::sleep(bound.min(until.duration_since(now)));
             }
-            Contact::Down { next, .. } => match Dialling::start(&self.spec) {
-                Ok(dialling) => (dialling, next),
+            LinkState::Down { next, .. } => match Connecting::start(&self.spec) {
+                Ok(connecting) => (connecting, next),
                 Err(error) => {
                     return self.fail(format!("cannot begin to connect: {error}"), next, verdicts);
                 }
             },
         };
-        match dialling.poll(bound.max(CONNECT_TURN)) {
-            Dialled::Under(dialling) => self.contact = Contact::Dialling { dialling, next },
-            Dialled::Failed(reason) => self.fail(reason, next, verdicts),
-            Dialled::Up(link) => {
+        match connecting.poll(bound.max(CONNECT_TURN)) {
+            ConnectProgress::Pending(connecting) => {
+                self.link_state = LinkState::Connecting { connecting, next }
+            }
+            ConnectProgress::Failed(reason) => self.fail(reason, next, verdicts),
+            ConnectProgress::Up(link) => {
                 let order = self.order(&link);
                 // Messages that were handed over while connecting go to the new window.
                 let waiting = std::mem::replace(&mut self.window, Window::new(order));
-                self.window.take_over(waiting);
-                self.contact = Contact::Up(link);
+                self.window.append_all(waiting);
+                self.link_state = LinkState::Up(link);
                 self.trouble.take_if(|trouble| matches!(trouble, Trouble::Connecting(_)));
             }
         }
@@ -125,13 +127,13 @@ impl Nats {
 
     /// Returns how the order of peers is kept on this connection.
     fn order(&self, link: &Link) -> Order {
-        if self.is_intruded { Order::Peer } else { link.facts.order }
+        if self.has_other_writers { Order::Peer } else { link.facts.order }
     }
 
     /// Handles a lost or failed connection: waiting messages must be sent again.
     fn fail(&mut self, reason: String, next: Duration, verdicts: &mut Vec<(u64, Verdict)>) {
         let later = (next * 2).min(CONNECT_AGAIN.1);
-        self.contact = Contact::Down { until: Instant::now() + next, next: later };
+        self.link_state = LinkState::Down { until: Instant::now() + next, next: later };
         verdicts.extend(self.window.front().map(|front| (front, Verdict::Again(reason.clone()))));
         self.trouble = Some(Trouble::Connecting(reason));
     }
@@ -140,23 +142,23 @@ impl Nats {
 impl Carrier for Nats {
     fn submit(&mut self, message: &Message<'_>) -> Submitted {
         // Without a connection nothing is taken: the shipper would only have to send it again.
-        if matches!(self.contact, Contact::Down { .. }) || self.window.len() >= WAITING_MAX {
+        if matches!(self.link_state, LinkState::Down { .. }) || self.window.len() >= WAITING_MAX {
             return Submitted::Full;
         }
-        let letter = Letter {
+        let pending = PendingMessage {
             peer: message.peer,
             listener: message.listener,
             received_unix_ns: message.received_unix_ns,
             payload: Bytes::copy_from_slice(message.payload),
         };
-        self.window.push(message.ticket, (message.id, message.peer), letter);
+        self.window.push(message.ticket, (message.id, message.peer), pending);
         Submitted::Taken
     }
 
     fn poll(&mut self, bound: Duration, verdicts: &mut Vec<(u64, Verdict)>) {
         let until = Instant::now() + bound;
         self.connect(bound, verdicts);
-        let Contact::Up(link) = &mut self.contact else { return };
+        let LinkState::Up(link) = &mut self.link_state else { return };
         let first = verdicts.len();
         let until = until.max(Instant::now() + TURN);
         let broken = link.drive(&mut self.window, until, verdicts);
@@ -170,8 +172,8 @@ impl Carrier for Nats {
         }
         if let Some(reason) = broken {
             self.fail(reason, CONNECT_AGAIN.0, verdicts);
-        } else if self.window.is_intruded(Instant::now()) {
-            self.is_intruded = true;
+        } else if self.window.has_other_writers(Instant::now()) {
+            self.has_other_writers = true;
             self.fail("others write to the stream".to_owned(), CONNECT_AGAIN.0, verdicts);
         }
     }
@@ -181,12 +183,12 @@ impl Carrier for Nats {
         self.window = Window::new(Order::Peer);
         // Messages that were sent end with their connection; the next connection reads the stream's
         // configuration again.
-        if let Contact::Up(link) = &self.contact {
+        if let LinkState::Up(link) = &self.link_state {
             if was_empty {
                 self.window = Window::new(self.order(link));
                 return;
             }
-            self.contact = Contact::Down { until: Instant::now(), next: CONNECT_AGAIN.0 };
+            self.link_state = LinkState::Down { until: Instant::now(), next: CONNECT_AGAIN.0 };
         }
     }
 
@@ -194,11 +196,11 @@ impl Carrier for Nats {
         let stream = &self.spec.stream;
         match &self.trouble {
             Some(Trouble::Connecting(reason) | Trouble::Sending(reason)) => Some(reason.clone()),
-            None if self.is_intruded => Some(format!(
+            None if self.has_other_writers => Some(format!(
                 "others write to stream {stream}, against --nats-sole-writer: one record of each peer is \
                  under way at a time from now on, and until now a few may be out of order"
             )),
-            None if self.window.is_crowded(Instant::now()) => Some(format!(
+            None if self.window.is_contended(Instant::now()) => Some(format!(
                 "others write to stream {stream} in between, which slows this down: give ringest a \
                  stream of its own"
             )),

@@ -375,7 +375,7 @@ fn where_others_write_fewer_are_under_way_for_a_while() {
     for sequence in 1..9 {
         let round = sent(&mut window, now);
         sizes.push(round.len());
-        assert_eq!(window.is_crowded(now), sequence > 3);
+        assert_eq!(window.is_contended(now), sequence > 3);
         // Another's message comes behind the first one.
         window.answered((round[0].0, round[0].1), Answer::Stored { sequence }, now).unwrap();
         for (ticket, attempt, _) in &round[1..] {
@@ -391,7 +391,7 @@ fn where_others_write_fewer_are_under_way_for_a_while() {
     }
     assert_eq!((window.front(), window.len()), (None, 0));
     now += Duration::from_secs(11);
-    assert!(!window.is_crowded(now));
+    assert!(!window.is_contended(now));
 }
 
 #[test]
@@ -413,7 +413,7 @@ fn what_cannot_be_sent_leaves_no_gap() {
         window.unsend(0);
         let out = window.send(now).unwrap();
         assert_eq!((out.ticket, out.expected), (0, expected), "as if it had not been tried");
-        window.strike(0);
+        window.settle_unsendable(0);
         let out = window.send(now).unwrap();
         assert_eq!((out.ticket, out.expected), (1, expected), "it takes the place");
         assert_eq!(window.front(), Some(1));

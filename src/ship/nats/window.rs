@@ -50,7 +50,7 @@ pub(crate) const SENT_MAX: usize = 4096;
 const SENT_MIN: usize = 64;
 
 /// Number of spoiled rounds, each within this time of the one before, after which the operator is told.
-const SPOILED: (u32, Duration) = (3, Duration::from_secs(10));
+const SPOILED_MAX: (u32, Duration) = (3, Duration::from_secs(10));
 
 /// How the order of peers is kept. See the module's description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ pub(crate) struct Window<M> {
     spoiled: (u32, Option<Instant>),
     attempts: u32,
     /// When the last answer arrived, or everything was answered.
-    heard_at: Option<Instant>,
+    answered_at: Option<Instant>,
 }
 
 impl<M> Window<M> {
@@ -195,12 +195,12 @@ impl<M> Window<M> {
             halted: false,
             spoiled: (0, None),
             attempts: 0,
-            heard_at: None,
+            answered_at: None,
         }
     }
 
     /// Appends all messages of `other`, as not sent yet.
-    pub(crate) fn take_over(&mut self, other: Self) {
+    pub(crate) fn append_all(&mut self, other: Self) {
         for (ticket, flight) in (other.first..).zip(other.flights) {
             self.push(ticket, (flight.id, flight.peer), flight.message);
         }
@@ -217,14 +217,14 @@ impl<M> Window<M> {
     }
 
     /// Returns whether other writers disturb the order so often that it costs throughput.
-    pub(crate) fn is_crowded(&self, now: Instant) -> bool {
-        let lately = |at| now.saturating_duration_since(at) <= SPOILED.1;
-        self.spoiled.0 >= SPOILED.0 && self.spoiled.1.is_some_and(lately)
+    pub(crate) fn is_contended(&self, now: Instant) -> bool {
+        let lately = |at| now.saturating_duration_since(at) <= SPOILED_MAX.1;
+        self.spoiled.0 >= SPOILED_MAX.0 && self.spoiled.1.is_some_and(lately)
     }
 
     /// Returns whether others write to a stream that was declared to have one writer.
-    pub(crate) fn is_intruded(&self, now: Instant) -> bool {
-        matches!(self.order, Order::Sequence(_)) && self.is_crowded(now)
+    pub(crate) fn has_other_writers(&self, now: Instant) -> bool {
+        matches!(self.order, Order::Sequence(_)) && self.is_contended(now)
     }
 
     /// Appends a message.
@@ -295,7 +295,7 @@ impl<M> Window<M> {
     }
 
     /// Settles the message returned last, which can never be sent.
-    pub(crate) fn strike(&mut self, ticket: u64) {
+    pub(crate) fn settle_unsendable(&mut self, ticket: u64) {
         self.unsend(ticket);
         self.next = ticket + 1;
         self.peers.ready.pop_front_if(|first| *first == ticket);
@@ -315,7 +315,7 @@ impl<M> Window<M> {
             return None;
         }
         self.sent -= 1;
-        self.heard_at = Some(now);
+        self.answered_at = Some(now);
         let verdict = match answer {
             Answer::Stored { sequence, .. } => {
                 self.last = self.last.max(sequence);
@@ -395,7 +395,7 @@ impl<M> Window<M> {
 
     /// Starts a new round: everything that was sent is answered.
     fn begin_round(&mut self, now: Instant) {
-        self.heard_at = Some(now);
+        self.answered_at = Some(now);
         if self.order == Order::Peer {
             return;
         }
@@ -415,7 +415,7 @@ impl<M> Window<M> {
             (self.expected, self.counts) = (Expected::Sequence(self.last), false);
         }
         self.sent_max = (self.sent_max / 2).max(SENT_MIN);
-        if self.spoiled.1.is_none_or(|at| now.duration_since(at) > SPOILED.1) {
+        if self.spoiled.1.is_none_or(|at| now.duration_since(at) > SPOILED_MAX.1) {
             self.spoiled.0 = 0;
         }
         self.spoiled = (self.spoiled.0 + 1, Some(now));
@@ -427,7 +427,7 @@ impl<M> Window<M> {
         if self.sent == 0 {
             return None;
         }
-        let silent = self.heard_at.is_some_and(|since| over(since, SILENT_MAX));
+        let silent = self.answered_at.is_some_and(|since| over(since, SILENT_MAX));
         let late = |flight: &Flight<M>| match flight.state {
             State::Sent { at, .. } => silent || over(at, UNANSWERED_MAX),
             _ => false,

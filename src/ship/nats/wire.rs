@@ -22,7 +22,7 @@ const WRITING: Duration = Duration::from_millis(1);
 
 /// The part of a message that is kept until it is acknowledged.
 #[derive(Debug)]
-pub(crate) struct Letter {
+pub(crate) struct PendingMessage {
     pub(crate) peer: SocketAddr,
     pub(crate) listener: u16,
     pub(crate) received_unix_ns: u64,
@@ -55,7 +55,7 @@ impl Wire {
     /// Returns the reason if the connection can no longer be used.
     pub(crate) async fn drive(
         &mut self,
-        window: &mut Window<Letter>,
+        window: &mut Window<PendingMessage>,
         until: Instant,
         verdicts: &mut Vec<(u64, Verdict)>,
     ) -> Option<String> {
@@ -93,7 +93,7 @@ impl Wire {
     /// Hands the client the messages that may be sent.
     fn send(
         &self,
-        window: &mut Window<Letter>,
+        window: &mut Window<PendingMessage>,
         now: Instant,
         verdicts: &mut Vec<(u64, Verdict)>,
     ) -> Result<Burst, String> {
@@ -103,7 +103,7 @@ impl Wire {
             let payload = out.message.payload.clone();
             let bytes = header_bytes + payload.len();
             if bytes > self.message_bytes_max {
-                window.strike(ticket);
+                window.settle_unsendable(ticket);
                 let reason = format!(
                     "{bytes} bytes with its headers, and stream {} takes {}",
                     self.stream, self.message_bytes_max
@@ -121,7 +121,7 @@ impl Wire {
                     return Ok(Burst::Full);
                 }
                 Some(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                    window.strike(ticket);
+                    window.settle_unsendable(ticket);
                     verdicts.push((ticket, Verdict::Rejected(shown(&error.to_string()))));
                 }
                 Some(Err(error)) => return Err(shown(&error.to_string())),
@@ -134,7 +134,7 @@ impl Wire {
     fn take(
         &self,
         message: &async_nats::Message,
-        window: &mut Window<Letter>,
+        window: &mut Window<PendingMessage>,
         verdicts: &mut Vec<(u64, Verdict)>,
     ) {
         let name =
@@ -173,7 +173,7 @@ impl Wire {
 }
 
 /// Returns the headers of a message, and their size on the wire, bytes.
-fn headers(out: &Outgoing<'_, Letter>) -> (HeaderMap, usize) {
+fn headers(out: &Outgoing<'_, PendingMessage>) -> (HeaderMap, usize) {
     // "NATS/1.0" and an empty line at the end.
     let (mut headers, mut bytes) = (HeaderMap::new(), 12);
     let mut add = |name: &'static str, value: String| {

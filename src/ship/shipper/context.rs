@@ -12,11 +12,11 @@ use ringest_records::settle::tally::Tally;
 /// The values that a shipper shares with the rest of the program.
 #[derive(Debug)]
 pub(crate) struct ShipperContext {
-    pub(crate) home: JournalDir,
+    pub(crate) journal_dir: JournalDir,
     pub(crate) destination: String,
     /// Number of the destination, which is its reader number in the commit index.
     pub(crate) number: usize,
-    pub(crate) shelf: Arc<CommitIndex>,
+    pub(crate) commit_index: Arc<CommitIndex>,
     /// Tallies by worker, and the destination's lane in each: datagrams of this process are settled there.
     pub(crate) tallies: Vec<(Arc<Tally>, usize)>,
     pub(crate) account: Arc<Account>,
@@ -25,5 +25,5 @@ pub(crate) struct ShipperContext {
     /// Records under way at most.
     pub(crate) window: usize,
     /// Bytes of dead letters at most; `None` for no bound.
-    pub(crate) letters_bytes_max: Option<u64>,
+    pub(crate) dead_letters_bytes_max: Option<u64>,
 }

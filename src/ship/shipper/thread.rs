@@ -48,15 +48,15 @@ enum Filled {
 /// Ships one journal to one destination.
 #[derive(Debug)]
 pub(crate) struct Shipper {
-    pub(super) post: ShipperContext,
+    pub(super) context: ShipperContext,
     pub(super) carrier: Box<dyn Carrier>,
     pub(super) cursor: Cursor,
-    pub(super) letters: DeadLetters,
+    pub(super) dead_letters: DeadLetters,
     pub(super) lanes: BTreeMap<u16, Lane>,
     /// Position by worker. Everything before it is settled.
     pub(super) settled: BTreeMap<u16, Position>,
     /// For each worker with a datagram that is settled in part: whether a record of it is lost.
-    pub(super) begun: BTreeMap<u16, bool>,
+    pub(super) partial: BTreeMap<u16, bool>,
     pub(super) window: VecDeque<Flight>,
     pub(super) window_bytes: usize,
     /// Ticket of the next message.
@@ -64,12 +64,12 @@ pub(crate) struct Shipper {
     /// Error of reading the journal. A record may have been handed over that is not in the window, so
     /// nothing more is sent: the window is settled first, then everything behind it is sent again.
     pub(super) unreadable: Option<String>,
-    pub(super) kept_at: Option<Instant>,
-    pub(super) unkept: usize,
+    pub(super) cursor_written_at: Option<Instant>,
+    pub(super) unwritten: usize,
     /// When a record was last settled, or the window was started.
-    pub(super) moved_at: Instant,
+    pub(super) progressed_at: Instant,
     /// When a dead letter last could not be written.
-    pub(super) unburied_at: Option<Instant>,
+    pub(super) dead_letter_failed_at: Option<Instant>,
     /// Receive time of the oldest unsettled record as last known, ns since 1970; 0 if none.
     pub(super) oldest_unix_ns: u64,
     pub(super) back_off: Duration,
@@ -77,28 +77,32 @@ pub(crate) struct Shipper {
 
 impl Shipper {
     pub(crate) fn new(
-        post: ShipperContext,
+        context: ShipperContext,
         carrier: Box<dyn Carrier>,
         settled: BTreeMap<u16, Position>,
     ) -> Self {
-        let cursor = Cursor::new(post.home.dir(), &post.destination);
-        let letters = DeadLetters::new(post.home.dir(), &post.destination, post.letters_bytes_max);
+        let cursor = Cursor::new(context.journal_dir.dir(), &context.destination);
+        let dead_letters = DeadLetters::new(
+            context.journal_dir.dir(),
+            &context.destination,
+            context.dead_letters_bytes_max,
+        );
         Self {
-            post,
+            context,
             carrier,
             cursor,
-            letters,
+            dead_letters,
             lanes: BTreeMap::new(),
             settled,
-            begun: BTreeMap::new(),
+            partial: BTreeMap::new(),
             window: VecDeque::new(),
             window_bytes: 0,
             next_ticket: 0,
             unreadable: None,
-            kept_at: None,
-            unkept: 0,
-            moved_at: Instant::now(),
-            unburied_at: None,
+            cursor_written_at: None,
+            unwritten: 0,
+            progressed_at: Instant::now(),
+            dead_letter_failed_at: None,
             oldest_unix_ns: 0,
             back_off: BACK_OFF.0,
         }
@@ -107,8 +111,8 @@ impl Shipper {
     /// Ships until the stop flag is set.
     pub(crate) fn run(mut self) {
         let mut verdicts = Vec::new();
-        while !self.post.stop.load(Ordering::Acquire) {
-            let changes = self.post.shelf.changes();
+        while !self.context.stop.load(Ordering::Acquire) {
+            let changes = self.context.commit_index.changes();
             let filled = match self.unreadable {
                 Some(_) => Filled::UpToHere,
                 None => self.fill().unwrap_or_else(|error| {
@@ -120,36 +124,36 @@ impl Shipper {
             let bound = if idle { Duration::ZERO } else { VERDICTS_WITHIN };
             verdicts.clear();
             self.carrier.poll(bound, &mut verdicts);
-            let again = self.note(&verdicts);
+            let again = self.apply_verdicts(&verdicts);
             self.settle();
-            self.pass_gone(false);
-            self.tell();
+            self.give_up_removed(false);
+            self.report();
             let unreadable = self.unreadable.take_if(|_| self.window.is_empty());
             if let Some(reason) = again {
                 self.send_again("broker", &reason);
             } else if let Some(reason) = unreadable {
                 self.send_again("journal", &reason);
             } else if idle {
-                self.keep();
-                self.post.shelf.wait(changes, COMMITS_WITHIN);
-            } else if self.unburied_at.is_some() {
+                self.write_cursor();
+                self.context.commit_index.wait(changes, COMMITS_WITHIN);
+            } else if self.dead_letter_failed_at.is_some() {
                 // A carrier with nothing under way may return from `poll` at once.
-                self.post.shelf.wait(changes, VERDICTS_WITHIN);
+                self.context.commit_index.wait(changes, VERDICTS_WITHIN);
             }
         }
-        self.pass_gone(true);
-        self.keep();
-        self.tell();
-        self.letters.close();
+        self.give_up_removed(true);
+        self.write_cursor();
+        self.report();
+        self.dead_letters.close();
     }
 
     /// Sends records until the window is full or nothing is left.
     fn fill(&mut self) -> io::Result<Filled> {
-        for worker in self.post.shelf.workers() {
+        for worker in self.context.commit_index.workers() {
             let settled = self.settled.get(&worker).copied().unwrap_or_default();
             self.lanes.entry(worker).or_insert_with(|| Lane::new(worker, settled));
         }
-        while self.window.len() < self.post.window && self.window_bytes < WINDOW_BYTES {
+        while self.window.len() < self.context.window && self.window_bytes < WINDOW_BYTES {
             let Some((worker, ahead)) = self.earliest()? else { return Ok(Filled::All) };
             let Some(lane) = self.lanes.get_mut(&worker) else { return Ok(Filled::All) };
             let mut flight = Flight {
@@ -193,9 +197,10 @@ impl Shipper {
                     }
                 }
             }
-            flight.step = lane.step(ahead, &self.post.home, &self.post.shelf)?;
+            flight.step =
+                lane.step(ahead, &self.context.journal_dir, &self.context.commit_index)?;
             if self.window.is_empty() {
-                self.moved_at = Instant::now();
+                self.progressed_at = Instant::now();
             }
             self.window_bytes += flight.bytes;
             self.window.push_back(flight);
@@ -208,7 +213,7 @@ impl Shipper {
     fn earliest(&mut self) -> io::Result<Option<(u16, Ahead)>> {
         let mut first: Option<(u64, u16, Ahead)> = None;
         for (worker, lane) in &mut self.lanes {
-            let ahead = lane.look(&self.post.home, &self.post.shelf)?;
+            let ahead = lane.look(&self.context.journal_dir, &self.context.commit_index)?;
             let time = match ahead {
                 Ahead::Nothing => continue,
                 Ahead::Missing { .. } => 0,

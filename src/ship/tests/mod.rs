@@ -170,7 +170,7 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
 #[derive(Debug)]
 pub(crate) struct Run {
     journal: Journal,
-    pens: Vec<JournalWriter>,
+    writers: Vec<JournalWriter>,
     tallies: Vec<Arc<Tally>>,
     fleet: Fleet,
     landed: u64,
@@ -186,9 +186,9 @@ impl Run {
         let named =
             |(broker, name)| Destination { name: str::to_owned(name), carrier: Box::new(broker) };
         let destinations: Vec<_> = brokers.into_iter().zip(NAMES).map(named).collect();
-        let bearings = CursorPositions::take(place.path(), &destinations).unwrap();
-        assert_eq!(bearings.damaged, Vec::<String>::new());
-        let readers = bearings.positions;
+        let cursors = CursorPositions::read(place.path(), &destinations).unwrap();
+        assert_eq!(cursors.damaged, Vec::<String>::new());
+        let readers = cursors.positions;
         let journal = Journal::open(JournalSpec {
             dir: place.path().to_owned(),
             writer: WriterSpec {
@@ -204,15 +204,15 @@ impl Run {
         .unwrap();
         let lanes = destinations.len();
         let tallies: Vec<_> = (0..WORKERS).map(|_| Arc::new(Tally::new(lanes))).collect();
-        let pens = (0..WORKERS).map(|worker| journal.pen(worker, WORKERS)).collect();
+        let writers = (0..WORKERS).map(|worker| journal.writer(worker, WORKERS)).collect();
         let fleet = Fleet::start(&journal, destinations, readers, (&tallies, 0), window).unwrap();
-        Self { journal, pens, tallies, fleet, landed: 0 }
+        Self { journal, writers, tallies, fleet, landed: 0 }
     }
 
     /// A datagram of so many records, numbered from `first` on. A peer has one worker.
     pub(crate) fn land(&mut self, peer: u16, first: u64, records: u64) {
         let worker = usize::from(peer) % WORKERS;
-        let pen = &mut self.pens[worker];
+        let writer = &mut self.writers[worker];
         let now = Instant::now();
         for number in first..first + records {
             let record = Record {
@@ -222,17 +222,17 @@ impl Run {
                 continued: false,
                 payload: &number.to_le_bytes(),
             };
-            pen.push(&record, now);
+            writer.push(&record, now);
         }
-        pen.end_datagram(now);
+        writer.end_datagram(now);
         self.landed += 1;
     }
 
     pub(crate) fn commit(&mut self) {
         let lanes = self.fleet.watch().stats().len();
-        for (pen, tally) in self.pens.iter_mut().zip(&self.tallies) {
+        for (writer, tally) in self.writers.iter_mut().zip(&self.tallies) {
             let mut tell = |run| (0..lanes).for_each(|lane| tally.hand_over(lane, run));
-            pen.commit(Instant::now(), &mut tell);
+            writer.commit(Instant::now(), &mut tell);
         }
     }
 
@@ -264,21 +264,21 @@ impl Run {
 
     /// Ends the shippers; returns their last figures, and those of all datagrams.
     pub(crate) fn leave(self) -> (ShipStats, (u64, u64)) {
-        let Self { journal, pens, tallies, fleet, .. } = self;
+        let Self { journal, writers, tallies, fleet, .. } = self;
         let watch = fleet.watch().clone();
         drop(fleet);
         let sum = |(a, b): (u64, u64), (c, d): (u64, u64)| (a + c, b + d);
         let totals = tallies.iter().map(|tally| tally.totals()).fold((0, 0), sum);
-        drop(pens);
+        drop(writers);
         journal.close();
         (watch.stats().swap_remove(0), totals)
     }
 
     /// Ends it as a crash would, as far as the shippers can tell: nothing is waited for.
     pub(crate) fn end(self) {
-        let Self { journal, pens, fleet, .. } = self;
+        let Self { journal, writers, fleet, .. } = self;
         drop(fleet);
-        drop(pens);
+        drop(writers);
         journal.close();
     }
 }

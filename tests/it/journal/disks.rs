@@ -275,8 +275,8 @@ fn a_block_that_cannot_be_read_costs_what_is_in_it() {
     // It is sealed, and nothing is done to it. Whoever carries it on passes over the block, too, after some trying.
     let destination =
         Destination { name: "nats:all".to_owned(), carrier: Box::new(TakesAll(Vec::new())) };
-    let bearings = CursorPositions::take(&dir, std::slice::from_ref(&destination)).unwrap();
-    let readers = bearings.positions;
+    let cursors = CursorPositions::read(&dir, std::slice::from_ref(&destination)).unwrap();
+    let readers = cursors.positions;
     let opened = Journal::open(JournalSpec { readers: readers.clone(), ..spec(&dir) }).unwrap();
     let fleet = Fleet::start(&opened, vec![destination], readers, (&[], 0), 100).unwrap();
     let stats = || fleet.watch().stats().swap_remove(0);

@@ -63,7 +63,9 @@ pub(crate) fn start_with(builder: Builder, journal: &Journal) -> Engine {
         .listen("127.0.0.1:0".parse::<SocketAddr>().unwrap())
         .reply_bytes(0)
         .idle_tick(Duration::from_millis(5))
-        .start(|worker| SinkHandler::new(formats.stage(), vec![Box::new(journal.pen(worker, 1))]))
+        .start(|worker| {
+            SinkHandler::new(formats.stage(), vec![Box::new(journal.writer(worker, 1))])
+        })
         .unwrap()
 }
 

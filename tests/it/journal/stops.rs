@@ -141,7 +141,7 @@ fn a_second_signal_leaves_the_journal_to_the_next_start() {
 fn tail_ends_though_its_reader_stands_still() {
     let place = temp_dir();
     let journal = open(place.path());
-    let mut pen = journal.pen(0, 1);
+    let mut writer = journal.writer(0, 1);
     let record = Record {
         received_unix_ns: 1,
         peer: "192.0.2.1:5".parse().unwrap(),
@@ -150,10 +150,10 @@ fn tail_ends_though_its_reader_stands_still() {
         payload: &[b'x'; 1000],
     };
     for _ in 0..1000 {
-        pen.push(&record, Instant::now());
-        pen.end_datagram(Instant::now());
+        writer.push(&record, Instant::now());
+        writer.end_datagram(Instant::now());
     }
-    pen.finish(Instant::now(), &mut |_| {});
+    writer.finish(Instant::now(), &mut |_| {});
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut tail = Command::new(RINGEST)
             .args(["journal", "tail", "-f", "-n", "1000"])
@@ -172,6 +172,6 @@ fn tail_ends_though_its_reader_stands_still() {
         kill(Pid::from_raw(tail.id().try_into().unwrap()), signal).unwrap();
         assert_eq!(tail.wait().unwrap().code(), Some(0), "{signal}");
     }
-    drop(pen);
+    drop(writer);
     journal.close();
 }

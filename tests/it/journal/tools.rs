@@ -89,19 +89,19 @@ pub(crate) fn write(dir: &Path, entries: &[Entry], compress: bool) {
     spec.writer.segment_bytes = 60_000;
     spec.retention.compress = compress.then_some(3);
     let journal = Journal::open(spec).unwrap();
-    let mut pens: Vec<_> = (0..3).map(|worker| journal.pen(worker, 3)).collect();
+    let mut writers: Vec<_> = (0..3).map(|worker| journal.writer(worker, 3)).collect();
     let now = Instant::now();
     for entry in entries {
         let Entry { unix_ns, peer, listener, ref payload } = *entry;
         let worker = usize::from(peer.port() % 3);
         let record =
             Record { received_unix_ns: unix_ns, peer, listener, continued: false, payload };
-        pens[worker].push(&record, now);
-        pens[worker].end_datagram(now);
+        writers[worker].push(&record, now);
+        writers[worker].end_datagram(now);
     }
-    for mut pen in pens {
+    for mut writer in writers {
         let mut lost = 0;
-        pen.finish(now, &mut |run| lost += if run.lost { run.datagrams } else { 0 });
+        writer.finish(now, &mut |run| lost += if run.lost { run.datagrams } else { 0 });
         assert_eq!(lost, 0);
     }
     journal.close();

@@ -10,7 +10,7 @@ use crate::settle::run::Committed;
 
 /// The state of one segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Volume {
+pub struct SegmentState {
     /// The committed part.
     pub holds: Committed,
     /// Whether this process wrote it, so that its datagrams are in the ledger.
@@ -68,13 +68,13 @@ pub struct CommitIndex {
 #[derive(Debug, Default)]
 struct State {
     /// Segments of each worker, sorted by number.
-    rows: BTreeMap<u16, VecDeque<Volume>>,
+    segments: BTreeMap<u16, VecDeque<SegmentState>>,
     /// Highest segment number of each worker that is taken although that segment cannot be read.
     taken: BTreeMap<u16, u64>,
     /// Position of each reader, by worker.
     positions: Vec<BTreeMap<u16, Position>>,
     /// Whether all readers have stopped: segments they did not read are kept.
-    left: bool,
+    readers_stopped: bool,
     changes: u64,
 }
 
@@ -92,34 +92,34 @@ impl CommitIndex {
     }
 
     /// Adds a segment of an earlier run. Segments of a worker must be added in order.
-    pub(crate) fn put(&self, worker: u16, holds: Committed) {
-        let volume = Volume { holds, own: false, complete: true, gone: false };
-        self.change(|state| state.rows.entry(worker).or_default().push_back(volume));
+    pub(crate) fn add_earlier(&self, worker: u16, holds: Committed) {
+        let segment = SegmentState { holds, own: false, complete: true, gone: false };
+        self.change(|state| state.segments.entry(worker).or_default().push_back(segment));
     }
 
     /// Reserves the number of a segment that cannot be read, so that it is not used again.
-    pub(crate) fn remember(&self, worker: u16, sequence: u64) {
+    pub(crate) fn reserve_number(&self, worker: u16, sequence: u64) {
         let mut state = self.state();
         let highest = state.taken.entry(worker).or_default();
         *highest = sequence.max(*highest);
     }
 
     /// Records a commit to a segment of this process.
-    pub(crate) fn committed(&self, worker: u16, holds: Committed) {
-        self.change(|state| match state.volume(worker, holds.sequence) {
-            Some(volume) => volume.holds = holds,
+    pub(crate) fn record_commit(&self, worker: u16, holds: Committed) {
+        self.change(|state| match state.segment(worker, holds.sequence) {
+            Some(segment) => segment.holds = holds,
             None => {
-                let volume = Volume { holds, own: true, complete: false, gone: false };
-                state.rows.entry(worker).or_default().push_back(volume);
+                let segment = SegmentState { holds, own: true, complete: false, gone: false };
+                state.segments.entry(worker).or_default().push_back(segment);
             }
         });
     }
 
     /// Marks a segment as complete: nothing more will be committed to it.
-    pub(crate) fn complete(&self, worker: u16, sequence: u64) {
+    pub(crate) fn mark_complete(&self, worker: u16, sequence: u64) {
         self.change(|state| {
-            if let Some(volume) = state.volume(worker, sequence) {
-                volume.complete = true;
+            if let Some(segment) = state.segment(worker, sequence) {
+                segment.complete = true;
             }
         });
     }
@@ -131,42 +131,42 @@ impl CommitIndex {
         let mut given_up = true;
         self.change(|state| {
             let needed = state.is_unread(worker, sequence);
-            given_up = !(needed && state.left);
-            if let Some(volume) = state.volume(worker, sequence) {
-                volume.gone |= needed && given_up;
+            given_up = !(needed && state.readers_stopped);
+            if let Some(segment) = state.segment(worker, sequence) {
+                segment.gone |= needed && given_up;
             }
         });
         given_up
     }
 
     /// Undoes [`give_up`](Self::give_up): the segment could not be removed, so readers can still read it.
-    pub(crate) fn take_back(&self, worker: u16, sequence: u64) {
+    pub(crate) fn undo_give_up(&self, worker: u16, sequence: u64) {
         self.change(|state| {
-            if let Some(volume) = state.volume(worker, sequence) {
-                volume.gone = false;
+            if let Some(segment) = state.segment(worker, sequence) {
+                segment.gone = false;
             }
         });
     }
 
     /// Notes that all readers are stopping. Unread segments are kept from now on, for the next start.
-    pub fn leave(&self) {
-        self.change(|state| state.left = true);
+    pub fn stop_readers(&self) {
+        self.change(|state| state.readers_stopped = true);
     }
 
     /// Returns whether a segment is indexed and not gone.
-    pub(crate) fn has(&self, worker: u16, sequence: u64) -> bool {
-        self.state().volume(worker, sequence).is_some_and(|volume| !volume.gone)
+    pub(crate) fn contains(&self, worker: u16, sequence: u64) -> bool {
+        self.state().segment(worker, sequence).is_some_and(|segment| !segment.gone)
     }
 
     /// Notes that a segment was removed. While a reader still needs it, its entry stays, marked as gone.
     pub(crate) fn removed(&self, worker: u16, sequence: u64) {
         self.change(|state| {
             let needed = state.is_unread(worker, sequence);
-            match state.volume(worker, sequence) {
-                Some(volume) if needed => volume.gone = true,
+            match state.segment(worker, sequence) {
+                Some(segment) if needed => segment.gone = true,
                 _ => {
-                    let row = state.rows.entry(worker).or_default();
-                    row.retain(|volume| volume.holds.sequence != sequence);
+                    let own_segments = state.segments.entry(worker).or_default();
+                    own_segments.retain(|segment| segment.holds.sequence != sequence);
                 }
             }
         });
@@ -176,19 +176,21 @@ impl CommitIndex {
     pub(crate) fn is_free(&self, worker: u16, sequence: u64) -> (bool, bool) {
         let mut state = self.state();
         // A segment that is not indexed is new: its first commit has not ended.
-        let complete = state.volume(worker, sequence).is_some_and(|volume| volume.complete);
+        let complete = state.segment(worker, sequence).is_some_and(|segment| segment.complete);
         (complete, state.is_unread(worker, sequence))
     }
 
     /// Returns the committed part of a segment, or `None` if it is not indexed.
-    pub(crate) fn holds(&self, worker: u16, sequence: u64) -> Option<Committed> {
-        self.state().volume(worker, sequence).map(|volume| volume.holds)
+    pub(crate) fn committed(&self, worker: u16, sequence: u64) -> Option<Committed> {
+        self.state().segment(worker, sequence).map(|segment| segment.holds)
     }
 
     /// Returns the unread bytes of a segment, for the reader that is furthest behind.
     pub(crate) fn unread_bytes(&self, worker: u16, sequence: u64) -> u64 {
         let mut state = self.state();
-        let Some(Volume { holds, .. }) = state.volume(worker, sequence).copied() else { return 0 };
+        let Some(SegmentState { holds, .. }) = state.segment(worker, sequence).copied() else {
+            return 0;
+        };
         let position =
             |own: &BTreeMap<u16, Position>| own.get(&worker).copied().unwrap_or_default();
         state.positions.iter().map(|own| unread_bytes(&holds, position(own))).max().unwrap_or(0)
@@ -197,11 +199,11 @@ impl CommitIndex {
     /// Returns the highest segment number that is known of this worker, or 0.
     pub(crate) fn last_sequence(&self, worker: u16) -> u64 {
         let state = self.state();
-        let row = state.rows.get(&worker).and_then(|row| row.back());
+        let own_segments = state.segments.get(&worker).and_then(|own_segments| own_segments.back());
         let read = state.positions.iter().filter_map(|positions| positions.get(&worker));
         let read = read.map(|position| position.sequence).max().unwrap_or(0);
         let taken = state.taken.get(&worker).copied().unwrap_or(0);
-        row.map_or(0, |volume| volume.holds.sequence).max(read).max(taken)
+        own_segments.map_or(0, |segment| segment.holds.sequence).max(read).max(taken)
     }
 
     /// Adds a reader with its positions. Readers are numbered from 0.
@@ -210,7 +212,7 @@ impl CommitIndex {
     }
 
     /// Moves a reader's positions forward: it no longer needs anything before them.
-    pub fn passed(&self, reader: usize, positions: &BTreeMap<u16, Position>) {
+    pub fn advance_reader(&self, reader: usize, positions: &BTreeMap<u16, Position>) {
         let mut state = self.state();
         let own = state.positions.get_mut(reader);
         if let Some(own) = own.filter(|own| *own != positions) {
@@ -219,13 +221,13 @@ impl CommitIndex {
             self.changed.notify_all();
         }
         // Drop entries that are gone and that no reader needs.
-        let State { rows, positions, .. } = &mut *state;
-        for (worker, row) in rows {
-            let passed = |position: Option<&Position>, volume: &Volume| {
-                position.is_some_and(|position| position.sequence > volume.holds.sequence)
+        let State { segments, positions, .. } = &mut *state;
+        for (worker, own_segments) in segments {
+            let passed = |position: Option<&Position>, segment: &SegmentState| {
+                position.is_some_and(|position| position.sequence > segment.holds.sequence)
             };
-            row.retain(|volume| {
-                !volume.gone || !positions.iter().all(|own| passed(own.get(worker), volume))
+            own_segments.retain(|segment| {
+                !segment.gone || !positions.iter().all(|own| passed(own.get(worker), segment))
             });
         }
     }
@@ -233,16 +235,16 @@ impl CommitIndex {
     /// Returns the workers that have segments.
     #[must_use]
     pub fn workers(&self) -> Vec<u16> {
-        self.state().rows.keys().copied().collect()
+        self.state().segments.keys().copied().collect()
     }
 
     /// Returns a worker's first segment with number `sequence` or higher.
     #[must_use]
-    pub fn from(&self, worker: u16, sequence: u64) -> Option<Volume> {
+    pub fn first_from(&self, worker: u16, sequence: u64) -> Option<SegmentState> {
         let state = self.state();
-        let row = state.rows.get(&worker)?;
-        let place = row.partition_point(|volume| volume.holds.sequence < sequence);
-        row.get(place).copied()
+        let own_segments = state.segments.get(&worker)?;
+        let place = own_segments.partition_point(|segment| segment.holds.sequence < sequence);
+        own_segments.get(place).copied()
     }
 
     /// Returns the removed segments that come next at these positions, before any segment that still
@@ -251,12 +253,12 @@ impl CommitIndex {
     pub fn gone(&self, positions: &BTreeMap<u16, Position>) -> Vec<Gone> {
         let state = self.state();
         let mut found = Vec::new();
-        for (worker, row) in &state.rows {
+        for (worker, own_segments) in &state.segments {
             let position = positions.get(worker).copied().unwrap_or_default();
-            let place = row.partition_point(|one| one.holds.sequence < position.sequence);
-            let ahead = row.range(place..);
+            let place = own_segments.partition_point(|one| one.holds.sequence < position.sequence);
+            let ahead = own_segments.range(place..);
             let ahead = ahead.filter(|one| !one.complete || unread(&one.holds, position) > 0);
-            for Volume { holds, own, .. } in ahead.take_while(|one| one.gone) {
+            for SegmentState { holds, own, .. } in ahead.take_while(|one| one.gone) {
                 let is_within = holds.sequence == position.sequence;
                 let before = if is_within { position.datagrams } else { 0 };
                 let Committed { sequence, offset, records, datagrams } = *holds;
@@ -278,9 +280,9 @@ impl CommitIndex {
         let state = self.state();
         let mut sum = Backlog::default();
         let Some(positions) = state.positions.get(reader) else { return sum };
-        for (worker, row) in &state.rows {
+        for (worker, own_segments) in &state.segments {
             let position = positions.get(worker).copied().unwrap_or_default();
-            for Volume { holds, .. } in row {
+            for SegmentState { holds, .. } in own_segments {
                 // The numbers of a segment from disk may be anything.
                 sum.records = sum.records.saturating_add(unread(holds, position));
                 sum.bytes = sum.bytes.saturating_add(unread_bytes(holds, position));
@@ -309,14 +311,15 @@ impl CommitIndex {
 }
 
 impl State {
-    fn volume(&mut self, worker: u16, sequence: u64) -> Option<&mut Volume> {
-        let row = self.rows.get_mut(&worker)?;
-        let place = row.binary_search_by_key(&sequence, |volume| volume.holds.sequence).ok()?;
-        row.get_mut(place)
+    fn segment(&mut self, worker: u16, sequence: u64) -> Option<&mut SegmentState> {
+        let own_segments = self.segments.get_mut(&worker)?;
+        let place =
+            own_segments.binary_search_by_key(&sequence, |segment| segment.holds.sequence).ok()?;
+        own_segments.get_mut(place)
     }
 
     fn is_unread(&mut self, worker: u16, sequence: u64) -> bool {
-        let Some(Volume { holds, .. }) = self.volume(worker, sequence).copied() else {
+        let Some(SegmentState { holds, .. }) = self.segment(worker, sequence).copied() else {
             return false;
         };
         let position = |positions: &BTreeMap<u16, Position>| positions.get(&worker).copied();
@@ -357,132 +360,132 @@ mod tests {
 
     #[test]
     fn a_backlog_is_what_is_committed_and_not_passed() {
-        let shelf = CommitIndex::default();
-        shelf.put(0, holds(1, 10));
-        shelf.committed(0, holds(2, 3));
-        shelf.committed(1, holds(1, 5));
-        shelf.register(BTreeMap::new());
+        let commit_index = CommitIndex::default();
+        commit_index.add_earlier(0, holds(1, 10));
+        commit_index.record_commit(0, holds(2, 3));
+        commit_index.record_commit(1, holds(1, 5));
+        commit_index.register(BTreeMap::new());
         let reader = 0;
-        assert_eq!(shelf.backlog(reader), Backlog { records: 18, bytes: 3 * 64 + 1800 });
-        assert_eq!(shelf.is_free(0, 1), (true, true));
-        assert_eq!(shelf.is_free(0, 3), (false, false), "nothing of it is committed yet");
+        assert_eq!(commit_index.backlog(reader), Backlog { records: 18, bytes: 3 * 64 + 1800 });
+        assert_eq!(commit_index.is_free(0, 1), (true, true));
+        assert_eq!(commit_index.is_free(0, 3), (false, false), "nothing of it is committed yet");
         let at = |sequence, records: u64| Position {
             sequence,
             offset: 64 + 100 * records,
             records,
             datagrams: records,
         };
-        shelf.passed(reader, &BTreeMap::from([(0, at(2, 1)), (1, at(1, 5))]));
-        assert_eq!(shelf.backlog(reader), Backlog { records: 2, bytes: 200 });
-        assert_eq!(shelf.is_free(0, 1), (true, false));
-        assert_eq!(shelf.is_free(0, 2), (false, true));
-        assert_eq!(shelf.is_free(1, 1), (false, false));
+        commit_index.advance_reader(reader, &BTreeMap::from([(0, at(2, 1)), (1, at(1, 5))]));
+        assert_eq!(commit_index.backlog(reader), Backlog { records: 2, bytes: 200 });
+        assert_eq!(commit_index.is_free(0, 1), (true, false));
+        assert_eq!(commit_index.is_free(0, 2), (false, true));
+        assert_eq!(commit_index.is_free(1, 1), (false, false));
     }
 
     #[test]
     fn what_waits_of_a_segment_is_what_the_slowest_has_not_read() {
-        let shelf = CommitIndex::default();
-        shelf.put(0, holds(1, 10));
-        assert_eq!(shelf.unread_bytes(0, 1), 0, "nobody reads");
+        let commit_index = CommitIndex::default();
+        commit_index.add_earlier(0, holds(1, 10));
+        assert_eq!(commit_index.unread_bytes(0, 1), 0, "nobody reads");
         let at = |records| {
             let Committed { sequence, offset, records, datagrams } = holds(1, records);
             BTreeMap::from([(0, Position { sequence, offset, records, datagrams })])
         };
-        shelf.register(at(9));
-        assert_eq!(shelf.unread_bytes(0, 1), 100);
-        shelf.register(at(4));
-        assert_eq!((shelf.unread_bytes(0, 1), shelf.unread_bytes(0, 2)), (600, 0));
-        shelf.register(BTreeMap::new());
-        assert_eq!(shelf.unread_bytes(0, 1), 64 + 1000);
+        commit_index.register(at(9));
+        assert_eq!(commit_index.unread_bytes(0, 1), 100);
+        commit_index.register(at(4));
+        assert_eq!((commit_index.unread_bytes(0, 1), commit_index.unread_bytes(0, 2)), (600, 0));
+        commit_index.register(BTreeMap::new());
+        assert_eq!(commit_index.unread_bytes(0, 1), 64 + 1000);
     }
 
     /// Damage reduces the count of a segment's records that were read already; those behind it are still
     /// unread.
     #[test]
     fn what_is_unread_behind_damage_is_not_let_go() {
-        let shelf = CommitIndex::default();
-        shelf.put(0, Committed { records: 6, ..holds(1, 10) });
+        let commit_index = CommitIndex::default();
+        commit_index.add_earlier(0, Committed { records: 6, ..holds(1, 10) });
         let Committed { sequence, offset, records, datagrams } = holds(1, 6);
         let position = Position { sequence, offset, records, datagrams };
-        shelf.register(BTreeMap::from([(0, position)]));
-        assert_eq!(shelf.is_free(0, 1), (true, true));
+        commit_index.register(BTreeMap::from([(0, position)]));
+        assert_eq!(commit_index.is_free(0, 1), (true, true));
         let end = Position { offset: holds(1, 10).offset, ..position };
-        shelf.passed(0, &BTreeMap::from([(0, end)]));
-        assert_eq!(shelf.is_free(0, 1), (true, false));
+        commit_index.advance_reader(0, &BTreeMap::from([(0, end)]));
+        assert_eq!(commit_index.is_free(0, 1), (true, false));
     }
 
     #[test]
     fn a_number_that_is_taken_is_not_given_again() {
-        let shelf = CommitIndex::default();
-        shelf.put(3, holds(4, 1));
-        shelf.remember(3, 9);
-        shelf.remember(3, 2);
-        assert_eq!((shelf.last_sequence(3), shelf.last_sequence(4)), (9, 0));
+        let commit_index = CommitIndex::default();
+        commit_index.add_earlier(3, holds(4, 1));
+        commit_index.reserve_number(3, 9);
+        commit_index.reserve_number(3, 2);
+        assert_eq!((commit_index.last_sequence(3), commit_index.last_sequence(4)), (9, 0));
     }
 
     #[test]
     fn that_a_reader_has_moved_is_a_change() {
-        let shelf = CommitIndex::default();
-        shelf.put(0, holds(1, 10));
-        shelf.register(BTreeMap::new());
+        let commit_index = CommitIndex::default();
+        commit_index.add_earlier(0, holds(1, 10));
+        commit_index.register(BTreeMap::new());
         let end = BTreeMap::from([(0, Position { sequence: 2, ..Position::default() })]);
-        let before = shelf.changes();
-        shelf.passed(0, &end);
-        assert_eq!(shelf.changes(), before + 1, "the janitor may let it go now");
-        shelf.passed(0, &end);
-        assert_eq!(shelf.changes(), before + 1, "nobody is woken for nothing");
+        let before = commit_index.changes();
+        commit_index.advance_reader(0, &end);
+        assert_eq!(commit_index.changes(), before + 1, "the janitor may let it go now");
+        commit_index.advance_reader(0, &end);
+        assert_eq!(commit_index.changes(), before + 1, "nobody is woken for nothing");
     }
 
     #[test]
     fn what_is_given_up_is_gone_until_the_readers_have_left() {
-        let shelf = CommitIndex::default();
-        (1..6).for_each(|sequence| shelf.put(0, holds(sequence, 4)));
+        let commit_index = CommitIndex::default();
+        (1..6).for_each(|sequence| commit_index.add_earlier(0, holds(sequence, 4)));
         let within = Position { sequence: 1, offset: 164, records: 1, datagrams: 1 };
         let positions = BTreeMap::from([(0, within)]);
-        shelf.register(positions.clone());
-        assert!(shelf.give_up(0, 3));
-        assert_eq!(shelf.gone(&positions), [], "what is before it is not passed yet");
-        assert!(shelf.give_up(0, 1) && shelf.give_up(0, 2));
-        assert!(!shelf.has(0, 2) && shelf.has(0, 4));
-        let gone = shelf.gone(&positions);
+        commit_index.register(positions.clone());
+        assert!(commit_index.give_up(0, 3));
+        assert_eq!(commit_index.gone(&positions), [], "what is before it is not passed yet");
+        assert!(commit_index.give_up(0, 1) && commit_index.give_up(0, 2));
+        assert!(!commit_index.contains(0, 2) && commit_index.contains(0, 4));
+        let gone = commit_index.gone(&positions);
         let unread: Vec<_> =
             gone.iter().map(|one| (one.after.sequence, one.records, one.datagrams)).collect();
         assert_eq!(unread, [(1, 3, 3), (2, 4, 4), (3, 4, 4)]);
-        shelf.take_back(0, 2);
-        assert_eq!(shelf.gone(&positions).len(), 1);
-        shelf.leave();
-        assert!(!shelf.give_up(0, 4));
-        assert!(shelf.has(0, 4), "there is nobody left to count it");
+        commit_index.undo_give_up(0, 2);
+        assert_eq!(commit_index.gone(&positions).len(), 1);
+        commit_index.stop_readers();
+        assert!(!commit_index.give_up(0, 4));
+        assert!(commit_index.contains(0, 4), "there is nobody left to count it");
         let behind = BTreeMap::from([(0, Position { sequence: 5, ..Position::default() })]);
-        shelf.passed(0, &behind);
-        assert_eq!((shelf.gone(&behind), shelf.give_up(0, 4)), (Vec::new(), true));
+        commit_index.advance_reader(0, &behind);
+        assert_eq!((commit_index.gone(&behind), commit_index.give_up(0, 4)), (Vec::new(), true));
     }
 
     #[test]
     fn what_a_journal_says_of_itself_adds_up_without_end() {
-        let shelf = CommitIndex::default();
+        let commit_index = CommitIndex::default();
         let all =
             |sequence| Committed { sequence, offset: u64::MAX, records: u64::MAX, datagrams: 0 };
-        (1..3).for_each(|sequence| shelf.put(0, all(sequence)));
-        shelf.register(BTreeMap::new());
-        assert_eq!(shelf.backlog(0), Backlog { records: u64::MAX, bytes: u64::MAX });
+        (1..3).for_each(|sequence| commit_index.add_earlier(0, all(sequence)));
+        commit_index.register(BTreeMap::new());
+        assert_eq!(commit_index.backlog(0), Backlog { records: u64::MAX, bytes: u64::MAX });
     }
 
     #[test]
     fn what_goes_unread_is_remembered_until_it_was_met() {
-        let shelf = CommitIndex::default();
-        (1..4).for_each(|sequence| shelf.put(0, holds(sequence, 2)));
-        shelf.register(BTreeMap::new());
+        let commit_index = CommitIndex::default();
+        (1..4).for_each(|sequence| commit_index.add_earlier(0, holds(sequence, 2)));
+        commit_index.register(BTreeMap::new());
         let reader = 0;
-        shelf.removed(0, 1);
-        assert!(shelf.from(0, 0).is_some_and(|volume| volume.gone));
+        commit_index.removed(0, 1);
+        assert!(commit_index.first_from(0, 0).is_some_and(|segment| segment.gone));
         let next = Position { sequence: 2, ..Position::default() };
-        shelf.passed(reader, &BTreeMap::from([(0, next)]));
-        assert_eq!(shelf.from(0, 0).map(|volume| volume.holds.sequence), Some(2));
+        commit_index.advance_reader(reader, &BTreeMap::from([(0, next)]));
+        assert_eq!(commit_index.first_from(0, 0).map(|segment| segment.holds.sequence), Some(2));
         // Numbers are not used twice, even if nothing is left.
-        (2..4).for_each(|sequence| shelf.removed(0, sequence));
+        (2..4).for_each(|sequence| commit_index.removed(0, sequence));
         let end = Position { sequence: 4, ..Position::default() };
-        shelf.passed(reader, &BTreeMap::from([(0, end)]));
-        assert_eq!((shelf.from(0, 0), shelf.last_sequence(0)), (None, 4));
+        commit_index.advance_reader(reader, &BTreeMap::from([(0, end)]));
+        assert_eq!((commit_index.first_from(0, 0), commit_index.last_sequence(0)), (None, 4));
     }
 }

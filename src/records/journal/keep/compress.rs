@@ -83,7 +83,7 @@ fn write(
 ) -> Result<bool, ReadError> {
     let plain = File::open(path)?;
     let facts = plain.metadata()?;
-    let reader = Reader::of(plain.try_clone()?)?;
+    let reader = Reader::from_file(plain.try_clone()?)?;
     let footer = *reader.footer().ok_or(ReadError::NoSegment("not sealed"))?;
     if facts.len() > (FRAMES_MAX * FRAME_BYTES) as u64 {
         return Err(ReadError::NoSegment("too large to be compressed"));
@@ -163,7 +163,7 @@ fn table(entries: &[Entry]) -> Vec<u8> {
 ///
 /// # Errors
 /// The directory cannot be read, or a file cannot be removed.
-pub fn tidy(dir: &Path) -> io::Result<()> {
+pub fn remove_leftovers(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let without = path.with_extension("");

@@ -48,7 +48,7 @@ pub(crate) enum Task {
 }
 
 /// Pause before tasks that the disk refused are tried again.
-const AGAIN: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Upper bound of empty segment files queued for another removal attempt. The next start removes any that
 /// are left.
@@ -60,16 +60,16 @@ const GAP_TRIES: u32 = 3;
 
 /// How often retention is applied. Shorter: the directory is listed for nothing. Longer: sent segments take
 /// up space.
-const EVERY: Duration = Duration::from_secs(1);
+const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The janitor: what it works on.
 #[derive(Debug)]
-pub(crate) struct Rounds {
+pub(crate) struct Janitor {
     pub(crate) dir: PathBuf,
     /// Weak, so that the lock is released with the journal.
-    pub(crate) place: Weak<DirLock>,
+    pub(crate) dir_lock: Weak<DirLock>,
     pub(crate) retention: Retention,
-    pub(crate) shelf: Arc<CommitIndex>,
+    pub(crate) commit_index: Arc<CommitIndex>,
     pub(crate) notices: Arc<Notices>,
     /// Segments of earlier runs.
     pub(crate) found: Vec<SegmentFile>,
@@ -77,7 +77,7 @@ pub(crate) struct Rounds {
 
 /// Work that is queued.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
+pub(crate) struct Queued {
     /// Segments that this run sealed, to be compressed: first, and before the thread ends.
     own: VecDeque<PathBuf>,
     /// Tasks that the disk refused, and how often.
@@ -86,47 +86,47 @@ pub(crate) struct Waiting {
     left: VecDeque<PathBuf>,
 }
 
-impl Rounds {
+impl Janitor {
     /// Runs tasks until all senders are dropped, then finishes what is queued.
     pub(crate) fn run(&self, tasks: &Receiver<Task>) {
         let mut waiting = self.waiting();
         let mut changes = None;
         let mut tried_at = Instant::now();
         loop {
-            if !waiting.refused.is_empty() && tried_at.elapsed() >= AGAIN {
-                self.try_again(&mut waiting);
+            if !waiting.refused.is_empty() && tried_at.elapsed() >= RETRY_PAUSE {
+                self.retry_refused(&mut waiting);
                 tried_at = Instant::now();
             }
             // Without a change in the index only the age of segments can have changed anything.
-            let now = Some(self.shelf.changes());
+            let now = Some(self.commit_index.changes());
             if changes != now || self.retention.age.is_some() {
-                self.let_go();
+                self.apply_retention();
             }
             changes = now;
             let is_idle = waiting.own.is_empty() && waiting.left.is_empty();
-            match tasks.recv_timeout(if is_idle { EVERY } else { Duration::ZERO }) {
+            match tasks.recv_timeout(if is_idle { RETENTION_INTERVAL } else { Duration::ZERO }) {
                 Ok(task) => self.perform(task, &mut waiting),
                 Err(RecvTimeoutError::Timeout) => self.compress_one(&mut waiting, tasks),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         for (task, _) in std::mem::take(&mut waiting.refused) {
-            self.is_done(&task, GAP_TRIES, &mut waiting.own);
+            self.try_task(&task, GAP_TRIES, &mut waiting.own);
         }
         waiting.left.clear();
         while !waiting.own.is_empty() {
             self.compress_one(&mut waiting, tasks);
         }
-        self.let_go();
+        self.apply_retention();
     }
 
-    pub(crate) fn waiting(&self) -> Waiting {
-        Waiting { left: self.left(), ..Waiting::default() }
+    pub(crate) fn waiting(&self) -> Queued {
+        Queued { left: self.uncompressed(), ..Queued::default() }
     }
 
     /// Returns the sealed segments that are not compressed, the oldest first: from runs without
     /// compression, or left by a crash.
-    pub(crate) fn left(&self) -> VecDeque<PathBuf> {
+    pub(crate) fn uncompressed(&self) -> VecDeque<PathBuf> {
         if self.retention.compress.is_none() {
             return VecDeque::new();
         }
@@ -143,20 +143,20 @@ impl Rounds {
         left.into_iter().map(|(_, path)| path).collect()
     }
 
-    fn perform(&self, task: Task, waiting: &mut Waiting) {
+    fn perform(&self, task: Task, waiting: &mut Queued) {
         // Each attempt on an absent disk leaves one more empty segment.
         let is_nothing = matches!(task, Task::Cut(_, 0));
         let is_kept = !is_nothing || waiting.refused.len() < REFUSED_MAX;
-        if !self.is_done(&task, 0, &mut waiting.own) && is_kept {
+        if !self.try_task(&task, 0, &mut waiting.own) && is_kept {
             waiting.refused.push_back((task, 1));
         }
     }
 
     /// Tries refused tasks again, and stops at the first that is refused again, because each attempt reads
     /// a whole segment.
-    fn try_again(&self, waiting: &mut Waiting) {
+    fn retry_refused(&self, waiting: &mut Queued) {
         while let Some((task, tries)) = waiting.refused.pop_front() {
-            if !self.is_done(&task, tries, &mut waiting.own) {
+            if !self.try_task(&task, tries, &mut waiting.own) {
                 waiting.refused.push_back((task, tries.saturating_add(1)));
                 return;
             }
@@ -164,12 +164,12 @@ impl Rounds {
     }
 
     /// Runs a task. Returns whether it needs no further attempt.
-    fn is_done(&self, task: &Task, tries: u32, own: &mut VecDeque<PathBuf>) -> bool {
+    fn try_task(&self, task: &Task, tries: u32, own: &mut VecDeque<PathBuf>) -> bool {
         match task {
             Task::Seal(path) => self.seal(path, tries, own),
             Task::Cut(path, kept) => match cut(path, *kept) {
                 Ok(()) => *kept == 0 || self.seal(path, tries, own),
-                Err(error) => error.kind() == io::ErrorKind::NotFound && self.is_there(),
+                Err(error) => error.kind() == io::ErrorKind::NotFound && self.dir_exists(),
             },
             Task::Restore => {
                 self.restore();
@@ -180,7 +180,7 @@ impl Rounds {
 
     /// Creates the directory again if it was removed, so that records can be written again.
     fn restore(&self) {
-        match self.place.upgrade().map(|place| place.restore()) {
+        match self.dir_lock.upgrade().map(|dir_lock| dir_lock.restore()) {
             Some(Ok(true)) => {
                 self.notices.repeated("made again", || {
                     format!("{} was removed, and is made again", self.dir.display())
@@ -195,7 +195,8 @@ impl Rounds {
     /// Seals a segment. Returns whether it needs no further attempt.
     fn seal(&self, path: &Path, tries: u32, own: &mut VecDeque<PathBuf>) -> bool {
         let number = names::number_of(path);
-        let holds = number.and_then(|(worker, sequence)| self.shelf.holds(worker, sequence));
+        let holds =
+            number.and_then(|(worker, sequence)| self.commit_index.committed(worker, sequence));
         let (committed_bytes, committed) =
             holds.map_or((0, 0), |holds| (holds.offset, holds.records));
         match seal_from(path, committed_bytes, tries >= GAP_TRIES) {
@@ -216,9 +217,9 @@ impl Rounds {
             }
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 // Otherwise retention removed it before.
-                if self.should_be_there(path) {
+                if self.is_expected(path) {
                     self.notices.repeated("seal", || cannot_seal(path, &error.into()));
-                    return self.is_there();
+                    return self.dir_exists();
                 }
             }
             // An unsealed segment can still be read. A file that is not a segment is set aside by the next
@@ -233,18 +234,18 @@ impl Rounds {
 
     /// Returns whether the directory exists on its file system. While its disk is absent, a missing file
     /// will be back.
-    fn is_there(&self) -> bool {
-        self.place.upgrade().is_none_or(|place| place.home().check().is_ok())
+    fn dir_exists(&self) -> bool {
+        self.dir_lock.upgrade().is_none_or(|dir_lock| dir_lock.journal_dir().check().is_ok())
     }
 
-    fn should_be_there(&self, path: &Path) -> bool {
+    fn is_expected(&self, path: &Path) -> bool {
         let number = names::number_of(path);
-        number.is_none_or(|(worker, sequence)| self.shelf.has(worker, sequence))
+        number.is_none_or(|(worker, sequence)| self.commit_index.contains(worker, sequence))
     }
 
     /// Compresses the next segment. Tasks that arrive meanwhile are run between frames, so that sealing
     /// never waits. A segment of an earlier run does not delay a stop.
-    pub(crate) fn compress_one(&self, waiting: &mut Waiting, tasks: &Receiver<Task>) {
+    pub(crate) fn compress_one(&self, waiting: &mut Queued, tasks: &Receiver<Task>) {
         let Some(level) = self.retention.compress else { return };
         let (path, is_own) = match waiting.own.pop_front() {
             Some(path) => (path, true),
@@ -274,7 +275,7 @@ impl Rounds {
 
     /// Removes complete segments that retention does not keep, the oldest first. Never removes a worker's
     /// newest one, because its number must be remembered.
-    fn let_go(&self) {
+    fn apply_retention(&self) {
         let Retention { bytes, age, only_unsent, spool_bytes, .. } = self.retention;
         if self.retention == Retention::default() {
             return;
@@ -285,9 +286,9 @@ impl Rounds {
         let mut unsent_bytes = 0;
         let mut latest = (0, SystemTime::UNIX_EPOCH);
         for (index, one) in segments.iter().enumerate() {
-            let (complete, unsent) = self.shelf.is_free(one.worker, one.sequence);
+            let (complete, unsent) = self.commit_index.is_free(one.worker, one.sequence);
             // Unread bytes, not the file's size: most of it may have been sent.
-            let waits_bytes = self.shelf.unread_bytes(one.worker, one.sequence);
+            let waits_bytes = self.commit_index.unread_bytes(one.worker, one.sequence);
             unsent_bytes += waits_bytes;
             let newest = segments.get(index + 1).is_none_or(|next| next.worker != one.worker);
             let written = fs::metadata(&one.path).and_then(|facts| facts.modified());
@@ -306,7 +307,7 @@ impl Rounds {
                 age.is_some_and(|kept| now.duration_since(written).unwrap_or_default() > kept);
             let too_large = bytes.is_some_and(|kept| total > kept);
             let spool_full = unsent && spool_bytes.is_some_and(|kept| unsent_bytes > kept);
-            if unsent && !(spool_full && self.shelf.give_up(one.worker, one.sequence))
+            if unsent && !(spool_full && self.commit_index.give_up(one.worker, one.sequence))
                 || !(unsent || too_old || too_large || only_unsent)
             {
                 continue;
@@ -326,11 +327,11 @@ impl Rounds {
             self.notices
                 .repeated("remove", || format!("cannot remove {}: {error}", one.path.display()));
             if unsent {
-                self.shelf.take_back(one.worker, one.sequence);
+                self.commit_index.undo_give_up(one.worker, one.sequence);
             }
             return false;
         }
-        self.shelf.removed(one.worker, one.sequence);
+        self.commit_index.removed(one.worker, one.sequence);
         if unsent {
             self.notices.repeated("spool", || {
                 "the spool is full (--spool-bytes): the oldest records go unsent, and are counted as \

@@ -39,18 +39,18 @@ pub struct Survey {
 /// # Errors
 /// The segment cannot be read.
 pub fn survey(reader: &mut Reader, each: impl FnMut(&IndexEntry)) -> io::Result<Survey> {
-    reader.pass_gaps();
-    reader.count()?;
+    reader.skip_gaps();
+    reader.start_hash()?;
     let mut found = read_records(reader, each)?;
     found.intact = reader.is_intact()?;
-    if reader.header_is_worn() {
+    if reader.header_is_damaged() {
         found.damaged += 1;
         found.first_damage = Some(0);
     }
     // An unreadable end is not known to be torn, nor is a damaged footer.
     let is_unread = found.intact.is_none() && reader.gaps_end() > found.data_end;
-    let is_worn = reader.footer_is_worn() && found.torn_bytes >= FOOTER_BYTES as u64;
-    if is_unread || is_worn {
+    let is_damaged = reader.footer_is_damaged() && found.torn_bytes >= FOOTER_BYTES as u64;
+    if is_unread || is_damaged {
         found.damaged += 1;
         found.first_damage.get_or_insert(found.data_end);
     }
@@ -107,15 +107,15 @@ pub(crate) fn seal_from(
     passes_gaps: bool,
 ) -> Result<Survey, ReadError> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let mut reader = Reader::of(file.try_clone()?)?;
+    let mut reader = Reader::from_file(file.try_clone()?)?;
     // Only sealed segments are compressed, and nothing may be written into them.
     if reader.footer().is_some() || reader.is_compressed() {
         return Ok(survey(&mut reader, |_| {})?);
     }
     if passes_gaps {
-        reader.pass_gaps();
+        reader.skip_gaps();
     }
-    reader.count()?;
+    reader.start_hash()?;
     let mut index: Vec<IndexEntry> = Vec::new();
     let mut next_mark = 0;
     let mut found = read_records(&mut reader, |entry| {

@@ -52,10 +52,10 @@ impl Bytes {
     }
 
     /// From now on, reads places that the disk cannot read as zeros. That costs only the records in them.
-    pub(crate) fn pass_gaps(&mut self) {
+    pub(crate) fn skip_gaps(&mut self) {
         match self {
-            Self::Plain(_, gaps) => gaps.are_passed = true,
-            Self::Packed(packed) => packed.pass_gaps(),
+            Self::Plain(_, gaps) => gaps.are_skipped = true,
+            Self::Packed(packed) => packed.skip_gaps(),
         }
     }
 

@@ -31,7 +31,7 @@ const OPEN_MAX: usize = 3;
 
 /// An owned record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct OwnedRecord {
     received_unix_ns: u64,
     peer: SocketAddr,
     listener: u16,
@@ -39,14 +39,14 @@ pub struct Kept {
     payload: Vec<u8>,
 }
 
-impl From<Record<'_>> for Kept {
+impl From<Record<'_>> for OwnedRecord {
     fn from(record: Record<'_>) -> Self {
         let Record { received_unix_ns, peer, listener, continued, payload } = record;
         Self { received_unix_ns, peer, listener, continued, payload: payload.to_vec() }
     }
 }
 
-impl Kept {
+impl OwnedRecord {
     /// Returns the record, borrowed.
     #[must_use]
     pub fn record(&self) -> Record<'_> {
@@ -78,7 +78,7 @@ struct Source {
     path: PathBuf,
     reader: Reader,
     /// Receive time of the next record, ns since 1970; `None` if there is none yet.
-    at_hand: Option<u64>,
+    next_unix_ns: Option<u64>,
     /// Whether the segment is finished: no more records will come.
     done: bool,
 }
@@ -90,9 +90,9 @@ pub struct Follow {
     selection: Selection,
     inotify: Inotify,
     /// Highest segment number seen of each worker.
-    met: BTreeMap<u16, u64>,
+    newest_seen: BTreeMap<u16, u64>,
     /// Whether a segment had no header yet when the directory was last listed.
-    unborn: bool,
+    headerless: bool,
     sources: Vec<Source>,
 }
 
@@ -104,11 +104,11 @@ pub fn last(
     dir: &Path,
     selection: &Selection,
     count: usize,
-    tell: &mut dyn FnMut(Trouble),
-) -> io::Result<Vec<Kept>> {
+    report: &mut dyn FnMut(Trouble),
+) -> io::Result<Vec<OwnedRecord>> {
     let mut last = Vec::new();
     for lane in by_worker(segment::list(dir)?) {
-        last.extend(last_of(&lane, selection, count, tell).0);
+        last.extend(last_of(&lane, selection, count, report).0);
     }
     Ok(latest(last, count))
 }
@@ -122,24 +122,25 @@ impl Follow {
         dir: &Path,
         selection: Selection,
         count: usize,
-        tell: &mut dyn FnMut(Trouble),
-    ) -> Result<(Vec<Kept>, Self), FollowError> {
+        report: &mut dyn FnMut(Trouble),
+    ) -> Result<(Vec<OwnedRecord>, Self), FollowError> {
         let inotify = watch(dir).map_err(FollowError::Watch)?;
-        let mut met = BTreeMap::new();
-        let (mut last, mut sources, mut unborn) = (Vec::new(), Vec::new(), false);
+        let mut newest_seen = BTreeMap::new();
+        let (mut last, mut sources, mut headerless) = (Vec::new(), Vec::new(), false);
         for mut lane in by_worker(segment::list(dir)?) {
-            if lane.last().is_some_and(SegmentFile::is_unborn) {
-                unborn = true;
+            if lane.last().is_some_and(SegmentFile::has_no_header) {
+                headerless = true;
                 lane.pop();
             }
             if let Some(newest) = lane.last() {
-                met.insert(newest.worker, newest.sequence);
+                newest_seen.insert(newest.worker, newest.sequence);
             }
-            let (found, open) = last_of(&lane, &selection, count, tell);
+            let (found, open) = last_of(&lane, &selection, count, report);
             last.extend(found);
             sources.extend(open);
         }
-        let follow = Self { dir: dir.to_owned(), selection, inotify, met, unborn, sources };
+        let follow =
+            Self { dir: dir.to_owned(), selection, inotify, newest_seen, headerless, sources };
         Ok((latest(last, count), follow))
     }
 
@@ -150,26 +151,26 @@ impl Follow {
     /// An error of `each`, or following ended.
     pub fn take<E: From<FollowError>>(
         &mut self,
-        tell: &mut dyn FnMut(Trouble),
+        report: &mut dyn FnMut(Trouble),
         mut each: impl FnMut(&Record<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.look()? || self.unborn {
-            self.meet(tell)?;
+        if self.read_events()? || self.headerless {
+            self.open_new(report)?;
         }
         let selection = &self.selection;
-        self.sources.iter_mut().for_each(|source| source.advance(selection, tell));
+        self.sources.iter_mut().for_each(|source| source.advance(selection, report));
         while let Some(source) = earliest(&mut self.sources) {
             if let Some(record) = source.reader.last() {
                 each(&record)?;
             }
-            source.advance(selection, tell);
+            source.advance(selection, report);
         }
         self.sources.retain(|source| !source.done);
         Ok(())
     }
 
     /// Reads the inotify events. Returns whether there may be new segments.
-    fn look(&self) -> Result<bool, FollowError> {
+    fn read_events(&self) -> Result<bool, FollowError> {
         let mut news = false;
         loop {
             let events = match self.inotify.read_events() {
@@ -196,27 +197,31 @@ impl Follow {
     }
 
     /// Opens the segments that are new in the directory.
-    fn meet(&mut self, tell: &mut dyn FnMut(Trouble)) -> Result<(), FollowError> {
+    fn open_new(&mut self, report: &mut dyn FnMut(Trouble)) -> Result<(), FollowError> {
         let listed = segment::list(&self.dir)?;
-        self.unborn = false;
+        self.headerless = false;
         for (index, one) in listed.iter().enumerate() {
-            if self.met.get(&one.worker).is_some_and(|met| *met >= one.sequence) {
+            if self
+                .newest_seen
+                .get(&one.worker)
+                .is_some_and(|newest_seen| *newest_seen >= one.sequence)
+            {
                 continue;
             }
             let newest = listed.get(index + 1).is_none_or(|next| next.worker != one.worker);
             match Reader::open(&one.path) {
                 Ok(mut reader) => {
-                    reader.pass_gaps();
+                    reader.skip_gaps();
                     self.sources.push(Source::new(one, reader));
                 }
                 // The newest segment may not have its header yet.
                 Err(ReadError::NoSegment(_)) if newest => {
-                    self.unborn = true;
+                    self.headerless = true;
                     continue;
                 }
-                Err(error) => tell(unreadable(one.path.clone(), error)),
+                Err(error) => report(unreadable(one.path.clone(), error)),
             }
-            self.met.insert(one.worker, one.sequence);
+            self.newest_seen.insert(one.worker, one.sequence);
         }
         Ok(())
     }
@@ -245,29 +250,29 @@ impl AsFd for Follow {
 
 /// Returns the source with the earliest next record.
 fn earliest(sources: &mut [Source]) -> Option<&mut Source> {
-    let known = sources.iter_mut().filter(|source| source.at_hand.is_some());
-    known.min_by_key(|source| source.at_hand)
+    let known = sources.iter_mut().filter(|source| source.next_unix_ns.is_some());
+    known.min_by_key(|source| source.next_unix_ns)
 }
 
 impl Source {
     fn new(segment: &SegmentFile, reader: Reader) -> Self {
-        Self { path: segment.path.clone(), reader, at_hand: None, done: false }
+        Self { path: segment.path.clone(), reader, next_unix_ns: None, done: false }
     }
 
     /// Reads on to the next selected record.
-    fn advance(&mut self, selection: &Selection, tell: &mut dyn FnMut(Trouble)) {
+    fn advance(&mut self, selection: &Selection, report: &mut dyn FnMut(Trouble)) {
         // A file without a name is complete: it was sealed, then compressed or removed.
         let complete = !self.reader.is_linked();
-        let mut tell = |what| tell(Trouble { path: self.path.clone(), what });
-        self.at_hand = loop {
+        let mut report = |what| report(Trouble { path: self.path.clone(), what });
+        self.next_unix_ns = loop {
             match next_wanted(&mut self.reader, selection) {
                 Ok(Wanted::Record(unix_ns)) => break Some(unix_ns),
                 Ok(Wanted::Pause) => {}
-                Ok(Wanted::Damaged { offset, bytes }) => tell(What::Damaged { offset, bytes }),
+                Ok(Wanted::Damaged { offset, bytes }) => report(What::Damaged { offset, bytes }),
                 Ok(Wanted::End { torn_bytes }) => {
                     let sealed = self.reader.footer().is_some();
                     if sealed && torn_bytes > 0 {
-                        tell(What::Missing { bytes: torn_bytes });
+                        report(What::Missing { bytes: torn_bytes });
                     }
                     self.done = sealed || complete;
                     // Later records must be read from the file, not from the window.
@@ -275,7 +280,7 @@ impl Source {
                     break None;
                 }
                 Err(error) => {
-                    tell(What::Unreadable(error.into()));
+                    report(What::Unreadable(error.into()));
                     self.done = true;
                     break None;
                 }
@@ -288,8 +293,8 @@ impl Source {
         &mut self,
         selection: &Selection,
         count: usize,
-        tell: &mut dyn FnMut(Trouble),
-    ) -> VecDeque<Kept> {
+        report: &mut dyn FnMut(Trouble),
+    ) -> VecDeque<OwnedRecord> {
         let mut last = VecDeque::new();
         if let Some(records) = self.reader.footer().map(|footer| footer.records) {
             if count == 0 {
@@ -303,13 +308,15 @@ impl Source {
             }
         }
         loop {
-            self.advance(selection, tell);
-            let Some(record) = self.at_hand.and_then(|_| self.reader.last()) else { return last };
+            self.advance(selection, report);
+            let Some(record) = self.next_unix_ns.and_then(|_| self.reader.last()) else {
+                return last;
+            };
             if last.len() == count {
                 last.pop_front();
             }
             if count > 0 {
-                last.push_back(Kept::from(record));
+                last.push_back(OwnedRecord::from(record));
             }
         }
     }
@@ -321,8 +328,8 @@ fn last_of(
     lane: &[SegmentFile],
     selection: &Selection,
     count: usize,
-    tell: &mut dyn FnMut(Trouble),
-) -> (VecDeque<Kept>, Vec<Source>) {
+    report: &mut dyn FnMut(Trouble),
+) -> (VecDeque<OwnedRecord>, Vec<Source>) {
     let mut last = VecDeque::new();
     let mut sources = Vec::new();
     for (age, one) in lane.iter().rev().enumerate() {
@@ -334,13 +341,13 @@ fn last_of(
             Ok(Some(reader)) => reader,
             Ok(None) => continue,
             Err(error) => {
-                tell(unreadable(one.path.clone(), error));
+                report(unreadable(one.path.clone(), error));
                 continue;
             }
         };
         reader.set_limit(u64::MAX);
         let mut source = Source::new(one, reader);
-        let mut found = source.last(selection, wanted, tell);
+        let mut found = source.last(selection, wanted, report);
         found.append(&mut last);
         last = found;
         if !source.done {
@@ -351,7 +358,7 @@ fn last_of(
 }
 
 /// Returns the latest `count` records, sorted by receive time.
-fn latest(mut records: Vec<Kept>, count: usize) -> Vec<Kept> {
+fn latest(mut records: Vec<OwnedRecord>, count: usize) -> Vec<OwnedRecord> {
     records.sort_by_key(|kept| kept.received_unix_ns);
     let surplus = records.len().saturating_sub(count);
     records.split_off(surplus)

@@ -20,7 +20,7 @@ pub fn is_eio(error: &io::Error) -> bool {
 /// The places of a file that its disk cannot read.
 #[derive(Debug, Default)]
 pub(crate) struct Gaps {
-    pub(crate) are_passed: bool,
+    pub(crate) are_skipped: bool,
     /// Block numbers of the unreadable places met so far.
     pub(crate) met: BTreeSet<u64>,
 }
@@ -32,7 +32,7 @@ impl Gaps {
         buffer: &mut [u8],
         offset: u64,
     ) -> io::Result<usize> {
-        if !self.are_passed {
+        if !self.are_skipped {
             return read_at(file, buffer, offset);
         }
         let bytes = file.metadata()?.len();
@@ -108,7 +108,7 @@ mod tests {
     fn what_cannot_be_read_costs_its_blocks_and_nothing_before_them() {
         let bytes = 5 * BLOCK_BYTES + 100;
         for (bad, zeros) in [(&[][..], 0), (&[1, 3], 8192), (&[0, 5], 4196), (&[2], 4096)] {
-            let mut gaps = Gaps { are_passed: true, ..Gaps::default() };
+            let mut gaps = Gaps { are_skipped: true, ..Gaps::default() };
             let mut buffer = vec![7; 1 << 16];
             let got = gaps.fill(&mut buffer, 0, bytes, |to, at| read(bad, to, at, bytes)).unwrap();
             assert_eq!(got as u64, bytes);
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_disk_that_reads_nothing_is_not_one_with_a_flaw() {
         let bytes = 1 << 30;
-        let mut gaps = Gaps { are_passed: true, ..Gaps::default() };
+        let mut gaps = Gaps { are_skipped: true, ..Gaps::default() };
         let mut buffer = vec![7; 8 << 20];
         let nothing = |_: &mut [u8], _| Err(io::Error::from_raw_os_error(libc::EIO));
         assert!(gaps.fill(&mut buffer, 0, bytes, nothing).is_err());

@@ -232,11 +232,11 @@ pub(crate) fn open(
     segment: &SegmentFile,
     selection: &Selection,
 ) -> Result<Option<Reader>, ReadError> {
-    if segment.is_unborn() {
+    if segment.has_no_header() {
         return Ok(None);
     }
     let mut reader = Reader::open(&segment.path)?;
-    reader.pass_gaps();
+    reader.skip_gaps();
     if reader.footer().is_some_and(|footer| !selection.may_want(footer)) {
         return Ok(None);
     }

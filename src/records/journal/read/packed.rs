@@ -89,7 +89,7 @@ pub(crate) struct Packed {
     /// Whether the head or the seek table is damaged.
     wrapping_is_bad: bool,
     /// Whether a frame that the disk cannot read counts as damaged, instead of being an error.
-    gaps_are_passed: bool,
+    gaps_are_skipped: bool,
 }
 
 impl fmt::Debug for Packed {
@@ -131,12 +131,12 @@ impl Packed {
             cached: None,
             cache: Vec::new(),
             bad: BTreeSet::new(),
-            gaps_are_passed: false,
+            gaps_are_skipped: false,
         })
     }
 
-    pub(crate) fn pass_gaps(&mut self) {
-        self.gaps_are_passed = true;
+    pub(crate) fn skip_gaps(&mut self) {
+        self.gaps_are_skipped = true;
     }
 
     /// Returns the copy of the segment's header, or `None` if it is damaged.
@@ -198,7 +198,7 @@ impl Packed {
         self.stored.resize(size(frame.stored), 0);
         let read = read_at(&self.file, &mut self.stored, frame.at);
         let got = match read {
-            Err(error) if self.gaps_are_passed && is_eio(&error) => 0,
+            Err(error) if self.gaps_are_skipped && is_eio(&error) => 0,
             got => got?,
         };
         let stored = &self.stored[..got];

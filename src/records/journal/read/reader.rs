@@ -31,9 +31,9 @@ pub struct Reader {
     header: Header,
     footer: Option<Footer>,
     /// Whether one of the two copies of the header is damaged.
-    header_is_worn: bool,
+    header_is_damaged: bool,
     /// Whether the file ends in a damaged footer.
-    footer_is_worn: bool,
+    footer_is_damaged: bool,
     window: Vec<u8>,
     /// Offset of the window in the segment, bytes.
     window_offset: u64,
@@ -47,12 +47,12 @@ pub struct Reader {
     end: u64,
     /// Range of the last record in the window.
     last: Range<usize>,
-    tally: Option<Tally>,
+    running_hash: Option<RunningHash>,
 }
 
 /// A running hash of what was read, so that no byte is read twice for it.
 #[derive(Debug)]
-struct Tally {
+struct RunningHash {
     hasher: blake3::Hasher,
     /// Offset up to which bytes are hashed.
     upto: u64,
@@ -135,7 +135,7 @@ impl Reader {
     ///
     /// # Errors
     /// The file cannot be read, or its header is damaged.
-    pub fn of(file: File) -> Result<Self, ReadError> {
+    pub fn from_file(file: File) -> Result<Self, ReadError> {
         Self::from_bytes(Bytes::open(file, false)?)
     }
 
@@ -154,8 +154,8 @@ impl Reader {
             bytes,
             header,
             footer: None,
-            header_is_worn: !Header::is_whole(&head[..got]),
-            footer_is_worn: false,
+            header_is_damaged: !Header::is_whole(&head[..got]),
+            footer_is_damaged: false,
             window: Vec::new(),
             window_offset: 0,
             limit: u64::MAX,
@@ -163,9 +163,9 @@ impl Reader {
             offset: HEADER_BYTES as u64,
             end: 0,
             last: 0..0,
-            tally: None,
+            running_hash: None,
         };
-        this.look_at_the_end()?;
+        this.refresh_end()?;
         Ok(this)
     }
 
@@ -175,7 +175,7 @@ impl Reader {
     }
 
     /// Reads the footer and the file's size again. Returns whether the end of the records has changed.
-    fn look_at_the_end(&mut self) -> io::Result<bool> {
+    fn refresh_end(&mut self) -> io::Result<bool> {
         let before = self.end;
         let bytes = self.bytes.len()?;
         self.footer = self.read_footer(bytes)?;
@@ -205,7 +205,7 @@ impl Reader {
             footer.data_end.checked_add(footer.index_bytes()) == Some(at) && could_be(footer)
         };
         let footer = Footer::decode(&tail[..got], self.header.salt).filter(fits);
-        self.footer_is_worn =
+        self.footer_is_damaged =
             footer.is_none() && (is_gap || Footer::was_one(&tail[..got], self.header.salt));
         Ok(footer)
     }
@@ -218,15 +218,15 @@ impl Reader {
 
     /// Returns whether one of the two copies of the header is damaged.
     #[must_use]
-    pub fn header_is_worn(&self) -> bool {
-        self.header_is_worn
+    pub fn header_is_damaged(&self) -> bool {
+        self.header_is_damaged
     }
 
     /// Returns whether the file ends in a damaged footer. The last record may end in bytes that look like
     /// one.
     #[must_use]
-    pub fn footer_is_worn(&self) -> bool {
-        self.footer_is_worn
+    pub fn footer_is_damaged(&self) -> bool {
+        self.footer_is_damaged
     }
 
     /// Returns the footer, or `None` if the segment is not sealed.
@@ -260,8 +260,8 @@ impl Reader {
     }
 
     /// From now on, a place that the disk cannot read counts as damaged, and costs only the records in it.
-    pub fn pass_gaps(&mut self) {
-        self.bytes.pass_gaps();
+    pub fn skip_gaps(&mut self) {
+        self.bytes.skip_gaps();
     }
 
     /// Returns where the last unreadable place ends (offset, bytes), or 0 if there was none.
@@ -327,7 +327,7 @@ impl Reader {
 
     /// Continues at an offset that [`Next`] reported, and reads it from the file again.
     pub fn go_back(&mut self, offset: u64) {
-        self.forget(offset);
+        self.drop_window(offset);
         (self.offset, self.last) = (offset, 0..0);
     }
 
@@ -366,12 +366,14 @@ impl Reader {
             match self.search(start)? {
                 Some(place) if place == start => break,
                 // Bytes that were missing when the window was filled may exist now.
-                Some(_) if self.footer.is_none() && !self.window_is_fresh => self.forget(start),
+                Some(_) if self.footer.is_none() && !self.window_is_fresh => {
+                    self.drop_window(start);
+                }
                 Some(place) => {
                     self.offset = place;
                     return Ok(Next::Damaged { offset: start, bytes: place - start });
                 }
-                None if self.footer.is_none() && self.look_at_the_end()? => self.forget(start),
+                None if self.footer.is_none() && self.refresh_end()? => self.drop_window(start),
                 None => {
                     let torn_bytes = self.end().saturating_sub(start);
                     return Ok(Next::End { offset: start, torn_bytes });
@@ -385,8 +387,8 @@ impl Reader {
     }
 
     /// Drops the window, so that bytes from `place` on are read from the file again.
-    fn forget(&mut self, place: u64) {
-        self.count_up_to(place);
+    fn drop_window(&mut self, place: u64) {
+        self.hash_up_to(place);
         self.window.clear();
     }
 
@@ -420,7 +422,7 @@ impl Reader {
         let begin = match begin.filter(|begin| begin + wanted <= self.window.len()) {
             Some(begin) => begin,
             None => {
-                self.count_up_to(place);
+                self.hash_up_to(place);
                 self.window.resize(WINDOW_BYTES.min(left), 0);
                 let got = self.bytes.read_at(&mut self.window, place)?;
                 self.window.truncate(got);
@@ -432,37 +434,38 @@ impl Reader {
     }
 
     /// Starts to hash what is read. Must be called before anything is read.
-    pub(crate) fn count(&mut self) -> io::Result<()> {
+    pub(crate) fn start_hash(&mut self) -> io::Result<()> {
         let mut hasher = blake3::Hasher::new();
         let mut head = [0; HEADER_BYTES];
         let got = self.bytes.read_at(&mut head, 0)?;
         hasher.update(&head[..got]);
-        self.tally = Some(Tally { hasher, upto: HEADER_BYTES as u64 });
+        self.running_hash = Some(RunningHash { hasher, upto: HEADER_BYTES as u64 });
         Ok(())
     }
 
     /// Hashes the bytes in the window up to `place`.
-    fn count_up_to(&mut self, place: u64) {
-        let Some(tally) = &mut self.tally else { return };
+    fn hash_up_to(&mut self, place: u64) {
+        let Some(running_hash) = &mut self.running_hash else { return };
         let range = |place: u64| {
             let skip = place.saturating_sub(self.window_offset);
             usize::try_from(skip).unwrap_or(usize::MAX).min(self.window.len())
         };
-        let part = range(tally.upto)..range(place);
-        if tally.upto >= self.window_offset && !part.is_empty() {
-            tally.upto += part.len() as u64;
-            tally.hasher.update(&self.window[part]);
+        let part = range(running_hash.upto)..range(place);
+        if running_hash.upto >= self.window_offset && !part.is_empty() {
+            running_hash.upto += part.len() as u64;
+            running_hash.hasher.update(&self.window[part]);
         }
     }
 
     /// Returns a hasher that has hashed the first `bytes` bytes of the segment.
     pub(crate) fn hasher(&mut self, bytes: u64) -> io::Result<blake3::Hasher> {
-        self.count_up_to(bytes);
+        self.hash_up_to(bytes);
         let fresh = || (blake3::Hasher::new(), 0);
         // A torn end longer than a window was hashed before it was known to be torn; then hash again from
         // the start.
-        let known = self.tally.take().filter(|tally| tally.upto <= bytes);
-        let (mut hasher, mut upto) = known.map_or_else(fresh, |tally| (tally.hasher, tally.upto));
+        let known = self.running_hash.take().filter(|running_hash| running_hash.upto <= bytes);
+        let (mut hasher, mut upto) =
+            known.map_or_else(fresh, |running_hash| (running_hash.hasher, running_hash.upto));
         let mut buffer = vec![0; WINDOW_BYTES];
         while upto < bytes {
             let wanted = usize::try_from(bytes - upto).unwrap_or(usize::MAX).min(buffer.len());

@@ -44,7 +44,7 @@ fn stride() -> usize {
 
 /// The result of checking the segment: whether it is as it was written.
 fn is_sound(file: &fs::File, sealed: bool) -> bool {
-    let Ok(mut reader) = Reader::of(file.try_clone().unwrap()) else { return false };
+    let Ok(mut reader) = Reader::from_file(file.try_clone().unwrap()) else { return false };
     let found = survey(&mut reader, |_| {}).unwrap();
     let whole = found.damaged == 0 && found.torn_bytes == 0;
     whole && found.intact == sealed.then_some(true)
@@ -116,7 +116,7 @@ fn a_cut_costs_what_is_behind_it() {
     }
     for at in 0..HEADER_BYTES {
         file.set_len(at as u64).unwrap();
-        assert!(Reader::of(file.try_clone().unwrap()).is_err(), "cut at byte {at}");
+        assert!(Reader::from_file(file.try_clone().unwrap()).is_err(), "cut at byte {at}");
     }
 }
 
@@ -135,7 +135,7 @@ fn a_wrong_byte_in_the_index_hides_no_record() {
         for flip in [0x01, 0x80] {
             file.write_all_at(&[sealed[at] ^ flip], at as u64).unwrap();
             for sought in [1, last / 3, last / 2, last] {
-                let mut reader = Reader::of(file.try_clone().unwrap()).unwrap();
+                let mut reader = Reader::from_file(file.try_clone().unwrap()).unwrap();
                 reader.seek_time(sought).unwrap();
                 let Next::Record { record, .. } = reader.read_next().unwrap() else {
                     panic!("byte {at} flipped: no record where the index led");

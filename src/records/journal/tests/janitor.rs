@@ -13,7 +13,7 @@ use tempfile::tempdir;
 
 use crate::journal::error::JournalError;
 use crate::journal::keep::commit_index::{CommitIndex, Position};
-use crate::journal::keep::janitor::{Retention, Rounds, Task};
+use crate::journal::keep::janitor::{Janitor, Retention, Task};
 use crate::journal::keep::seal::{is_intact, survey};
 use crate::journal::names;
 use crate::journal::open::{Journal, JournalSpec};
@@ -45,12 +45,12 @@ fn packed(path: &Path) -> PathBuf {
     names::packed_path(path).unwrap()
 }
 
-fn rounds(place: &Path) -> Rounds {
-    Rounds {
+fn janitor(place: &Path) -> Janitor {
+    Janitor {
         dir: place.to_owned(),
-        place: Weak::new(),
+        dir_lock: Weak::new(),
         retention: COMPRESSING,
-        shelf: Arc::new(CommitIndex::default()),
+        commit_index: Arc::new(CommitIndex::default()),
         notices: Arc::new(Notices::default()),
         found: segment::list(place).unwrap(),
     }
@@ -93,7 +93,7 @@ fn the_oldest_is_compressed_first_and_what_is_not_sealed_is_not() {
     let unsealed = fs::read(&paths[2]).unwrap();
     fs::write(&paths[2], &unsealed[..unsealed.len() - 1]).unwrap();
     crate::journal::keep::compress::compress(&paths[4], 3).unwrap();
-    let left = rounds(place.path()).left();
+    let left = janitor(place.path()).uncompressed();
     assert_eq!(left, [&paths[1], &paths[3], &paths[0]].map(PathBuf::clone));
 }
 
@@ -102,18 +102,18 @@ fn the_oldest_is_compressed_first_and_what_is_not_sealed_is_not() {
 fn a_stop_does_not_wait_for_what_earlier_runs_left() {
     let place = tempdir().unwrap();
     let paths = segments(place.path(), 3);
-    let mut rounds = rounds(place.path());
-    rounds.found.pop();
+    let mut janitor = janitor(place.path());
+    janitor.found.pop();
     let (complete, tasks) = unbounded();
     complete.send(Task::Seal(paths[2].clone())).unwrap();
     drop(complete);
-    rounds.run(&tasks);
+    janitor.run(&tasks);
     let plain: Vec<_> = paths.iter().map(|path| path.exists()).collect();
     assert_eq!(plain, [true, true, false]);
     assert!(packed(&paths[2]).exists());
     // One that it is at is left, too.
-    let mut waiting = rounds.waiting();
-    rounds.compress_one(&mut waiting, &tasks);
+    let mut waiting = janitor.waiting();
+    janitor.compress_one(&mut waiting, &tasks);
     assert!(paths[0].exists() && !packed(&paths[0]).exists());
     assert!(!packed(&paths[0]).with_added_extension("tmp").exists());
 }
@@ -124,17 +124,17 @@ fn a_stop_does_not_wait_for_what_earlier_runs_left() {
 fn what_was_let_go_is_not_missed_when_it_is_to_be_sealed() {
     let place = tempdir().unwrap();
     let paths = segments(place.path(), 3);
-    let mut rounds = rounds(place.path());
-    rounds.retention = Retention { only_unsent: true, ..Retention::default() };
+    let mut janitor = janitor(place.path());
+    janitor.retention = Retention { only_unsent: true, ..Retention::default() };
     let holds = |sequence| Committed { sequence, offset: 100, records: 1, datagrams: 1 };
-    (1..4).for_each(|sequence| rounds.shelf.put(3, holds(sequence)));
+    (1..4).for_each(|sequence| janitor.commit_index.add_earlier(3, holds(sequence)));
     fs::remove_file(&paths[1]).unwrap();
     let (complete, tasks) = unbounded();
     paths.iter().for_each(|path| complete.send(Task::Seal(path.clone())).unwrap());
     drop(complete);
-    rounds.run(&tasks);
+    janitor.run(&tasks);
     assert_eq!(paths.iter().filter(|path| path.exists()).collect::<Vec<_>>(), [&paths[2]]);
-    let notices = rounds.notices.take();
+    let notices = janitor.notices.take();
     let removed = format!("cannot seal {}", paths[1].display());
     assert!(notices.len() == 1 && notices[0].starts_with(&removed), "{notices:?}");
 }
@@ -144,17 +144,17 @@ fn what_was_let_go_is_not_missed_when_it_is_to_be_sealed() {
 fn sealing_does_not_wait_for_compressing() {
     let place = tempdir().unwrap();
     let paths = segments(place.path(), 2);
-    let mut rounds = rounds(place.path());
-    rounds.found.pop();
+    let mut janitor = janitor(place.path());
+    janitor.found.pop();
     let sealed = fs::read(&paths[1]).unwrap();
     fs::write(&paths[1], &sealed[..sealed.len() - 1]).unwrap();
     let (complete, tasks) = unbounded();
     complete.send(Task::Seal(paths[1].clone())).unwrap();
-    let mut waiting = rounds.waiting();
-    rounds.compress_one(&mut waiting, &tasks);
+    let mut waiting = janitor.waiting();
+    janitor.compress_one(&mut waiting, &tasks);
     assert!(packed(&paths[0]).exists());
     assert_eq!(fs::read(&paths[1]).unwrap(), sealed);
-    rounds.compress_one(&mut waiting, &tasks);
+    janitor.compress_one(&mut waiting, &tasks);
     assert!(packed(&paths[1]).exists(), "then it is its turn");
 }
 
@@ -167,19 +167,19 @@ fn what_a_disk_damaged_before_it_was_sealed_is_told_of() {
     let starts = write_segment(&path, 100_000);
     let sealed = Reader::open(&path).unwrap();
     let footer = *sealed.footer().unwrap();
-    let mut rounds = rounds(place.path());
-    rounds.retention = Retention::default();
+    let mut janitor = janitor(place.path());
+    janitor.retention = Retention::default();
     let records = footer.records;
     let holds = Committed { sequence: 1, offset: footer.data_end, records, datagrams: records };
-    rounds.shelf.committed(3, holds);
+    janitor.commit_index.record_commit(3, holds);
     let file = File::options().write(true).open(&path).unwrap();
     file.set_len(footer.data_end).unwrap();
     file.write_all_at(&[0xff; 8], *starts.last().unwrap()).unwrap();
     let (complete, tasks) = unbounded();
     complete.send(Task::Seal(path.clone())).unwrap();
     drop(complete);
-    rounds.run(&tasks);
-    let notices = rounds.notices.take();
+    janitor.run(&tasks);
+    let notices = janitor.notices.take();
     let told = format!("1 of {records} records that were committed cannot be read");
     assert!(notices.len() == 1 && notices[0].contains(&told), "{notices:?}");
     let found = survey(&mut Reader::open(&path).unwrap(), |_| {}).unwrap();

@@ -23,7 +23,7 @@ use tempfile::tempdir;
 use crate::journal::disk::interface::{Disk, Done, SLOTS, Write};
 use crate::journal::format::{HEADER_BYTES, Record, record_bytes};
 use crate::journal::read::reader::{Next, Reader};
-use crate::journal::writer::{BUFFER_BYTES, Outside, Writer, WriterSpec};
+use crate::journal::writer::{BUFFER_BYTES, Environment, Writer, WriterSpec};
 use crate::settle::run::{Event, Run};
 
 /// A file as the kernel has it, and as the disk has it.
@@ -254,7 +254,7 @@ fn numbers_in(bytes: &[u8], place: &Path) -> Vec<u64> {
 }
 
 pub(crate) fn numbers_of(file: fs::File) -> Vec<u64> {
-    let Ok(mut reader) = Reader::of(file) else { return Vec::new() };
+    let Ok(mut reader) = Reader::from_file(file) else { return Vec::new() };
     let mut numbers = Vec::new();
     loop {
         match reader.read_next().unwrap() {
@@ -279,8 +279,8 @@ fn crash(steps: &[Step], seed: u64, segment_bytes: u64) {
         segment_age: Duration::from_secs(60),
     };
     let dir = Path::new("/nowhere");
-    let outside = Outside { salt: || 0x5eed, now_unix_ns: || 7 };
-    let mut writer = Writer::new(Model::new(3, seed), 3, (dir, 0, 1), spec, outside);
+    let environment = Environment { salt: || 0x5eed, now_unix_ns: || 7 };
+    let mut writer = Writer::new(Model::new(3, seed), 3, (dir, 0, 1), spec, environment);
     let peer = "192.0.2.1:5".parse().unwrap();
     let mut now = Instant::now();
     let (mut number, mut committed) = (0u64, Vec::new());
@@ -371,8 +371,8 @@ pub(crate) fn writer(segment_bytes: u64, age_s: u64) -> Writer<Model> {
         segment_bytes,
         segment_age: Duration::from_secs(age_s),
     };
-    let outside = Outside { salt: || 0x5eed, now_unix_ns: || 7 };
-    Writer::new(Model::new(3, 1), 3, (Path::new("/nowhere"), 0, 1), spec, outside)
+    let environment = Environment { salt: || 0x5eed, now_unix_ns: || 7 };
+    Writer::new(Model::new(3, 1), 3, (Path::new("/nowhere"), 0, 1), spec, environment)
 }
 
 pub(crate) fn record(payload: &[u8]) -> Record<'_> {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tempfile::tempdir;
 
 use crate::journal::format::{Header, Record, record_bytes};
-use crate::journal::keep::compress::{compress, tidy};
+use crate::journal::keep::compress::{compress, remove_leftovers};
 use crate::journal::keep::seal::{is_intact, seal, survey};
 use crate::journal::names;
 use crate::journal::read::packed::{ENTRY_BYTES, FRAME_BYTES, HEAD_BYTES};
@@ -244,15 +244,15 @@ fn a_crash_while_compressing_leaves_one_segment() {
     let foreign = place.path().join("notes.tmp");
     fs::write(&foreign, b"not ours").unwrap();
     fs::write(&unfinished, b"half of it").unwrap();
-    tidy(place.path()).unwrap();
+    remove_leftovers(place.path()).unwrap();
     assert!(!unfinished.exists() && path.exists() && foreign.exists());
     compress(&path, 3).unwrap();
-    tidy(place.path()).unwrap();
+    remove_leftovers(place.path()).unwrap();
     assert!(packed.exists(), "it is the only one");
     fs::write(&path, &plain).unwrap();
     let listed = segment::list(place.path()).unwrap();
     assert_eq!((listed.len(), &listed[0].path), (1, &path), "both there: the plain one counts");
-    tidy(place.path()).unwrap();
+    remove_leftovers(place.path()).unwrap();
     assert!(path.exists() && !packed.exists());
 }
 

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 
 use crate::journal::disk::interface::{Disk, Done};
-use crate::journal::writer::parts::{Open, Refused};
+use crate::journal::writer::parts::{OpenSegment, Refused};
 use crate::journal::writer::segment_writer::Writer;
 use crate::settle::run::{Event, Run};
 
@@ -81,7 +81,7 @@ impl<D: Disk> Writer<D> {
 
     fn synced(&mut self, slot: usize) {
         step!("sync-ended");
-        if std::mem::take(&mut self.ailing) {
+        if std::mem::take(&mut self.is_failing) {
             self.events.push(Event::Resumed);
         }
         while let Some(group) = self.groups.pop_front_if(|group| group.syncing) {
@@ -96,7 +96,8 @@ impl<D: Disk> Writer<D> {
         step!("committed");
         // A group still queued for this slot would be taken for one of the slot's next segment.
         let queued = self.groups.iter().any(|group| group.slot == slot);
-        let complete = |open: &Open| open.closing && open.committed == open.offset && !queued;
+        let complete =
+            |open: &OpenSegment| open.closing && open.committed == open.offset && !queued;
         if self.segments[slot].as_ref().is_some_and(complete)
             && let Some(open) = self.segments[slot].take()
         {

@@ -17,15 +17,15 @@ impl<D: Disk> Writer<D> {
         self.groups.clear();
         self.since = None;
         self.failed_at = Some(now);
-        self.ailing = true;
-        self.clearing = true;
+        self.is_failing = true;
+        self.is_draining = true;
         self.events.push(Event::Failed(error, lost));
-        self.clear();
+        self.drain();
     }
 
     /// Frees the buffers and releases the segments, to be cut, once every operation begun before the
     /// failure has ended.
-    pub(crate) fn clear(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let mut done = std::mem::take(&mut self.done);
         // These datagrams are counted as lost already, whether their operations fail or succeed.
         let _ = self.disk.reap(false, &mut done);
@@ -34,7 +34,7 @@ impl<D: Disk> Writer<D> {
         if self.is_under_way() {
             return;
         }
-        self.clearing = false;
+        self.is_draining = false;
         self.buffers.fill(Buffer::default());
         self.current = 0;
         for (slot, open) in self.segments.iter_mut().enumerate() {
@@ -45,8 +45,8 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    pub(crate) fn await_clear(&mut self) {
-        while self.clearing && self.is_under_way() {
+    pub(crate) fn await_drained(&mut self) {
+        while self.is_draining && self.is_under_way() {
             let mut done = std::mem::take(&mut self.done);
             let reaped = self.disk.reap(true, &mut done);
             done.drain(..).for_each(|one| self.note(&one));
@@ -55,8 +55,8 @@ impl<D: Disk> Writer<D> {
                 return;
             }
         }
-        if self.clearing {
-            self.clear();
+        if self.is_draining {
+            self.drain();
         }
     }
 

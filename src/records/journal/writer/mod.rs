@@ -6,6 +6,6 @@ mod parts;
 mod segment_writer;
 mod spec;
 
-pub(crate) use crate::journal::writer::parts::{BUFFER_BYTES, Outside};
+pub(crate) use crate::journal::writer::parts::{BUFFER_BYTES, Environment};
 pub(crate) use crate::journal::writer::segment_writer::Writer;
 pub use crate::journal::writer::spec::WriterSpec;

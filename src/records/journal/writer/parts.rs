@@ -12,7 +12,7 @@ pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 
 /// Random numbers and time, which tests replace.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Outside {
+pub(crate) struct Environment {
     /// Returns a random salt for a new segment.
     pub(crate) salt: fn() -> u64,
     /// Returns the current time, ns since 1970.
@@ -28,7 +28,7 @@ pub(crate) struct Buffer {
 
 /// A segment that is being written, or whose last commit has not ended.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub(crate) struct OpenSegment {
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
     /// Offset of the next record, bytes.
@@ -47,7 +47,7 @@ pub(crate) struct Open {
 
 /// Datagrams that become durable together, by one sync.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Group {
+pub(crate) struct CommitGroup {
     pub(crate) slot: usize,
     /// Value of the writer's `appended` when the group was closed.
     pub(crate) appended: u64,
@@ -62,7 +62,7 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) enum Refused {
     /// The disk failed a moment ago, and is left alone for a quarter of a second.
-    Resting,
+    BackingOff,
     /// The disk failed now.
     Failed(io::Error),
 }

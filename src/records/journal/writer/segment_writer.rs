@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use crate::journal::disk::interface::{Disk, Done, SLOTS, Write};
 use crate::journal::format::{HEADER_BYTES, Header, Record, record_bytes};
 use crate::journal::names::path_of;
-use crate::journal::writer::parts::{BUFFER_BYTES, Buffer, Group, Open, Outside, Refused};
+use crate::journal::writer::parts::{
+    BUFFER_BYTES, Buffer, CommitGroup, Environment, OpenSegment, Refused,
+};
 use crate::journal::writer::spec::WriterSpec;
 use crate::settle::run::{Committed, Event, Run, WriterCounts};
 
@@ -40,12 +42,12 @@ pub(crate) struct Writer<D> {
     pub(super) worker: u16,
     pub(super) sequence: u64,
     pub(super) spec: WriterSpec,
-    pub(super) segments: [Option<Open>; SLOTS],
+    pub(super) segments: [Option<OpenSegment>; SLOTS],
     /// Slot of the segment that records are appended to.
     pub(super) slot: usize,
     pub(super) buffers: Vec<Buffer>,
     pub(super) current: usize,
-    pub(super) groups: VecDeque<Group>,
+    pub(super) groups: VecDeque<CommitGroup>,
     /// Writes under way, by number: the buffer of each, and whether it has ended.
     pub(super) writes: VecDeque<(u64, usize, bool)>,
     pub(super) writes_begun: u64,
@@ -59,15 +61,15 @@ pub(crate) struct Writer<D> {
     pub(super) refused: Option<Refused>,
     pub(super) failed_at: Option<Instant>,
     /// The disk failed, and operations begun before have not ended: they still read from the buffers.
-    pub(super) clearing: bool,
+    pub(super) is_draining: bool,
     /// Whether a sync is under way.
     pub(super) syncing: bool,
     /// Whether no commit has succeeded since the disk failed.
-    pub(super) ailing: bool,
+    pub(super) is_failing: bool,
     pub(super) events: Vec<Event>,
     pub(super) runs: VecDeque<Run>,
     pub(super) done: Vec<Done>,
-    pub(super) outside: Outside,
+    pub(super) environment: Environment,
 }
 
 impl<D: Disk> Writer<D> {
@@ -78,7 +80,7 @@ impl<D: Disk> Writer<D> {
         buffers: usize,
         (dir, worker, sequence): (&Path, u16, u64),
         spec: WriterSpec,
-        outside: Outside,
+        environment: Environment,
     ) -> Self {
         Self {
             disk,
@@ -100,13 +102,13 @@ impl<D: Disk> Writer<D> {
             records: 0,
             refused: None,
             failed_at: None,
-            clearing: false,
+            is_draining: false,
             syncing: false,
-            ailing: false,
+            is_failing: false,
             events: Vec::new(),
             runs: VecDeque::new(),
             done: Vec::new(),
-            outside,
+            environment,
         }
     }
 
@@ -154,7 +156,7 @@ impl<D: Disk> Writer<D> {
                 let offset = self.offset();
                 self.since.get_or_insert((now, offset));
             }
-            Some(Refused::Resting) => self.give_up(1),
+            Some(Refused::BackingOff) => self.give_up(1),
             Some(Refused::Failed(error)) => {
                 self.fail(error, now);
                 self.give_up(1);
@@ -172,11 +174,12 @@ impl<D: Disk> Writer<D> {
     }
 
     fn append_record(&mut self, record: &Record<'_>, now: Instant) -> Result<(), Refused> {
-        if self.clearing || self.failed_at.is_some_and(|at| now.duration_since(at) < RETRY_AFTER) {
-            return Err(Refused::Resting);
+        if self.is_draining || self.failed_at.is_some_and(|at| now.duration_since(at) < RETRY_AFTER)
+        {
+            return Err(Refused::BackingOff);
         }
         let bytes = record_bytes(record.payload.len());
-        let full = |open: &Open| {
+        let full = |open: &OpenSegment| {
             open.offset + bytes as u64 > self.spec.segment_bytes
                 && open.offset > HEADER_BYTES as u64
                 || self.is_old(open, now)
@@ -189,7 +192,7 @@ impl<D: Disk> Writer<D> {
             self.begin(now)?;
         }
         self.make_room(bytes)?;
-        let Some(open) = &mut self.segments[self.slot] else { return Err(Refused::Resting) };
+        let Some(open) = &mut self.segments[self.slot] else { return Err(Refused::BackingOff) };
         let buffer = &mut self.buffers[self.current];
         let room = &mut self.disk.buffer(self.current)[buffer.fill..buffer.fill + bytes];
         let record = Record { continued: self.records > 0, ..*record };
@@ -200,7 +203,7 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    fn is_old(&self, open: &Open, now: Instant) -> bool {
+    fn is_old(&self, open: &OpenSegment, now: Instant) -> bool {
         now.duration_since(open.begun) >= self.spec.segment_age
     }
 
@@ -209,14 +212,14 @@ impl<D: Disk> Writer<D> {
         let header = Header {
             worker: self.worker,
             sequence: self.sequence,
-            salt: (self.outside.salt)(),
-            created_unix_ns: (self.outside.now_unix_ns)(),
+            salt: (self.environment.salt)(),
+            created_unix_ns: (self.environment.now_unix_ns)(),
         };
         let path = path_of(&self.dir, self.worker, self.sequence);
         // A number is never used twice, even if creating its file fails.
         self.sequence += 1;
         self.disk.create(self.slot, &path).map_err(Refused::Failed)?;
-        self.segments[self.slot] = Some(Open {
+        self.segments[self.slot] = Some(OpenSegment {
             path,
             header,
             offset: HEADER_BYTES as u64,
@@ -309,15 +312,15 @@ impl<D: Disk> Writer<D> {
         }
         self.submit_current()?;
         let (slot, appended, writes) = (self.slot, self.appended, self.writes_begun);
-        self.groups.push_back(Group { slot, appended, writes, holds, syncing: false });
+        self.groups.push_back(CommitGroup { slot, appended, writes, holds, syncing: false });
         Ok(())
     }
 
     /// Commits what is due, and handles completions. Ends a segment that got too old even if no record
     /// comes: retention counts its age from its end.
     pub(crate) fn pump(&mut self, now: Instant) {
-        if self.clearing {
-            self.clear();
+        if self.is_draining {
+            self.drain();
             return;
         }
         let room = self.writes.len() < WRITES_UNDER_WAY;
@@ -338,7 +341,7 @@ impl<D: Disk> Writer<D> {
     /// Returns how soon [`pump`](Self::pump) must be called if no datagram comes: to commit what is due, or
     /// to handle completions.
     pub(crate) fn due_within(&self, now: Instant) -> Option<Duration> {
-        if self.clearing || !self.groups.is_empty() {
+        if self.is_draining || !self.groups.is_empty() {
             return Some(LOOK_EVERY);
         }
         let (since, _) = self.since?;
@@ -356,7 +359,7 @@ impl<D: Disk> Writer<D> {
 
     /// Commits everything, and waits for it.
     pub(crate) fn commit(&mut self, now: Instant) {
-        self.await_clear();
+        self.await_drained();
         let mut finish = || -> Result<(), Refused> {
             self.close_group()?;
             while !self.groups.is_empty() {
@@ -366,7 +369,7 @@ impl<D: Disk> Writer<D> {
         };
         if let Err(Refused::Failed(error)) = finish() {
             self.fail(error, now);
-            self.await_clear();
+            self.await_drained();
         }
     }
 
