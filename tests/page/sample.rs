@@ -72,7 +72,7 @@ fn host() -> HostFacts {
     }
 }
 
-/// A report that found nothing.
+/// Returns a report that found nothing.
 pub(crate) fn empty(mode: Mode) -> Report {
     Report {
         version: VERSION,
@@ -111,7 +111,7 @@ pub(crate) fn empty(mode: Mode) -> Report {
     }
 }
 
-/// A trial at `rate` with `lost` of every thousand lost, most at the socket.
+/// Returns a trial at `rate` with `lost` of every thousand lost, most at the socket.
 pub(crate) fn trial(rate: f64, lost_per_mille: u64, purpose: &str) -> TrialRecord {
     let intended = (rate * 2.0) as u64;
     let lost = intended * lost_per_mille / 1000;
@@ -300,7 +300,7 @@ fn curve(report: &mut Report) {
     }
 }
 
-/// A report of `mode` with figures that could be.
+/// Returns a report of `mode` with figures that could be.
 pub(crate) fn report(mode: Mode) -> Report {
     let mut report = empty(mode);
     report.command = format!("ringest bench {} --size 64 --seed 42", mode.as_str());
@@ -336,7 +336,7 @@ pub(crate) fn report(mode: Mode) -> Report {
     report
 }
 
-/// The same, from a host that means ill.
+/// Returns the same report from a host that sends hostile texts.
 pub(crate) fn hostile(mode: Mode) -> Report {
     let ill = "\"'></style></svg><script>alert(1)</script><img src=x onerror=\"x\">\x1b[2J\u{202e}";
     let mut report = report(mode);

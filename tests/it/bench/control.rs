@@ -23,7 +23,7 @@ impl Client {
         Self(BufReader::new(stream))
     }
 
-    /// One that has been let in.
+    /// Connects a client that the server lets in.
     fn welcome(server: &Server) -> Self {
         let mut client = Self::connect(server);
         let reply = client.ask(&hello());
@@ -59,7 +59,7 @@ impl Client {
         self.get(request, "error")["message"].as_str().unwrap().to_owned()
     }
 
-    /// Where the receiver asked for listens.
+    /// Asks for a receiver and returns the address that it listens on.
     fn prepare(&mut self, receiver: &Value) -> SocketAddr {
         let ready = self.get(&prepare(receiver), "ready");
         assert!(ready["setup"]["rcvbuf_bytes"].as_u64().unwrap() > 0, "{ready}");
@@ -95,7 +95,7 @@ fn finish(sent: u64, issued_by_flow: &[u64]) -> Value {
         "settle_ms": 5 })
 }
 
-/// An engine with a worker, which is held from the mark on if `stalled`.
+/// Returns a request for an engine with a worker, which is held from the mark on if `stalled`.
 fn receiver(stalled: bool) -> Value {
     json!({
         "kind": { "kind": "engine", "backend": "auto", "receivers": 1, "workers": 1, "slots": 256,
@@ -109,7 +109,7 @@ fn threads(server: &Server) -> usize {
     fs::read_dir(format!("/proc/{}/task", server.running.id())).unwrap().count()
 }
 
-/// The server is as it was before its client came, and serves the next one.
+/// Checks that the server is as it was before its client came, and serves the next one.
 fn as_good_as_new(server: &mut Server, receiver: SocketAddr, threads_before: usize) {
     server.await_said(": gone");
     until("the threads to leave", || threads(server) == threads_before);
@@ -246,7 +246,7 @@ fn a_client_that_vanishes_with_stopped_workers_frees_everything() {
     as_good_as_new(&mut server, address, before);
 }
 
-/// The address in the server's "receiving on … with …".
+/// Returns the address in the server's "receiving on … with …".
 fn receiving_on(server: &mut Server) -> SocketAddr {
     server.await_said(" with ");
     let said = server.running.stderr();
@@ -286,7 +286,7 @@ fn a_server_killed_in_a_trial_is_said() {
     assert!(fs::read(file).unwrap_or_default().is_empty(), "no half of a report");
 }
 
-/// The server that a client without HOST has made.
+/// Returns the server that a client without HOST has made.
 fn child_of(client: &Running) -> i32 {
     let path = format!("/proc/{0}/task/{0}/children", client.id());
     let mut child = None;
@@ -301,7 +301,7 @@ fn child_of(client: &Running) -> i32 {
     child.unwrap()
 }
 
-/// It has ended; nobody may be there to reap it.
+/// Tells whether a process has ended; its parent need not have reaped it.
 fn is_gone(id: i32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return true };
     stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))

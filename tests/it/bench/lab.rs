@@ -23,7 +23,8 @@ struct Lab {
 }
 
 impl Lab {
-    /// `None`, with a printed reason, where it cannot be made. In CI, as root, it must be.
+    /// Makes the lab, or returns `None`, with a printed reason, where it cannot be made. In CI, as root, it
+    /// must be.
     fn up() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -61,7 +62,7 @@ impl Lab {
         format!("ringest-lab-{}-{which}", self.name)
     }
 
-    /// A server on `ip`, with a token.
+    /// Returns a server on `ip`, with a token.
     fn server(&self, ip: &str) -> Server {
         let server = self.host("server");
         let ip = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
@@ -158,8 +159,8 @@ fn what_the_receivers_filter_drops_is_lost_in_the_network() {
     }
 }
 
-/// A run in which nobody else on this machine filled the backlog of a core that ours needed too: what is
-/// lost there is lost on top.
+/// Repeats a run until no other process filled the backlog of a core that ours needed too: datagrams lost
+/// there are lost on top.
 fn undisturbed(run: impl Fn() -> (Value, u64)) -> (Value, u64) {
     for _ in 0..5 {
         let (found, count) = run();

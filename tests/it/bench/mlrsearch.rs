@@ -62,12 +62,12 @@ struct Device {
     trials: HashMap<u64, u64>,
 }
 
-/// A number from 0 to below 1.
+/// Returns a number from 0 to below 1.
 fn uniform(draw: &mut Chance) -> f64 {
     draw.below(1 << 53) as f64 / (1_u64 << 53) as f64
 }
 
-/// From `low` to `high`, every order of magnitude as likely as any other.
+/// Returns a number from `low` to `high`, every order of magnitude as likely as any other.
 fn scale(draw: &mut Chance, low: f64, high: f64) -> f64 {
     low * (high / low).powf(uniform(draw))
 }
@@ -138,14 +138,14 @@ impl Device {
     }
 }
 
-/// A number that is not negative, as a whole one.
+/// Returns a number that is not negative, rounded.
 fn rounded(number: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
     let whole = number.round() as u64;
     whole
 }
 
-/// The goals that devices are searched with, in turn.
+/// Returns the goals that devices are searched with, in turn.
 fn goals(turn: u64) -> Vec<Goal> {
     let seconds = Duration::from_secs;
     match turn % 5 {
@@ -314,7 +314,7 @@ fn found_of(found: &Value) -> Found {
     }
 }
 
-/// Why two bounds of a goal are not the same, if they are not.
+/// Returns why two bounds of a goal are not the same, or `None`.
 fn differ(what: &str, ours: Option<f64>, published: Option<f64>, width: f64) -> Option<String> {
     let agree = match (ours, published) {
         (None, None) => true,

@@ -39,7 +39,7 @@ fn has(value: &Value, keys: &[&str]) {
     }
 }
 
-/// The document has the keys that were promised, each of its kind.
+/// Checks that the document has the promised keys, each of its kind.
 fn documented(found: &Value, mode: &str, more: &[&str]) {
     has(found, &REPORT);
     has(found, more);

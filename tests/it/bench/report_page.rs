@@ -14,7 +14,8 @@ mod sample;
 
 const MEASURE: &str = include_str!("../../page/measure.js");
 
-/// A browser, or a reason not to test. Where everything must be tested, its absence is a failure.
+/// Starts a browser, or says why the test is skipped. Where everything must be tested, its absence is a
+/// failure.
 fn browser() -> Option<Chromium> {
     let browser = Chromium::start();
     if browser.is_none() {
@@ -44,13 +45,13 @@ fn look(browser: &mut Chromium, file: &Path, width: u32, dark: bool) -> Look {
     Look { measured, problems }
 }
 
-/// Kept for a person to look at: `target/tmp/report-*.png`.
+/// Keeps a picture for a person to look at: `target/tmp/report-*.png`.
 fn keep_screenshot(browser: &mut Chromium, name: &str) {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     std::fs::write(directory.join(format!("{name}.png")), decode(&browser.screenshot())).unwrap();
 }
 
-/// Base64, as RFC 4648 has it.
+/// Decodes Base64 (RFC 4648).
 fn decode(text: &str) -> Vec<u8> {
     let value = |c: u8| match c {
         b'A'..=b'Z' => c - b'A',

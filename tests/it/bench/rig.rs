@@ -19,7 +19,7 @@ use crate::rigs::support::until;
 /// Only a hung program says nothing and goes on for so long; the longest here takes seconds.
 const PATIENCE_MS: u16 = 60_000;
 
-/// Only one bench at a time: two cores are hardly enough for one.
+/// Waits until no other bench runs: two cores are hardly enough for one.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -110,7 +110,7 @@ impl Running {
         fs::read_to_string(self.desk.path("stderr")).unwrap()
     }
 
-    /// SIGKILL, as from a crash: nothing can be tidied up.
+    /// Sends SIGKILL, as in a crash: nothing can be tidied up.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -164,7 +164,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `args`: ADDR and options.
+    /// Starts a server with `args`: ADDR and options.
     pub(crate) fn start(host: &Host, args: &str) -> Self {
         let mut running = Running::bench(host, &format!("server {args}"));
         let mut address = None;
@@ -198,27 +198,27 @@ pub(crate) fn report(host: &Host, args: &str) -> Value {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
-/// A count in a document.
+/// Returns a count in a document.
 pub(crate) fn count(value: &Value, key: &str) -> u64 {
     value[key].as_u64().unwrap_or_else(|| panic!("no count {key} in {value}"))
 }
 
-/// The trials of a report.
+/// Returns the trials of a report.
 pub(crate) fn trials(report: &Value) -> &[Value] {
     report["trials"].as_array().unwrap()
 }
 
-/// Lost at one place, over all trials.
+/// Returns how many datagrams were lost at one place, over all trials.
 pub(crate) fn lost(report: &Value, place: &str) -> u64 {
     trials(report).iter().map(|trial| count(&trial["lost"], place)).sum()
 }
 
-/// The sum of a count over all trials.
+/// Returns the sum of a count over all trials.
 pub(crate) fn sum(report: &Value, key: &str) -> u64 {
     trials(report).iter().map(|trial| count(trial, key)).sum()
 }
 
-/// Nothing was lost anywhere but here, and by the sender, which on a busy host is late.
+/// Checks that nothing was lost anywhere but here, and by the sender, which on a busy host is late.
 pub(crate) fn lost_only(report: &Value, place: &str) {
     for trial in trials(report) {
         for (name, count) in trial["lost"].as_object().unwrap() {
@@ -228,7 +228,7 @@ pub(crate) fn lost_only(report: &Value, place: &str) {
     }
 }
 
-/// The lines of a trial's account, as `TrialRecord` documents them.
+/// Checks the lines of a trial's account, as `TrialRecord` documents them.
 pub(crate) fn balances(trial: &Value) {
     let lost = |place: &str| count(&trial["lost"], place);
     let before = lost("unsent") + lost("send_failed") + lost("qdisc");
@@ -245,7 +245,7 @@ pub(crate) fn balances(trial: &Value) {
     assert_eq!(count(trial, "received"), after + count(trial, "handled"), "{trial}");
 }
 
-/// Every trial is sound and balances.
+/// Checks that every trial is sound and balances.
 pub(crate) fn all_balance(report: &Value) {
     assert!(!trials(report).is_empty());
     for trial in trials(report) {

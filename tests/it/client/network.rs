@@ -18,12 +18,12 @@ use crate::load::rig::Ended;
 use crate::rigs::support::{DEADLINE, payload};
 use crate::sockets::network::{CLIENT_IP, Cable, ENGINE_IP, run};
 
-/// `ringest send` in the client's namespace.
+/// Runs `ringest send` in the client's namespace.
 fn client_send(cable: &Cable, args: &str) -> Ended {
     Cable::inside(&cable.client, || send(args))
 }
 
-/// A socket at the other end.
+/// Returns a socket at the other end.
 fn server(cable: &Cable, ip: IpAddr) -> (UdpSocket, SocketAddr) {
     Cable::inside(&cable.engine, || {
         let socket = UdpSocket::bind((ip, 0)).unwrap();
@@ -36,7 +36,7 @@ fn server(cable: &Cable, ip: IpAddr) -> (UdpSocket, SocketAddr) {
 
 const CLIENT_V6: &str = "fd99::2";
 
-/// IPv6 on the cable as well.
+/// Gives the cable IPv6 addresses as well.
 fn add_v6(cable: &Cable) -> IpAddr {
     for (netns, ip) in [(&cable.engine, "fd99::1"), (&cable.client, CLIENT_V6)] {
         Row::ip(netns, &format!("address add {ip}/64 dev cable nodad"));
@@ -212,7 +212,7 @@ fn fragments_are_warned_of_once_or_refused() {
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 99, 1, 2);
 
-/// A member of the group on the cable.
+/// Returns a member of the group on the cable.
 fn member(netns: &str, own: Ipv4Addr) -> (UdpSocket, u16) {
     Cable::inside(netns, || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -273,7 +273,7 @@ fn a_reply_to_a_group_or_a_broadcast_comes_from_a_member() {
     client_send(&cable, "10.99.0.255:9 x").failed(2, &["broadcast address", "--broadcast"]);
 }
 
-/// The client's way out at this rate, with room for so much in its queue.
+/// Limits the client's way out to this rate, with this much room in its queue.
 fn slow(cable: &Cable, rate: &str, limit: &str) {
     let tbf = format!("qdisc replace dev cable root tbf rate {rate} burst 2k limit {limit}");
     run("tc", &format!("-n {} {tbf}", cable.client)).unwrap();

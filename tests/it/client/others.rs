@@ -47,7 +47,7 @@ impl Other {
         self
     }
 
-    /// The next so many bytes it prints.
+    /// Returns the next `bytes` bytes that it prints.
     fn printed(&mut self, bytes: usize) -> Vec<u8> {
         let mut printed = vec![0; bytes];
         self.0.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();

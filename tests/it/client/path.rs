@@ -184,7 +184,7 @@ fn the_program_tells_each_of_them_by_its_name() {
     }
 }
 
-/// The router's far side takes less than anybody near it knows.
+/// Gives the router's far side a smaller MTU than anybody near it knows.
 fn narrow(row: &Row) {
     Row::ip(&row.router, "link set far mtu 1280");
     Row::ip(&row.server, "link set wan mtu 1280");

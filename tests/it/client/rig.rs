@@ -16,7 +16,7 @@ use crate::sockets::network::run;
 
 pub(crate) const RINGEST: &str = env!("CARGO_BIN_EXE_ringest");
 
-/// The loopback addresses there are.
+/// Returns the loopback addresses there are.
 pub(crate) fn loopbacks() -> Vec<IpAddr> {
     let mut ips = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
     if UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
@@ -27,19 +27,19 @@ pub(crate) fn loopbacks() -> Vec<IpAddr> {
     ips
 }
 
-/// A socket that takes datagrams, and never hangs.
+/// Returns a socket that takes datagrams. Receiving on it fails rather than hangs.
 pub(crate) fn listener(ip: IpAddr) -> (UdpSocket, SocketAddr) {
     let socket = client(SocketAddr::new(ip, 0));
     let address = socket.local_addr().unwrap();
     (socket, address)
 }
 
-/// An address that nothing is bound to: it was, a moment ago.
+/// Returns an address that nothing is bound to any more.
 pub(crate) fn nobody(ip: IpAddr) -> SocketAddr {
     listener(ip).1
 }
 
-/// The next datagram, and whose it is.
+/// Returns the next datagram and its sender.
 pub(crate) fn take(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 65_536];
     loop {
@@ -54,7 +54,7 @@ pub(crate) fn take(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     }
 }
 
-/// No datagram is there now.
+/// Tells whether no datagram waits now.
 pub(crate) fn is_empty(socket: &UdpSocket) -> bool {
     socket.set_nonblocking(true).unwrap();
     let empty = socket.recv(&mut [0; 1]).is_err();
@@ -62,7 +62,7 @@ pub(crate) fn is_empty(socket: &UdpSocket) -> bool {
     empty
 }
 
-/// The errors a client hears until there were so many reports.
+/// Returns the errors that a client hears until there were this many reports.
 pub(crate) fn errors(client: &mut Client, reports: u64) -> Vec<PeerError> {
     let deadline = Instant::now() + DEADLINE;
     let (mut errors, mut heard) = (Vec::new(), 0);
@@ -97,7 +97,7 @@ pub(crate) fn send(args: &str) -> Ended {
     start_send(&args.split_whitespace().collect::<Vec<_>>(), b"").end()
 }
 
-/// The same with something on stdin.
+/// Runs `ringest send` with something on stdin.
 pub(crate) fn send_input(args: &str, input: &[u8]) -> Ended {
     start_send(&args.split_whitespace().collect::<Vec<_>>(), input).end()
 }
@@ -113,7 +113,7 @@ pub(crate) fn document(ended: &Ended) -> Value {
     document
 }
 
-/// Kind and count of the errors of a peer of a document.
+/// Returns kind and count of the errors of a peer of a document.
 pub(crate) fn heard(document: &Value, peer: usize) -> Vec<(&str, u64)> {
     let errors = document["peers"][peer]["errors"].as_array().unwrap();
     errors
@@ -142,7 +142,7 @@ impl Row {
         IpAddr::V6(Ipv6Addr::new(0xfd98, 1, 0, 0, 0, 0, 0, 1)),
     ];
 
-    /// `None`, with a printed reason, where that cannot be made.
+    /// Makes it, or returns `None`, with a printed reason, where that cannot be made.
     pub(crate) fn lay() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -192,7 +192,7 @@ impl Row {
         Ok(())
     }
 
-    /// A command of ip(8) in a namespace.
+    /// Runs a command of ip(8) in a namespace.
     pub(crate) fn ip(netns: &str, command: &str) {
         run("ip", &format!("-n {netns} {command}")).unwrap();
     }

@@ -19,7 +19,7 @@ use crate::sockets::network::{Cable, ENGINE_IP};
 
 const PORT: u16 = 9000;
 
-/// The engine's side of a cable, and the address asked for there.
+/// Returns the engine's side of a cable, and the address asked for there.
 fn ward() -> Option<(Cable, Place, String)> {
     let cable = Cable::lay()?;
     let place = Place::netns(&cable.engine);

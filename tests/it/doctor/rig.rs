@@ -51,7 +51,7 @@ impl Report {
     }
 }
 
-/// Whether a program a fix needs is here; says so if it is not.
+/// Tells whether a program that a fix needs is installed, and prints it if not.
 pub(crate) fn has(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
     let found = found.is_ok_and(|output| output.status.success());
@@ -86,7 +86,7 @@ impl Place {
         Self(["ip", "netns", "exec", name].map(ToOwned::to_owned).into())
     }
 
-    /// The same without these capabilities, such as `-ipc_lock`.
+    /// Returns the same place without these capabilities, such as `-ipc_lock`.
     pub(crate) fn without(&self, capabilities: &str) -> Self {
         let drop = ["setpriv", "--bounding-set", capabilities, "--inh-caps", capabilities];
         Self(self.0.iter().cloned().chain(drop.map(ToOwned::to_owned)).collect())
@@ -100,7 +100,7 @@ impl Place {
         command
     }
 
-    /// A program that runs beside the test.
+    /// Starts a program that runs beside the test.
     pub(crate) fn start(&self, program: &str, args: &[&str]) -> Running {
         Running(self.command(program, args).spawn().unwrap())
     }
@@ -110,7 +110,7 @@ impl Place {
         self.command("sh", &["-c", line]).output().unwrap()
     }
 
-    /// The same; it must succeed.
+    /// Runs a command, which must succeed.
     pub(crate) fn run(&self, line: &str) {
         let output = self.shell(line);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -128,7 +128,8 @@ impl Place {
         self.examine_after("", args)
     }
 
-    /// The doctor finds it, says what mends it; that is run as printed, and then it is fine.
+    /// Checks that the doctor finds a fault and says what mends it, runs that as printed, and checks that it
+    /// helped.
     pub(crate) fn find_and_mend(&self, args: &[&str], id: &str, status: &str) -> Finding {
         let report = self.examine(args);
         let sick = report.check(id);
@@ -169,7 +170,7 @@ pub(crate) fn heard(sender: &UdpSocket, to: SocketAddr, receiver: &mut Running) 
     assert!(ended.success(), "{to}: {ended}");
 }
 
-/// Where the engine of a cable would listen.
+/// Returns where the engine of a cable would listen.
 pub(crate) fn engine_at(port: u16) -> SocketAddr {
     (ENGINE_IP, port).into()
 }

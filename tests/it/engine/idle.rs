@@ -99,7 +99,7 @@ impl Kept {
         self.engine.addresses()[0].port()
     }
 
-    /// How often this happened to each handler.
+    /// Returns how often this happened to each handler.
     fn counts(&self, wanted: impl Fn(Event) -> bool) -> Vec<usize> {
         let count = |events: &Arc<Mutex<Vec<Event>>>| {
             events.lock().unwrap().iter().filter(|event| wanted(**event)).count()
@@ -112,7 +112,7 @@ impl Kept {
     }
 }
 
-/// Backends, with handlers on the receiver, on a worker, and on two.
+/// Returns the backends, with handlers on the receiver, on a worker, and on two.
 fn ways() -> impl Iterator<Item = (BackendChoice, usize)> {
     BACKENDS.into_iter().flat_map(|backend| {
         [0, 1, 2].map(|workers| {

@@ -9,7 +9,7 @@ use crate::rigs::support::{
     BACKENDS, DEADLINE, Ground, boxed, grounds, load_spec, send_load, small,
 };
 
-/// An engine whose handlers panic at their second batch.
+/// Starts an engine whose handlers panic at their second batch.
 fn fragile(backend: BackendChoice, address: SocketAddr, workers: usize) -> Engine {
     let handler = |_| {
         let mut batches = 0;

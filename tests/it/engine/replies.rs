@@ -23,13 +23,13 @@ fn start_echo(builder: Builder) -> Engine {
     builder.start(boxed(|_| echo)).unwrap()
 }
 
-/// Every answer a handler gave was counted once.
+/// Checks that every answer a handler gave was counted once.
 fn answers_balance(summary: &Summary, answers: u64) {
     let replies = summary.replies;
     assert_eq!(replies.sent + replies.send_timed_out + replies.failed, answers, "{summary:#?}");
 }
 
-/// All were handled, and all answers were sent.
+/// Checks that all were handled, and all answers were sent.
 fn all_answered(summary: &Summary, sent: u64) {
     all_handled(summary, sent);
     answers_balance(summary, sent);
@@ -51,7 +51,7 @@ fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     }
 }
 
-/// Inline handlers and a worker's.
+/// Returns inline handlers and a worker's.
 fn with_and_without_workers() -> impl Iterator<Item = (Ground, usize)> {
     grounds().flat_map(|ground| [(ground, 0), (ground, 1)])
 }

@@ -76,7 +76,8 @@ fn an_overflown_completion_queue_is_counted_and_nothing_is_lost() {
     }
 }
 
-/// A queue of one batch, a pool of `batches`, and a worker that is stopped at its first.
+/// Starts an engine with a queue of one batch, a pool of `batches`, and a worker that is stopped at its
+/// first.
 fn stopped_worker(ground: Ground, batches: usize, overload: Overload) -> Rig {
     Rig::start_held(
         ground
@@ -195,7 +196,7 @@ fn overrun(ground: Ground, arrivals: ArrivalsChoice, gro: bool, train: usize) ->
     (summary, sent)
 }
 
-/// Whether arrivals can be counted here.
+/// Tells whether arrivals can be counted here.
 fn arrivals_counted() -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let builder = small(BackendChoice::Recvmmsg).listen(address).arrivals(ArrivalsChoice::Bpf);
@@ -232,7 +233,7 @@ fn kernel_drops_of_trains_are_found_to_the_datagram_where_arrivals_are_counted()
     }
 }
 
-/// Without arrivals a dropped train counts 1, and the ledger says that it is a buffer.
+/// Checks that without arrivals a dropped train counts 1, and that the ledger says that it is a buffer.
 fn found_to_the_train(arrivals: ArrivalsChoice) {
     for ground in grounds() {
         let (summary, sent) = overrun(ground, arrivals, true, 32);

@@ -272,7 +272,7 @@ fn a_reader_that_stands_still_or_goes_holds_up_no_other_sink() {
     }
 }
 
-/// Output of a process that prints nothing.
+/// Returns output of a process that prints nothing.
 fn nothing() -> std::process::ChildStdout {
     let mut child = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
     child.wait().unwrap();

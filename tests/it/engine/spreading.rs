@@ -13,7 +13,7 @@ use crate::rigs::support::{
     grounds, gso, intact_and_distinct, load_spec, payload, same_payloads, send_load, small,
 };
 
-/// Every peer's datagrams were handled by one worker, in the order they were sent.
+/// Checks that every peer's datagrams were handled by one worker, in the order they were sent.
 fn flows_kept(records: &[Record]) {
     let mut last: HashMap<SocketAddr, &Record> = HashMap::new();
     for record in records {
@@ -249,7 +249,7 @@ fn the_figures_balance_at_any_moment_under_load() {
     }
 }
 
-/// For a load that was not filled: numbers only.
+/// Checks the numbers of a load whose payloads were not filled.
 fn intact_numbers(records: &[Record], sent: u64) {
     let numbers: HashSet<(u16, u64)> =
         records.iter().map(|record| record.number.unwrap()).collect();

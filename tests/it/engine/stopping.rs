@@ -189,7 +189,7 @@ fn a_port_is_free_as_soon_as_its_process_was_killed() {
     assert!(refused.stderr.contains("the port is taken by another socket"), "{refused:?}");
 }
 
-/// Descriptors, threads and mappings of this process.
+/// Returns descriptors, threads and mappings of this process.
 fn belongings() -> (BTreeSet<String>, usize, usize) {
     let fds = fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
         // The directory being read is a descriptor too, gone by the time its link is.

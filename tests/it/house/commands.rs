@@ -132,7 +132,7 @@ fn ports(command: &str) -> Vec<u16> {
     words.filter_map(|word| word.rsplit_once(':')?.1.parse().ok()).collect()
 }
 
-/// The `sh` blocks of a page, each as the line it begins at and its commands.
+/// Returns the `sh` blocks of a page, each as the line it begins at and its commands.
 fn blocks(page: &str) -> Vec<(usize, Vec<String>)> {
     let mut blocks = Vec::new();
     let mut inside: Option<(usize, Vec<String>)> = None;

@@ -225,7 +225,7 @@ fn the_journals_own_thread_gives_way() {
     journal.close();
 }
 
-/// How nice each of this process's threads of that name is (proc(5)).
+/// Returns how nice each of this process's threads of that name is (proc(5)).
 fn nice_of(name: &str) -> Vec<i64> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     let stats = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());

@@ -90,7 +90,7 @@ impl Run {
     }
 }
 
-/// The next start repairs everything by itself, and the one after it finds nothing to do.
+/// Checks that the next start repairs everything by itself, and that the one after it finds nothing to do.
 fn recovers(dir: &Path, context: &impl std::fmt::Debug) {
     let before = numbers(dir);
     open(dir).close();
@@ -125,7 +125,7 @@ fn a_writer_that_dies_at_any_step_leaves_all_it_committed() {
     }
 }
 
-/// Four segments that nobody has sealed: complete, torn, just begun, and without so much as a header.
+/// Makes four segments that nobody has sealed: complete, torn, just begun, and without so much as a header.
 fn unrepaired() -> (TempDir, Vec<u64>) {
     let place = temp_dir();
     let mut sender = Sender::new();
@@ -174,7 +174,7 @@ fn a_start_that_dies_while_it_repairs_is_repaired_by_the_next() {
     }
 }
 
-/// xorshift64: any will do.
+/// Draws a number by xorshift64; any generator will do.
 fn draw(random: &mut u64, below: u64) -> u64 {
     *random ^= *random << 13;
     *random ^= *random >> 7;

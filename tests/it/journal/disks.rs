@@ -42,7 +42,7 @@ fn load(target: SocketAddr, rate: f64, count: u64) -> LoadSpec {
     load
 }
 
-/// The payloads of the journal are `count` different ones of the load, each as it was sent.
+/// Checks that the payloads of the journal are `count` different ones of the load, each as it was sent.
 fn holds(dir: &Path, count: u64) {
     let contents = contents(dir);
     assert!(contents.damaged.is_empty() && contents.torn_bytes == 0, "{:?}", contents.damaged);
@@ -91,7 +91,7 @@ fn child_on_a_disk_that_stalls() {
     holds(&dir, sent);
 }
 
-/// While the disk stalls, more comes than the journal's buffer holds, and then more than all batches hold.
+/// Sends more than the journal's buffer holds while the disk stalls, and then more than all batches hold.
 /// Datagrams that do not fit are dropped as `overload` says, and counted.
 fn more_than_the_buffer(overload: Overload, rcvbuf_bytes: usize) -> Option<Ledger> {
     let disk = LoopDisk::make(64)?;
@@ -173,7 +173,7 @@ impl Stream {
         Self { journal, engine, sender: Sender::new(), notices: Vec::new() }
     }
 
-    /// One that has some segments behind it.
+    /// Starts a stream and waits until it has some segments behind it.
     fn flowing(dir: &Path) -> Self {
         let mut stream = Self::start(dir);
         stream.flow_until("the first segments", |ledger| ledger.delivered > 2000);
@@ -193,14 +193,15 @@ impl Stream {
         });
     }
 
-    /// It was said once that it cannot be written, and why, and not yet that it is again.
+    /// Checks that it was said once that the journal cannot be written, and why, and not yet that it is
+    /// again.
     fn alarm(&mut self, reasons: &[&str]) {
         self.told(reasons);
         assert!(!self.is_resumed(), "{:?}", self.notices);
     }
 
-    /// It was said once that it cannot be written, and why. A disk that is nearly full takes a little now and
-    /// then: that it is written again may have been said, too.
+    /// Checks that it was said once that the journal cannot be written, and why. A disk that is nearly full
+    /// takes a little now and then, so that it is written again may have been said, too.
     fn told(&mut self, reasons: &[&str]) {
         self.notices.extend(self.journal.notices().take());
         let notices = &self.notices;
@@ -221,7 +222,8 @@ impl Stream {
         });
     }
 
-    /// The disk takes something again: so does the journal, and in the end all that was delivered is there.
+    /// Waits until the disk, and so the journal, takes records again, and checks that in the end all that was
+    /// delivered is there.
     fn heals(mut self, dir: &Path) {
         let delivered = self.ledger().delivered;
         self.flow_until("it to heal", |ledger| ledger.delivered > delivered + 1000);

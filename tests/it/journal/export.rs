@@ -15,7 +15,7 @@ use crate::client::rig::RINGEST;
 use crate::journal::rig::temp_dir;
 use crate::journal::tools::{Entry, entries, journal, journal_ok, same, write};
 
-/// The Python that scripts/test installs things into; printed why not, if it is not there or lacks one.
+/// Returns the Python that scripts/test installs packages into, or prints why there is none.
 fn python(needs: &str) -> Option<PathBuf> {
     let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
     let python = if venv.exists() { venv } else { PathBuf::from("python3") };
@@ -36,7 +36,7 @@ fn run(python: &Path, script: &str, file: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Time, address, port, listener, length and payload in hex.
+/// Reads a row: time, address, port, listener, length and payload in hex.
 fn entry_of(row: &Value) -> Entry {
     let number = |at: usize| row[at].as_u64().unwrap_or_else(|| panic!("{at} of {row}"));
     let hex = row[5].as_str().unwrap();
@@ -56,7 +56,7 @@ fn entries_of(rows: &Value) -> Vec<Entry> {
     rows.as_array().unwrap().iter().map(entry_of).collect()
 }
 
-/// A journal, and the file it is exported to.
+/// Exports a journal. Returns its folder, the file, and its records.
 fn export(args: &str) -> (TempDir, PathBuf, Vec<Entry>) {
     let place = temp_dir();
     let all = entries(700);

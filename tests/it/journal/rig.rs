@@ -56,7 +56,7 @@ pub(crate) fn start(journal: &Journal) -> Engine {
     start_with(small(BackendChoice::Auto), journal)
 }
 
-/// The same with an engine of other dimensions.
+/// Starts an engine of other dimensions on the journal.
 pub(crate) fn start_with(builder: Builder, journal: &Journal) -> Engine {
     let formats = Formats::raw();
     builder
@@ -69,7 +69,7 @@ pub(crate) fn start_with(builder: Builder, journal: &Journal) -> Engine {
         .unwrap()
 }
 
-/// A payload that says its number, and is as long as that tells.
+/// Returns a payload that begins with its number, and whose length follows from it.
 pub(crate) fn payload(number: u64) -> Vec<u8> {
     let mut bytes = number.to_le_bytes().to_vec();
     let filling = bytes[0];
@@ -90,7 +90,7 @@ pub(crate) fn while_moving(what: &str, mut moved: impl FnMut() -> Option<u64>) {
     }
 }
 
-/// How often to do something to the journal: as the environment says, or as often as there is time for.
+/// Returns how often to do something to the journal: as the environment says, or `otherwise`.
 pub(crate) fn rounds(variable: &str, otherwise: u64) -> u64 {
     let given = std::env::var(variable).ok();
     given
@@ -131,7 +131,7 @@ pub(crate) fn contents(dir: &Path) -> Contents {
 }
 
 impl Contents {
-    /// Their numbers; each is checked to be as it was sent.
+    /// Returns the numbers of all records; each is checked to be as it was sent, and none to be damaged.
     pub(crate) fn numbers(&self) -> Vec<u64> {
         let number = |bytes: &Vec<u8>| {
             let number = u64::from_le_bytes(*bytes.first_chunk().unwrap());
@@ -142,7 +142,7 @@ impl Contents {
     }
 }
 
-/// The numbers in a journal in which nothing is damaged.
+/// Returns the numbers of all records; each is checked to be as it was sent, and none to be damaged.
 pub(crate) fn numbers(dir: &Path) -> Vec<u64> {
     let contents = contents(dir);
     assert!(contents.damaged.is_empty(), "{:?}", contents.damaged);
@@ -210,7 +210,7 @@ impl Life {
         Self { dir, io_uring: true, step: None, retain_bytes: None, file_bytes: None }
     }
 
-    /// `None`: it died before it listened.
+    /// Starts the writer. Returns `None` if it died before it listened.
     pub(crate) fn start(&self) -> Option<Writer> {
         let me = std::env::current_exe().unwrap();
         let mut command = match self.file_bytes {
@@ -284,7 +284,7 @@ impl Writer {
         });
     }
 
-    /// Whether it is dead. It ends by SIGKILL only.
+    /// Tells whether it is dead. It ends by SIGKILL only.
     #[cfg(feature = "fail-points")]
     pub(crate) fn is_dead(&mut self) -> bool {
         let status = self.process.try_wait().unwrap();
@@ -333,7 +333,7 @@ impl Sender {
         Self { sockets, next: 0, sent: 0 }
     }
 
-    /// To a receiver that has taken nothing yet. The answer is the number of the first.
+    /// Turns to a receiver that has taken nothing yet. Returns the number of the first datagram.
     pub(crate) fn begin(&mut self) -> u64 {
         self.sent = 0;
         self.next

@@ -116,7 +116,7 @@ pub(crate) fn journal(dir: &Path, args: &str) -> Output {
     Command::new(RINGEST).arg("journal").args(args).stdin(Stdio::null()).output().unwrap()
 }
 
-/// The same, which must succeed.
+/// Runs `ringest journal`, which must succeed.
 pub(crate) fn journal_ok(dir: &Path, args: &str) -> Vec<u8> {
     let output = journal(dir, args);
     assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
@@ -128,7 +128,7 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect()
 }
 
-/// A line of `--output json`.
+/// Reads a line of `--output json`.
 fn entry_of(line: &str) -> Entry {
     let value: Value = serde_json::from_str(line).unwrap();
     let time = humantime::parse_rfc3339(value["time"].as_str().unwrap()).unwrap();
@@ -150,7 +150,7 @@ pub(crate) fn entries_of(stdout: &[u8]) -> Vec<Entry> {
     str::from_utf8(stdout).unwrap().lines().map(entry_of).collect()
 }
 
-/// Whether they are the same; not printed, because of their size.
+/// Checks that the entries are the same. They are too many to be printed.
 pub(crate) fn same(found: &[Entry], wanted: &[Entry], what: &str) {
     let numbers = |entries: &[Entry]| -> Vec<u64> {
         entries.iter().map(|entry| (entry.unix_ns - BEGAN_UNIX_NS) / GAP_NS).collect()
@@ -265,7 +265,7 @@ impl Drop for Lines {
     }
 }
 
-/// An engine of two workers that compresses what it seals.
+/// Starts an engine of two workers that compresses what it seals.
 fn listen(dir: &Path) -> (Running, SocketAddr) {
     let mut child = Command::new(RINGEST)
         .args(["listen", "127.0.0.1:0", "--workers", "2", "--compress", "zstd"])
@@ -284,7 +284,7 @@ fn listen(dir: &Path) -> (Running, SocketAddr) {
     (Running::of(child), address.unwrap_or_else(|| panic!("no address in {line:?}")))
 }
 
-/// The payload of a numbered datagram.
+/// Returns the payload of a numbered datagram.
 fn numbered(number: u64) -> Vec<u8> {
     format!("{number:08} {}", "y".repeat(1500)).into_bytes()
 }

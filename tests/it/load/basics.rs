@@ -18,7 +18,7 @@ fn rig() -> Rig {
     Rig::start(small(BackendChoice::Auto).listen(loopback(0)))
 }
 
-/// The keys of one line of JSON, in their order; those of objects within left out.
+/// Returns the keys of one line of JSON in order, without those of inner objects.
 fn keys(json: &str) -> Vec<&str> {
     let (mut depth, mut keys) = (0, Vec::new());
     let mut pieces = json.split('"');

@@ -12,7 +12,7 @@ use crate::load::rig::{Ended, load};
 use crate::rigs::support::{Record, Rig, consistent, intact_and_distinct, small};
 use crate::sockets::network::{Cable, ENGINE_IP, run};
 
-/// The program in the client's namespace.
+/// Runs the program in the client's namespace.
 fn client_load(cable: &Cable, target: SocketAddr, args: &str) -> Ended {
     Cable::inside(&cable.client, || load(target, args))
 }
@@ -22,7 +22,7 @@ fn rig(cable: &Cable, builder: Builder) -> Rig {
     Cable::inside(&cable.engine, || Rig::start(builder))
 }
 
-/// A command in the client's namespace.
+/// Runs a command in the client's namespace.
 fn in_client(cable: &Cable, args: &[&str]) -> String {
     let output =
         Command::new("ip").args(["netns", "exec", &cable.client]).args(args).output().unwrap();

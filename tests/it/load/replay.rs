@@ -10,7 +10,8 @@ use ringest::BackendChoice;
 use crate::load::rig::{Pcap, TempFile, load, loopback, start_load};
 use crate::rigs::support::{Rig, all_handled, balance, client, payload, same_payloads, small};
 
-/// `count` datagrams, one each `gap_us`, of senders in turn; each begins with its sender and number.
+/// Makes a capture of `count` datagrams, one each `gap_us`, of senders in turn; each begins with its sender
+/// and number.
 fn capture(count: u32, senders: u8, gap_us: u64) -> (TempFile, Vec<Vec<u8>>) {
     let mut pcap = Pcap::new();
     let mut payloads = Vec::new();
@@ -40,7 +41,7 @@ fn receive(receiver: &UdpSocket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
         .collect()
 }
 
-/// Each sender's datagrams came in order, from one port; returns how many ports there were.
+/// Checks that each sender's datagrams came in order, from one port; returns how many ports there were.
 fn ports_in_order(came: &[(SocketAddr, Vec<u8>)]) -> usize {
     let mut last: HashMap<u8, (SocketAddr, u32)> = HashMap::new();
     for (peer, body) in came {

@@ -41,7 +41,7 @@ impl Running {
         Self::of(child)
     }
 
-    /// A command that was started, with stdout and stderr as pipes.
+    /// Takes over a command that was started with stdout and stderr as pipes.
     pub(crate) fn of(child: Child) -> Self {
         Self { pid: Pid::from_raw(child.id().try_into().unwrap()), child: Some(child) }
     }
@@ -60,7 +60,7 @@ impl Running {
         });
     }
 
-    /// Whether it has ended, though nobody waited for it yet.
+    /// Tells whether it has ended, though nobody waited for it yet.
     pub(crate) fn has_ended(&self) -> bool {
         let stat = format!("/proc/{}/stat", self.pid);
         std::fs::read_to_string(stat)
@@ -101,7 +101,7 @@ impl Ended {
         }
     }
 
-    /// It failed with this exit code, and said so.
+    /// Checks that it failed with this exit code, and said so.
     pub(crate) fn failed(&self, code: i32, said: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
         for words in said {
@@ -109,7 +109,7 @@ impl Ended {
         }
     }
 
-    /// The report, which balances.
+    /// Returns the report, and checks that it balances.
     pub(crate) fn report(&self) -> Report {
         assert_eq!(self.code, Some(0), "{self:?}");
         let report = Report(serde_json::from_str(&self.stdout).unwrap());
@@ -129,7 +129,7 @@ impl Ended {
 pub(crate) struct Report(pub(crate) Value);
 
 impl Report {
-    /// A number by the names on the way to it, such as `lateness_ns max`.
+    /// Returns a number by the names on the way to it, such as `lateness_ns max`.
     pub(crate) fn get(&self, path: &str) -> u64 {
         let value = path.split(' ').fold(&self.0, |value, key| &value[key]);
         value.as_u64().unwrap_or_else(|| panic!("{path} in {self:?}"))
@@ -222,7 +222,7 @@ impl Pcap {
     }
 }
 
-/// Loopback, at a port.
+/// Returns the loopback address with a port.
 pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }

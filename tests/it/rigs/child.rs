@@ -12,7 +12,7 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// `test`: its full path, such as `stopping::child_…`.
+    /// Names the test by its full path, such as `stopping::child_…`.
     pub(crate) fn new(test: &'static str) -> Self {
         Self { prefix: Vec::new(), test, env: Vec::new() }
     }

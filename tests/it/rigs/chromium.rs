@@ -134,7 +134,7 @@ impl Chromium {
         result["result"]["value"].clone()
     }
 
-    /// The whole page as PNG, in base64.
+    /// Returns the whole page as PNG, in base64.
     pub(crate) fn screenshot(&mut self) -> String {
         let ask = json!({"format": "png", "captureBeyondViewport": true});
         self.ask("Page.captureScreenshot", &ask)["data"].as_str().unwrap().to_owned()

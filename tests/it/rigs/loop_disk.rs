@@ -21,17 +21,17 @@ pub(crate) struct LoopDisk {
 }
 
 impl LoopDisk {
-    /// `None`, with a printed reason, where it cannot be had.
+    /// Makes it, or returns `None`, with a printed reason, where it cannot be had.
     pub(crate) fn make(mebibytes: u64) -> Option<Self> {
         Self::make_in(temp_dir(), mebibytes)
     }
 
-    /// One whose image is on this one: it is a device that stalls when this one is frozen.
+    /// Makes a disk whose image is on this one: it stalls when this one is frozen.
     pub(crate) fn make_upon(&self, mebibytes: u64) -> Option<Self> {
         Self::make_in(tempfile::tempdir_in(self.path()).unwrap(), mebibytes)
     }
 
-    /// Btrfs, which does not give out what is not as it was written.
+    /// Makes a disk with Btrfs, which refuses to read bytes that are not as they were written.
     pub(crate) fn make_checked(mebibytes: u64) -> Option<Self> {
         Self::make_with(temp_dir(), mebibytes, "mkfs.btrfs", "-q -f --data single")
     }
@@ -57,12 +57,13 @@ impl LoopDisk {
         }
     }
 
-    /// Where it is mounted.
+    /// Returns where it is mounted.
     pub(crate) fn path(&self) -> PathBuf {
         self.place.path().join("mount")
     }
 
-    /// While it is not mounted: changes the bytes on it that are `found` into others, those it has no use for as well.
+    /// Changes all bytes on the disk that equal `found`, also those that no file uses. It must not be
+    /// mounted.
     pub(crate) fn damage(&self, found: &[u8]) {
         let image = self.place.path().join("image");
         let mut bytes = fs::read(&image).unwrap();
@@ -83,7 +84,7 @@ impl LoopDisk {
         until("it to be unmounted", || run("umount", &self.path().display().to_string()).is_ok());
     }
 
-    /// The power goes.
+    /// Cuts the power.
     pub(crate) fn cut_power(&self) {
         let output = std::process::Command::new("python3")
             .args(["-c", GOING_DOWN])

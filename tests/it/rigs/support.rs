@@ -38,7 +38,7 @@ pub(crate) struct Ground {
     pub(crate) ip: IpAddr,
 }
 
-/// Both backends on both families. Each is printed as its turn comes, so that a failure shows it.
+/// Returns both backends on both families. Each is printed as its turn comes, so that a failure shows it.
 pub(crate) fn grounds() -> impl Iterator<Item = Ground> {
     let v6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !v6 {
@@ -60,7 +60,7 @@ pub(crate) const ROOMY_RCVBUF_BYTES: usize = 16 << 20;
 pub(crate) const BACKENDS: [BackendChoice; 2] = [BackendChoice::IoUring, BackendChoice::Recvmmsg];
 
 impl Ground {
-    /// One receiver and one worker on a free port, small in memory.
+    /// Returns a builder with one receiver and one worker on a free port, small in memory.
     pub(crate) fn builder(self) -> Builder {
         small(self.backend).listen(SocketAddr::new(self.ip, 0))
     }
@@ -70,7 +70,7 @@ impl Ground {
     }
 }
 
-/// One receiver and one worker, small in memory, listening nowhere yet.
+/// Returns a builder with one receiver and one worker, small in memory, listening nowhere yet.
 pub(crate) fn small(backend: BackendChoice) -> Builder {
     Engine::builder()
         .backend(backend)
@@ -121,7 +121,7 @@ impl Record {
     }
 }
 
-/// Flow and number of a stamped datagram: a flow's own stay in order.
+/// Returns flow and number of a stamped datagram: a flow's own stay in order.
 fn number(payload: &[u8]) -> Option<(u16, u64)> {
     let seen = Seen::read(payload);
     Some((seen.origin.map_or(0, |(_, flow)| flow), seen.sequence?))
@@ -314,7 +314,7 @@ pub(crate) fn consistent(summary: &Summary) {
     }
 }
 
-/// Conservation: all of the `sent` datagrams, sent before the stop, are in the ledger.
+/// Checks conservation: all of the `sent` datagrams, sent before the stop, are in the ledger.
 pub(crate) fn balance(summary: &Summary, sent: u64) {
     consistent(summary);
     let ledger = &summary.ledger;
@@ -331,13 +331,13 @@ pub(crate) fn balance(summary: &Summary, sent: u64) {
     assert_eq!(ledger.arrived, Some(sent), "{summary:#?}");
 }
 
-/// As [`balance`], and nothing was lost anywhere.
+/// Checks as [`balance`] does, and that nothing was lost anywhere.
 pub(crate) fn all_handled(summary: &Summary, sent: u64) {
     balance(summary, sent);
     assert_eq!(summary.ledger.handled, sent, "{summary:#?}");
 }
 
-/// Every record is a whole datagram of a load run that sent `sent`, and none came twice.
+/// Checks that every record is a whole datagram of a load run that sent `sent`, and none came twice.
 pub(crate) fn intact_and_distinct(records: &[Record], sent: u64) {
     let mut numbers: Vec<(u16, u64)> = records
         .iter()
@@ -353,7 +353,7 @@ pub(crate) fn intact_and_distinct(records: &[Record], sent: u64) {
     assert_eq!(numbers.len(), count, "no datagram comes twice");
 }
 
-/// The records are these payloads, each as often as it was sent.
+/// Checks that the records are these payloads, each as often as it was sent.
 pub(crate) fn same_payloads(records: &[Record], payloads: &[Vec<u8>]) {
     let mut balance: HashMap<(usize, u64), i64> = HashMap::new();
     for payload in payloads {
@@ -366,7 +366,7 @@ pub(crate) fn same_payloads(records: &[Record], payloads: &[Vec<u8>]) {
     assert!(balance.is_empty(), "(length, digest): sent less seen: {balance:?}");
 }
 
-/// A payload of its own for every index, of any size.
+/// Makes a payload of any size that differs for every index.
 pub(crate) fn payload(index: usize, size: usize) -> Vec<u8> {
     let mut state = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     std::iter::repeat_with(|| {
@@ -380,12 +380,12 @@ pub(crate) fn payload(index: usize, size: usize) -> Vec<u8> {
     .collect()
 }
 
-/// One payload per size.
+/// Returns one payload per size.
 pub(crate) fn payloads(sizes: &[usize]) -> Vec<Vec<u8>> {
     sizes.iter().enumerate().map(|(index, &size)| payload(index, size)).collect()
 }
 
-/// A socket on the loopback address of `target`'s family. Receiving on it fails rather than hangs,
+/// Returns a socket on the loopback address of `target`'s family. Receiving on it fails rather than hangs,
 /// and it has room for a few thousand small datagrams.
 pub(crate) fn client(target: SocketAddr) -> UdpSocket {
     let socket = if target.is_ipv4() {

@@ -16,7 +16,7 @@ use RDKafkaRespErr::{
     RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED as MAY_NOT,
 };
 
-/// All of `sent` but the `rejected`: exactly once, each peer's in order.
+/// Checks that the topic has all of `sent` but the `rejected`, exactly once, each peer's in order.
 fn exactly_once(brokers: &str, sent: &[Sent], rejected: &[usize]) {
     let left = |(place, sent)| (!rejected.contains(&place)).then_some(sent);
     let expected: Vec<&Sent> = sent.iter().enumerate().filter_map(left).collect();

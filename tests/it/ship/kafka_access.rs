@@ -101,7 +101,7 @@ impl Drop for Doorkeeper {
     }
 }
 
-/// A length in 4 bytes, big endian, and as many bytes: all of Kafka's protocol comes so.
+/// Reads a length of 4 bytes, big endian, and as many bytes: Kafka's whole protocol is framed so.
 fn frame(mut from: &TcpStream) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
@@ -160,7 +160,7 @@ struct Terminator {
 }
 
 impl Terminator {
-    /// `None`, with a printed reason, where openssl(1) or socat(1) is missing.
+    /// Makes it, or returns `None`, with a printed reason, where openssl(1) or socat(1) is missing.
     fn start(place: &TempDir, behind: &str) -> Option<Self> {
         let (key, certificate) =
             (place.path().join("key.pem"), place.path().join("certificate.pem"));

@@ -44,14 +44,14 @@ impl Broker for Tansu {
     }
 }
 
-/// A broker with the topic.
+/// Starts a broker with the topic.
 fn tansu(storage: Storage) -> Option<Tansu> {
     let tansu = Tansu::start(storage)?;
     tansu.create_topic(TOPIC, 3);
     Some(tansu)
 }
 
-/// Without idempotence: see `a_broker_killed_under_load_has_every_record_when_it_is_back`.
+/// Returns a sink without idempotence: see `a_broker_killed_under_load_has_every_record_when_it_is_back`.
 fn without_idempotence(stage: &Stage) -> String {
     let config = stage.dir().join("librdkafka.conf");
     fs::write(&config, "enable.idempotence=false\n").unwrap();

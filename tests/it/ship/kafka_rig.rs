@@ -28,7 +28,7 @@ pub(crate) struct Mock {
 }
 
 impl Mock {
-    /// Three brokers, and the topic with this many partitions; none if it is 0.
+    /// Starts three brokers and makes the topic with this many partitions, or no topic for 0.
     pub(crate) fn new(partitions: i32) -> Self {
         let cluster = MockCluster::new(3).unwrap();
         if partitions > 0 {
@@ -68,7 +68,7 @@ pub(crate) struct Sent {
     pub(crate) payload: Vec<u8>,
 }
 
-/// `count` records of `peers` peers in turn; a payload is `PEER NUMBER`, padded to `size`.
+/// Returns `count` records of `peers` peers in turn; a payload is `PEER NUMBER`, padded to `size`.
 pub(crate) fn records(peers: u16, count: usize, size: usize) -> Vec<Sent> {
     let record = |number: usize| {
         let port = 1000 + u16::try_from(number % usize::from(peers)).unwrap();
@@ -137,7 +137,7 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// One turn: fills the window up to `limit` records in all, and takes verdicts.
+    /// Takes one turn: fills the window up to `limit` records in all, and takes verdicts.
     pub(crate) fn turn(&mut self, limit: usize) {
         let mut again = self.fill(limit.min(self.sent.len()));
         let mut verdicts = Vec::new();
@@ -201,12 +201,12 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// Until so many are settled.
+    /// Takes turns until this many records are settled.
     pub(crate) fn settle(&mut self, count: usize) {
         self.until("records to be settled", count, |drive| drive.settled >= count);
     }
 
-    /// Until the carrier says that something is wrong; returns what.
+    /// Takes turns until the carrier reports a trouble that contains `part`; returns it.
     pub(crate) fn trouble(&mut self, part: &str) -> String {
         let mut text = String::new();
         self.until(part, self.sent.len(), |drive| {
@@ -239,7 +239,7 @@ pub(crate) fn read_all(brokers: &str, topic: &str, ids: &HashSet<String>) -> Vec
     read_with(&[("bootstrap.servers", brokers)], topic, ids)
 }
 
-/// How many records a topic has, if its broker is right about where it ends.
+/// Returns how many records a topic has, by the offset that its broker names as its end.
 pub(crate) fn records_at(brokers: &str, topic: &str) -> i64 {
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
@@ -256,7 +256,7 @@ pub(crate) fn read_to_end(brokers: &str, topic: &str) -> Vec<Kept> {
     read_all(brokers, topic, &HashSet::new())
 }
 
-/// The same as [`read_all`], with whatever it takes to get in.
+/// Reads as [`read_all`] does, with the properties that a login needs.
 pub(crate) fn read_with(
     properties: &[(&str, &str)],
     topic: &str,

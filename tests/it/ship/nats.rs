@@ -80,7 +80,7 @@ fn ship_past_stalls(courier: &mut Courier, count: usize, servers: &mut [Server])
     }
 }
 
-/// Three servers whose leader is killed and restarted, again and again. It is one at a time: one that has not
+/// Kills and restarts the leader of three servers, again and again. One at a time: a server that has not
 /// caught up yet is as good as dead.
 fn leaders_killed(sole_writer: bool, rounds: usize) {
     const EACH: usize = 6_000;

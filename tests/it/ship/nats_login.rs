@@ -19,7 +19,7 @@ fn gets_in(spec: NatsSpec) {
     assert_eq!(courier.carrier.trouble(), None);
 }
 
-/// Is told why it is not let in; nowhere is a secret.
+/// Checks that a login fails with its reason, and that no text shows a secret.
 fn is_kept_out(spec: NatsSpec, text: &str) {
     let mut courier = Courier::new(spec, facts(10));
     courier.await_trouble(text);

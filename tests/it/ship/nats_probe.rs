@@ -31,7 +31,7 @@ impl Probe {
         Self::with_user(server, "")
     }
 
-    /// One that logs in; its password is its name.
+    /// Connects and logs in; the password is the name.
     pub(crate) fn with_user(server: &Server, user: &'static str) -> Self {
         Self::try_new(server.address(), user).expect("a server that listens")
     }
@@ -67,7 +67,7 @@ impl Probe {
         self.request("INFO", &json!({}));
     }
 
-    /// The next message.
+    /// Returns the next message.
     fn next(&mut self) -> std::io::Result<(String, Stored)> {
         loop {
             let mut line = String::new();
@@ -112,7 +112,7 @@ impl Probe {
         }
     }
 
-    /// Whether the stream stores what is sent to a subject, within the time that an answer is waited for.
+    /// Tells whether the stream stores a message to a subject, within the time that an answer is waited for.
     pub(crate) fn stores(&mut self, subject: &str) -> bool {
         let reply = format!("{}.stored", self.inbox);
         let answer = self.publish(subject, &reply, b"probe").and_then(|()| self.next());
@@ -152,13 +152,14 @@ impl Probe {
         assert!(answer["error"].is_null(), "{answer}");
     }
 
-    /// The name of the server that leads the stream.
+    /// Returns the name of the server that leads the stream.
     pub(crate) fn leader(&mut self) -> Option<String> {
         let answer = self.ask("STREAM.INFO.LOGS", &json!({})).ok()?;
         answer["cluster"]["leader"].as_str().map(str::to_owned)
     }
 
-    /// The sequence of the last message of the stream, once it is led and nobody is said to be behind.
+    /// Returns the sequence of the last message of the stream, once it has a leader and no server is said to
+    /// be behind.
     fn last_sequence(&mut self) -> Option<u64> {
         let answer = self.ask("STREAM.INFO.LOGS", &json!({})).ok()?;
         let is_current = |one: &Value| one["current"] == true && one["offline"] != true;
@@ -167,13 +168,13 @@ impl Probe {
         (is_led && replicas.iter().all(is_current)).then(|| answer["state"]["last_seq"].as_u64())?
     }
 
-    /// How many messages the stream has; `None` if nobody says so now.
+    /// Returns how many messages the stream has, or `None` if no server says so now.
     pub(crate) fn count(&mut self) -> Option<u64> {
         let answer = self.ask("STREAM.INFO.LOGS", &json!({})).ok()?;
         answer["state"]["messages"].as_u64()
     }
 
-    /// All that the stream has, in order.
+    /// Returns all that the stream has, in order.
     pub(crate) fn contents(&mut self) -> Vec<Stored> {
         let info = self.request("STREAM.INFO.LOGS", &json!({}));
         let (count, last) =
@@ -212,7 +213,7 @@ impl Probe {
     }
 }
 
-/// Whether each of the servers has all that the stream has. What the leader says is not enough: it calls a
+/// Tells whether each of the servers has all that the stream has. The leader's word is not enough: it calls a
 /// server current that is still being sent what it missed.
 pub(crate) fn are_whole(servers: &[Server]) -> bool {
     let Some(last) = Probe::new(&servers[0]).last_sequence() else { return false };

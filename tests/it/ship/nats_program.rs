@@ -27,7 +27,7 @@ struct Site {
 }
 
 impl Site {
-    /// One of so many; `None`, with a printed reason, where there is no such server.
+    /// Starts this many servers, or returns `None`, with a printed reason, where there is no such program.
     fn of(servers: usize) -> Option<Self> {
         if !is_here() {
             return None;
@@ -126,7 +126,7 @@ fn so_it_does_while_three_brokers_are_dead() {
     assert_eq!(broker_dies(&mut site, &mut stage, &absences(1), &[]), 0);
 }
 
-/// Whoever leads three servers dies, again and again, and the other two go on. It is one at a time: one that
+/// Kills the leader of three servers again and again, while the other two go on. One at a time: a server that
 /// has not caught up yet is as good as dead.
 fn one_of_three_dies(absences: &[Duration], more: &[&str]) {
     let Some(mut site) = Site::of(3) else { return };

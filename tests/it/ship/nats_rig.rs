@@ -21,12 +21,12 @@ use crate::ship::nats_probe::{Probe, Stored};
 /// How long a broker may be away, choose a leader and so on, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The server to test with; another than the installed one may be named.
+/// Returns the server to test with; the environment may name another than the installed one.
 fn program() -> String {
     std::env::var("RINGEST_NATS_SERVER").unwrap_or_else(|_| "nats-server".to_owned())
 }
 
-/// Whether there is a server here. Says why a test is skipped if not.
+/// Tells whether there is a server here, and prints why a test is skipped if not.
 pub(crate) fn is_here() -> bool {
     let here = Command::new(program()).arg("--version").output();
     let here = here.is_ok_and(|output| output.status.success());
@@ -62,14 +62,14 @@ impl Server {
         server
     }
 
-    /// One with JetStream, and `more` in its configuration.
+    /// Starts a server with JetStream, and `more` in its configuration.
     pub(crate) fn alone(place: &TempDir, more: &str) -> Self {
         let [port] = free_ports();
         let store = place.path().join("store");
         Self::new(place, "alone", port, &format!("jetstream {{ store_dir: {store:?} }}\n{more}"))
     }
 
-    /// One as configured, without JetStream unless that is.
+    /// Starts a server with `more` as its configuration, which has JetStream only if that says so.
     pub(crate) fn plain(place: &TempDir, more: &str) -> Self {
         let [port] = free_ports();
         Self::new(place, "plain", port, more)
@@ -106,7 +106,7 @@ impl Server {
         self.process.is_some()
     }
 
-    /// Whether it leads the stream, as it says itself.
+    /// Tells whether it leads the stream, as it says itself.
     pub(crate) fn leads(&self) -> bool {
         let name = self.config.file_stem().map(|name| name.to_string_lossy().into_owned());
         name.is_some() && Probe::new(self).leader() == name
@@ -120,7 +120,8 @@ impl Server {
         format!("nats://{}", self.address())
     }
 
-    /// The sequence of the last message in its own copy of the stream, as one of a cluster says by HTTP.
+    /// Returns the sequence of the last message in its own copy of the stream, as one of a cluster says by
+    /// HTTP.
     pub(crate) fn last_sequence(&self) -> Option<u64> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.monitor?)).ok()?;
         stream.write_all(b"GET /jsz?accounts=true&streams=true HTTP/1.0\r\n\r\n").ok()?;
@@ -137,7 +138,7 @@ impl Drop for Server {
     }
 }
 
-/// Three servers that replicate.
+/// Starts three servers that replicate.
 pub(crate) fn cluster(place: &TempDir) -> Vec<Server> {
     let ports = free_ports::<9>();
     let routes: Vec<_> =
@@ -167,7 +168,7 @@ pub(crate) struct Fact {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Numbered records of a few peers, one of which sends half of all.
+/// Returns numbered records of a few peers, one of which sends half of all.
 pub(crate) fn facts(count: u64) -> Vec<Fact> {
     let fact = |number: u64| {
         let port = if number.is_multiple_of(2) {
@@ -189,7 +190,7 @@ pub(crate) fn facts(count: u64) -> Vec<Fact> {
     (0..count).map(fact).collect()
 }
 
-/// Where to send to, unless a test says otherwise.
+/// Returns the destination that tests use unless they say otherwise.
 pub(crate) fn spec(servers: &[Server]) -> NatsSpec {
     NatsSpec {
         servers: servers.iter().map(Server::url).collect(),
@@ -232,7 +233,7 @@ impl Courier {
         }
     }
 
-    /// As after a crash: a new carrier, and records that were settled are sent again.
+    /// Goes on as after a crash: with a new carrier, and with records that were settled sent again.
     pub(crate) fn crash(&mut self, spec: NatsSpec, back: usize) {
         self.carrier = Nats::new(spec);
         self.settled = self.settled.saturating_sub(back);
@@ -245,7 +246,7 @@ impl Courier {
         self.fates.clear();
     }
 
-    /// One turn, as a shipper makes it. Handing over stops at `until`.
+    /// Takes one turn, as a shipper does. Handing over stops at `until`.
     pub(crate) fn turn(&mut self, until: usize) {
         const WINDOW: usize = 4000;
         while self.next < until.min(self.facts.len()) && self.next - self.settled < WINDOW {
@@ -296,7 +297,7 @@ impl Courier {
         self.ship_while(count, |_| {});
     }
 
-    /// The same, and something beside it.
+    /// Ships, and calls `beside` between turns.
     pub(crate) fn ship_while(&mut self, count: usize, mut beside: impl FnMut(&Self)) {
         let deadline = Instant::now() + PATIENCE;
         while self.settled < count {
@@ -334,7 +335,7 @@ impl Courier {
         }
     }
 
-    /// Every record once, each peer's in order, as it was handed over; nothing else.
+    /// Checks that every record is there once, each peer's in order, as it was handed over, and nothing else.
     pub(crate) fn check(&self, stored: &[Stored]) {
         let by_id: HashMap<String, usize> = self
             .facts
@@ -363,7 +364,7 @@ impl Courier {
     }
 }
 
-/// How often which reason was given.
+/// Returns how often each reason was given.
 pub(crate) fn summary(agains: &[String]) -> String {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     for reason in agains {

@@ -54,7 +54,7 @@ impl ObjectStore {
         Self { shelf, address, thread: Some(thread.unwrap()) }
     }
 
-    /// The environment a broker finds it by; the storage is `s3://BUCKET/`.
+    /// Returns the environment by which a broker finds it; the storage is `s3://BUCKET/`.
     pub(crate) fn env(&self) -> [(&'static str, String); 6] {
         [
             ("AWS_ENDPOINT", format!("http://{}", self.address)),
@@ -98,7 +98,7 @@ impl Response {
     }
 }
 
-/// One connection, request after request.
+/// Serves one connection, request after request.
 fn converse(shelf: &CommitIndex, stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
@@ -201,7 +201,7 @@ fn answer(shelf: &CommitIndex, request: &Request) -> Response {
     }
 }
 
-/// An object, or the bytes of it that were asked for.
+/// Returns an object, or the bytes of it that were asked for.
 fn part(etag: u64, bytes: &[u8], range: Option<&String>) -> Response {
     let asked = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
     let (status, body) = match asked {
@@ -215,7 +215,7 @@ fn part(etag: u64, bytes: &[u8], range: Option<&String>) -> Response {
     Response { status, etag: Some(etag), body }
 }
 
-/// The keys below a prefix, and the folders, in one page.
+/// Returns the keys below a prefix, and the folders, in one page.
 fn list(objects: &BTreeMap<String, (u64, Vec<u8>)>, query: &BTreeMap<String, String>) -> Response {
     let of = |key: &str| query.get(key).map_or("", String::as_str);
     let (prefix, delimiter, after) = (of("prefix"), of("delimiter"), of("start-after"));

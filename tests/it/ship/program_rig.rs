@@ -20,7 +20,7 @@ use crate::rigs::support::until;
 /// Arguments of stty(1): the terminal's size. A status line is cut where the terminal ends.
 const SIZE: [&str; 4] = ["rows", "24", "columns", "250"];
 
-/// The program with one receiver and one worker on a free port, and `more`.
+/// Returns the command for the program with one receiver and one worker on a free port, and `more`.
 pub(crate) fn listen<'a>(more: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(RINGEST);
     command
@@ -62,12 +62,12 @@ impl Program {
         Self { running, screen, address: address.unwrap() }
     }
 
-    /// How many records wait for its broker, by the last status line; `None` before the first one.
+    /// Returns how many records wait for its broker, by the last status line; `None` before the first one.
     pub(crate) fn waiting(&self) -> Option<u64> {
         self.said().rsplit('\r').find_map(waiting)
     }
 
-    /// All it has said.
+    /// Returns all that it has printed.
     pub(crate) fn said(&self) -> String {
         self.screen.text()
     }

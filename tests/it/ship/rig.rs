@@ -27,12 +27,12 @@ const BACKLOG: u64 = 500;
 const SOME: usize = 300;
 const MEANWHILE: usize = 1000;
 
-/// How often something dies; more often by `RINGEST_BROKER_ROUNDS`.
+/// Returns how often something dies: `few` times, or `RINGEST_BROKER_ROUNDS`.
 pub(crate) fn rounds(few: usize) -> usize {
     rig::rounds("RINGEST_BROKER_ROUNDS", few as u64).try_into().unwrap()
 }
 
-/// How long a broker is away each time: for no longer than it takes to see it, and the last time as long as
+/// Returns how long a broker is away each time: just long enough to be noticed, and the last time as long as
 /// `RINGEST_BROKER_AWAY` says.
 pub(crate) fn absences(few: usize) -> Vec<Duration> {
     let mut absences = vec![Duration::ZERO; rounds(few)];
@@ -57,10 +57,10 @@ pub(crate) trait Broker {
     /// Returns the value of `--sink` for this broker.
     fn sink(&self) -> String;
 
-    /// How many records it has, at least, as far as it says so now.
+    /// Returns how many records it has, at least, as far as it says so now.
     fn count(&mut self) -> u64;
 
-    /// All it has, each peer's in the order they are in.
+    /// Returns all its records, each peer's in the order they are stored.
     fn contents(&mut self) -> Vec<Held>;
 
     /// Ends it as a crash would: SIGKILL.
@@ -152,14 +152,14 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// With a journal that keeps them.
+    /// Makes a stage with a journal that keeps its records.
     pub(crate) fn journal() -> Self {
         let place = temp_dir();
         let sink = format!("journal:{}", place.path().display());
         Self::with(place, ["--sink".to_owned(), sink])
     }
 
-    /// With a spool that keeps them until they are sent.
+    /// Makes a stage with a spool that keeps records until they are sent.
     pub(crate) fn spool() -> Self {
         let place = temp_dir();
         let dir = place.path().display().to_string();
@@ -175,7 +175,7 @@ impl Stage {
         self.place.path()
     }
 
-    /// How many were sent to the program that was started last.
+    /// Returns how many datagrams were sent to the program that was started last.
     pub(crate) fn sent(&self) -> u64 {
         self.sender.sent
     }
@@ -186,7 +186,7 @@ impl Stage {
         &self.tail.records
     }
 
-    /// The program, into the journal and on to the broker.
+    /// Returns the command for the program, into the journal and on to the broker.
     pub(crate) fn command(&self, broker: &impl Broker, more: &[&str]) -> Command {
         let sink = broker.sink();
         let flags = self.flags.iter().map(String::as_str);
@@ -205,7 +205,7 @@ impl Stage {
         self.run(self.command(broker, more))
     }
 
-    /// Sends, as fast as the journal takes it, until `done`; that is told how many records the journal has.
+    /// Sends, as fast as the journal takes it, until `done`, which is told how many records the journal has.
     pub(crate) fn load(
         &mut self,
         program: &Program,
@@ -291,7 +291,7 @@ pub(crate) fn all_was_taken(summary: &Value, sent: u64) {
     }
 }
 
-/// The program dies under load, again and again, and is started again on the same journal. Returns how many
+/// Kills the program under load, again and again, and starts it again on the same journal. Returns how many
 /// records came again.
 pub(crate) fn program_dies(broker: &mut impl Broker, stage: &mut Stage, more: &[&str]) -> usize {
     for round in 1..=rounds(3) as u64 {
@@ -306,8 +306,8 @@ pub(crate) fn program_dies(broker: &mut impl Broker, stage: &mut Stage, more: &[
     stage.stop(program, broker)
 }
 
-/// The broker dies under load and comes back, again and again. Meanwhile the program goes on receiving and
-/// shows what waits; then it catches up beside what still comes. Returns how many records came again.
+/// Kills the broker under load and starts it again, again and again. Meanwhile the program goes on receiving
+/// and shows how much waits; then it catches up while more comes. Returns how many records came again.
 pub(crate) fn broker_dies(
     broker: &mut impl Broker,
     stage: &mut Stage,
@@ -336,7 +336,7 @@ pub(crate) fn broker_dies(
     stage.stop(program, broker)
 }
 
-/// Stopped while its broker is away the program says what waits, and sends it when it is started again.
+/// Stops the program while its broker is away: it says how much waits, and sends it when it is started again.
 /// Returns how many records came again.
 pub(crate) fn stopped_meanwhile(
     broker: &mut impl Broker,

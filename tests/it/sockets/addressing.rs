@@ -17,12 +17,12 @@ const V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0x12, 0x34);
 
-/// One receiver on a wildcard.
+/// Returns a builder with one receiver on a wildcard.
 fn on(backend: BackendChoice, wildcard: IpAddr, workers: usize) -> Builder {
     small(backend).listen(SocketAddr::new(wildcard, 0)).workers(workers)
 }
 
-/// Backends, with and without a worker.
+/// Returns the backends, with and without a worker.
 fn ways() -> impl Iterator<Item = (BackendChoice, usize)> {
     BACKENDS.into_iter().flat_map(|backend| [(backend, 1), (backend, 0)])
 }
@@ -31,7 +31,7 @@ fn group(text: &str) -> Group {
     text.parse().unwrap()
 }
 
-/// Every address of the engine's host a wildcard takes, with one of the client's to ask from.
+/// Returns every address of the engine's host a wildcard takes, with one of the client's to ask from.
 fn asked(wildcard: IpAddr) -> Vec<(IpAddr, IpAddr)> {
     let v4 = ENGINE_V4.map(|ip| (CLIENT_V4[1].into(), ip.into()));
     let v6 = ENGINE_V6.map(|ip| (CLIENT_V6[1].into(), ip.into()));
@@ -145,7 +145,7 @@ fn a_group_is_answered_from_an_address_of_the_interface_it_came_by() {
     }
 }
 
-/// The interface a peer's multicast datagrams leave by.
+/// Sets the interface that a peer's multicast datagrams leave by.
 fn leave_by(lab: &Lab, peer: &crate::sockets::lab::Peer, second: bool) {
     let socket = socket2::SockRef::from(&peer.socket);
     let name = if second { "second" } else { "cable" };

@@ -17,14 +17,14 @@ use crate::sockets::network::{Cable, run};
 /// Where the program listens, in a namespace where nobody else does.
 const PORT: u16 = 9000;
 
-/// An engine for these addresses, as they are typed, with the port in place of `PORT`.
+/// Starts an engine on these addresses, as they are typed, with the port in place of `PORT`.
 fn listening(backend: BackendChoice, addresses: &[&str], port: u16) -> Builder {
     let text = |address: &&str| address.replace("PORT", &port.to_string());
     let parsed = addresses.iter().map(|address| text(address).parse::<ListenAddr>().unwrap());
     parsed.fold(small(backend), Builder::listen)
 }
 
-/// Whether a datagram sent there reaches nobody: the ICMP error comes back.
+/// Tells whether a datagram sent there reaches nobody: the ICMP error comes back.
 fn is_refused(lab: &Lab, ip: IpAddr, port: u16) -> bool {
     let from: IpAddr = if ip.is_ipv4() { CLIENT_V4[0].into() } else { CLIENT_V6[0].into() };
     let socket = Cable::inside(lab.client(), || UdpSocket::bind((from, 0)).unwrap());

@@ -10,7 +10,7 @@ use crate::sockets::lab::{Lab, Program};
 
 const BACKENDS: [&str; 2] = ["io_uring", "recvmmsg"];
 
-/// Whether a program is here; printed if not.
+/// Tells whether a program is here, and prints it if not.
 fn is_here(program: &str) -> bool {
     let mut command = Command::new(program);
     let tried = command.arg("-h").stdin(Stdio::null()).output();
@@ -20,14 +20,14 @@ fn is_here(program: &str) -> bool {
     tried.is_ok()
 }
 
-/// A command on the client's host.
+/// Starts a command on the client's host.
 fn on_client(lab: &Lab, program: &str, args: &str) -> Program {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", lab.client(), program]).args(args.split_whitespace());
     Program::start(&mut command)
 }
 
-/// `ringest …` on the engine's host, up.
+/// Starts `ringest …` on the engine's host and waits until it listens.
 fn ringest(lab: &Lab, args: &str) -> Program {
     let mut program = Program::ringest(Some(lab.engine()), args);
     program.listening();

@@ -34,7 +34,7 @@ pub(crate) const SECOND_V4: [Ipv4Addr; 2] =
     [Ipv4Addr::new(10, 98, 0, 1), Ipv4Addr::new(10, 98, 0, 2)];
 pub(crate) const SECOND_V6: [Ipv6Addr; 2] = [v6(0x98, 1), v6(0x98, 2)];
 
-/// An address for documentation (RFC 3849).
+/// Returns an address for documentation (RFC 3849).
 const fn v6(net: u16, host: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, host)
 }
@@ -47,7 +47,7 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// `None`, with a printed reason, where that cannot be made.
+    /// Makes it, or returns `None`, with a printed reason, where that cannot be made.
     pub(crate) fn lay() -> Option<Self> {
         let lab = Self { cable: Cable::lay()? };
         if let Err(reason) = lab.set_up() {
@@ -84,17 +84,17 @@ impl Lab {
         Ok(())
     }
 
-    /// The engine's namespace.
+    /// Returns the engine's namespace.
     pub(crate) fn engine(&self) -> &str {
         &self.cable.engine
     }
 
-    /// The client's namespace.
+    /// Returns the client's namespace.
     pub(crate) fn client(&self) -> &str {
         &self.cable.client
     }
 
-    /// Another cable beside the first, called `second` at both ends.
+    /// Lays another cable beside the first, called `second` at both ends.
     pub(crate) fn lay_second(&self) {
         let (engine, client) = (self.engine(), self.client());
         let link = "link add second type veth peer name second netns";
@@ -110,7 +110,7 @@ impl Lab {
         await_address(client, SECOND_V6[1].into());
     }
 
-    /// A link is up at some moment after both its ends are; only then IPv6 is there.
+    /// Waits until a link is up, which is a moment after both its ends are; only then IPv6 works.
     fn await_link(&self, device: &str) {
         for netns in [self.engine(), self.client()] {
             let asked = format!("-n {netns} route get ff15::1 oif {device}");
@@ -135,14 +135,14 @@ impl Lab {
         Cable::inside(self.engine(), || Watched::start(builder, answers))
     }
 
-    /// A socket on the client's host.
+    /// Returns a socket on the client's host.
     pub(crate) fn peer(&self, ip: impl Into<IpAddr>) -> Peer {
         let ip = ip.into();
         Cable::inside(self.client(), || Peer::bind(ip))
     }
 }
 
-/// An IPv6 address is there before the route that brings its datagrams to it.
+/// Waits until the route of an IPv6 address is there, which comes after the address.
 pub(crate) fn await_address(netns: &str, ip: IpAddr) {
     until("the address to be reached", || {
         let args = ["-n", netns, "route", "get", &ip.to_string()];
@@ -151,9 +151,9 @@ pub(crate) fn await_address(netns: &str, ip: IpAddr) {
     });
 }
 
-/// A port that no engine of this process has had, for several addresses of one port in a lab, where
-/// nobody else binds any. (A port just given up may be taken for a moment still: while another test
-/// starts a program, the child has a copy of every descriptor.)
+/// Returns a port that no engine of this process has had, for several addresses of one port in a lab, where
+/// nobody else binds any. (A port just given up may be taken for a moment still: while another test starts a
+/// program, the child has a copy of every descriptor.)
 pub(crate) fn fresh_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(9001);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -184,12 +184,12 @@ impl Watched {
         Self::starting(builder, answers).unwrap()
     }
 
-    /// One that answers nothing, or why it could not be started.
+    /// Starts an engine that answers nothing, or returns why it could not be started.
     pub(crate) fn try_start(builder: Builder) -> Result<Self, Error> {
         Self::starting(builder, false)
     }
 
-    /// One, or why it could not be started.
+    /// Starts an engine, or returns why it could not be started.
     pub(crate) fn starting(builder: Builder, answers: bool) -> Result<Self, Error> {
         let book: Arc<Mutex<Vec<Sight>>> = Arc::default();
         let handler = |_| {
@@ -250,7 +250,7 @@ impl Watched {
     }
 }
 
-/// How often each payload was seen, in the order of the payloads.
+/// Returns how often each payload was seen, in the order of the payloads.
 pub(crate) fn tally<'a>(
     sights: &[Sight],
     payloads: impl IntoIterator<Item = &'a str>,
@@ -275,7 +275,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// On a free port of the namespace the thread is in.
+    /// Binds a free port of the namespace that the thread is in.
     pub(crate) fn bind(ip: IpAddr) -> Self {
         let socket = UdpSocket::bind((ip, 0)).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -412,7 +412,7 @@ impl Program {
         std::fs::read_to_string(&self.files[1]).unwrap()
     }
 
-    /// Where it listens, once it does.
+    /// Waits until it listens and returns its addresses.
     pub(crate) fn listening(&mut self) -> Vec<SocketAddr> {
         until("the program to listen", || {
             let text = self.stderr();

@@ -21,7 +21,7 @@ fn v6_groups() -> [IpAddr; 3] {
     [1, 2, 3].map(|last| Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 7, last).into())
 }
 
-/// IPv4, IPv6, and IPv4 on a socket that takes both.
+/// Returns IPv4, IPv6, and IPv4 on a socket that takes both.
 fn families() -> [Family; 3] {
     let (any_v4, any_v6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
     [
@@ -49,7 +49,7 @@ fn on(backend: BackendChoice, ip: IpAddr) -> Builder {
     small(backend).listen(SocketAddr::new(ip, 0)).receivers(2)
 }
 
-/// A client that sends to groups by an interface.
+/// Returns a client that sends to groups by an interface.
 fn sender(lab: &Lab, ip: IpAddr, interface: &str) -> Peer {
     let peer = lab.peer(ip);
     let socket = socket2::SockRef::from(&peer.socket);
@@ -61,8 +61,8 @@ fn sender(lab: &Lab, ip: IpAddr, interface: &str) -> Peer {
     peer
 }
 
-/// A socket of another program on the engine's host that joins `group`, which by default would
-/// give it to every wildcard socket there (IP_MULTICAST_ALL, ip(7)).
+/// Returns a socket of another program on the engine's host that joins `group`, which by default would give
+/// it to every wildcard socket there (IP_MULTICAST_ALL, ip(7)).
 fn other_member(lab: &Lab, group: IpAddr) -> UdpSocket {
     Cable::inside(lab.engine(), || match group {
         IpAddr::V4(group) => {

@@ -38,7 +38,7 @@ pub(crate) fn run(program: &str, args: &str) -> Result<(), String> {
 }
 
 impl Cable {
-    /// `None`, with a printed reason, where that cannot be made.
+    /// Makes it, or returns `None`, with a printed reason, where that cannot be made.
     pub(crate) fn lay() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -87,7 +87,7 @@ impl Cable {
         })
     }
 
-    /// An engine that sends each datagram back `times` times.
+    /// Starts an engine that sends each datagram back `times` times.
     fn engine(&self, builder: Builder, times: usize) -> Engine {
         Self::inside(&self.engine, || {
             let echo = move |batch: &Batch, replies: &mut Replies| {
@@ -126,7 +126,7 @@ impl Drop for Cable {
     }
 }
 
-/// Backends, with and without a worker.
+/// Returns the backends, with and without a worker.
 fn ways() -> impl Iterator<Item = (BackendChoice, usize)> {
     BACKENDS.into_iter().flat_map(|backend| [(backend, 1), (backend, 0)])
 }
@@ -203,7 +203,7 @@ fn replies_that_a_slow_path_has_no_room_for_are_given_up_and_counted() {
     }
 }
 
-/// The kernel shows the polls that wait in a ring (proc(5), fdinfo).
+/// Returns the number of polls that wait in a ring, as the kernel shows them (proc(5), fdinfo).
 fn most_polls_of_a_ring() -> usize {
     let rings = fs::read_dir("/proc/self/fdinfo").unwrap().filter_map(|entry| {
         let text = fs::read_to_string(entry.unwrap().path()).ok()?;

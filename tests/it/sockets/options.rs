@@ -16,7 +16,7 @@ use crate::sockets::network::{Cable, run};
 /// An engine on wildcards, and how a peer reaches it: its own address, and the engine's.
 type Ground = (BackendChoice, SocketAddr, IpAddr, IpAddr);
 
-/// IPv4, IPv6, and IPv4 on a socket that takes both; each is printed as its turn comes.
+/// Returns IPv4, IPv6, and IPv4 on a socket that takes both; each is printed as its turn comes.
 fn grounds() -> impl Iterator<Item = Ground> {
     let any = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let v4 = (IpAddr::from(CLIENT_V4[0]), IpAddr::from(ENGINE_V4[1]));
@@ -215,7 +215,7 @@ fn an_address_may_come_after_the_listener() {
     }
 }
 
-/// How many datagrams this host has sent in fragments, of both families.
+/// Returns how many datagrams this host has sent in fragments, of both families.
 fn fragmented(lab: &Lab) -> u64 {
     Cable::inside(lab.engine(), || {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{file}"));

@@ -13,7 +13,7 @@ use crate::sockets::network::Cable;
 
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-/// Two CPUs this process may use; `None`, with a printed reason, where there is one.
+/// Returns two CPUs that this process may use, or `None`, with a printed reason, where there is one.
 pub(crate) fn two_cpus() -> Option<[usize; 2]> {
     let mask = sched_getaffinity(Pid::from_raw(0)).unwrap();
     let cpus: Vec<_> = (0..CpuSet::count()).filter(|&cpu| mask.is_set(cpu).unwrap()).collect();

@@ -37,7 +37,7 @@ fn transparent(backend: BackendChoice, listen: SocketAddr) -> Builder {
     small(backend).listen(listen).receivers(2).socket_options(options)
 }
 
-/// Wildcards, each with whom it takes: a client's address and the address it sends to.
+/// Returns wildcards, each with the pairs that it takes: a client's address and the address it sends to.
 fn wildcards() -> [(IpAddr, Vec<(IpAddr, IpAddr)>); 2] {
     let v4 = FOREIGN_V4.map(|ip| (CLIENT_V4[0].into(), ip.into()));
     let v6 = FOREIGN_V6.map(|ip| (CLIENT_V6[0].into(), ip.into()));
