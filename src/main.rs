@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+/// Command line and output: the only place that prints.
 mod cli;
 
 fn main() -> ExitCode {

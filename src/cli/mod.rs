@@ -14,15 +14,24 @@ pub(crate) mod sink;
 
 use clap::{Parser, Subcommand};
 
+/// How a command can fail, and the exit code that goes with it.
 mod failure;
 // One file per subcommand.
+/// `ringest listen`: takes datagrams, hands them to sinks, accounts for them.
 mod listen;
+/// `ringest echo`: sends each datagram back to its peer.
 mod echo;
+/// `ringest send`: sends a datagram for each message and peer, and reports replies and errors.
 mod send;
+/// `ringest demo`: shows the rate that this host can receive, and that every datagram is accounted for.
 mod demo;
+/// `ringest journal`: reads a journal, whether a program writes it or not.
 mod journal;
+/// `ringest doctor`: examines this host and names the commands that mend it.
 mod doctor;
+/// `ringest load`: sends at a rate, and reports each datagram that was due as sent, unsent or refused.
 mod load;
+/// `ringest bench`: trials between two processes or two hosts.
 mod bench;
 // From a started engine to its last word.
 // What is printed.

@@ -15,7 +15,9 @@ use crate::document::report::{Interval, Mode, Report};
 use crate::report::tables::{Table, Tone};
 use ringest_base::text::figures;
 
+/// The figures of a report, each with its interval.
 mod measures;
+/// Reasons why two reports may differ that have nothing to do with the change under study.
 mod caveats;
 
 use crate::diff::caveats::caveats;

@@ -26,10 +26,15 @@
 
 use std::time::Duration;
 
+/// The loads that a search may try: a geometric grid.
 mod grid;
+/// The goals and limits of a search, and the coarser targets that lead to a goal.
 mod goal;
+/// Classifies each load by the trials so far.
 mod evidence;
+/// The first trials: at most three, each closer to the load at which loss begins.
 mod opening;
+/// The search for one goal: chooses the load of its next trial.
 mod chase;
 #[cfg(test)]
 mod tests;

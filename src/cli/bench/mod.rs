@@ -15,10 +15,15 @@ use ringest_bench::modes::ndr::NdrSpec;
 use ringest_bench::modes::{burst, compare, curve, latency, ndr};
 use ringest_bench::search::{Goal, Search, SearchSpec};
 
+/// The side of a bench that sends and reports.
 mod client;
+/// Options of all modes of `bench`: sender, receiver, duration.
 mod options;
+/// `ringest bench server`: the host under test.
 mod server;
+/// `ringest bench show`: a kept report as a table, as Markdown or as a page.
 mod show;
+/// The ways to receive that `bench compare` puts beside each other.
 mod variants;
 
 use crate::cli::args::values;

@@ -8,13 +8,21 @@ use ringest_records::journal::segment::SegmentFile;
 
 use crate::cli::failure::Failure;
 
+/// Options of `cat`, `tail`, `export` and `replay` that select records.
 mod select;
+/// Prints the records of `cat` and `tail`, some thousand at a time.
 mod lines;
+/// `ringest journal ls`: one line a segment.
 mod ls;
+/// `ringest journal cat`: the records, in the order they arrived.
 mod cat;
+/// `ringest journal tail`: the last records, and with -f those that come.
 mod tail;
+/// `ringest journal verify`: every record's checksum, every sealed segment's hash.
 mod verify;
+/// `ringest journal export`: records for other programs.
 mod export;
+/// `ringest journal replay`: sends records as datagrams again.
 mod replay;
 
 const EXAMPLES: &str = "\

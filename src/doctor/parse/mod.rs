@@ -1,7 +1,9 @@
 //! What the kernel writes under /proc and /sys, read by pure functions: text in, value out. No text
 //! makes one panic; a field that is not there is `None`, because kernels differ in what they write.
 
+/// Files of the network stack.
 mod net;
+/// Files of the rest of the kernel.
 mod system;
 #[cfg(test)]
 mod tests;

@@ -12,10 +12,15 @@
 #[cfg(test)]
 pub(crate) mod export_tests;
 
+/// Reasons why a capture, or a packet of one, is not replayed.
 mod error;
+/// Finds the UDP datagram in a captured packet, or the reason why there is none to send.
 mod packet;
+/// Reads a capture file as a stream of datagrams.
 mod capture;
+/// The source of a replay: a capture file, or records of a journal.
 mod recording;
+/// Surveys a capture before any of it is sent.
 mod survey;
 #[cfg(test)]
 mod tests;
