@@ -15,7 +15,7 @@ use crate::cli::demo::phase::{PHASES, Phase};
 use crate::cli::demo::verdict;
 use crate::cli::demo::verdict::{Outcome, Report};
 use crate::cli::failure::Failure;
-use crate::cli::load::report::Document;
+use crate::cli::load::object::LoadObject;
 use crate::cli::run::deadlines::StopDeadlines;
 use crate::cli::run::signals::Signals;
 use crate::cli::run::until_stop;
@@ -166,7 +166,7 @@ impl Sender {
     }
 
     /// Its report; waits for it to end.
-    fn finish(mut self) -> Result<Document, Failure> {
+    fn finish(mut self) -> Result<LoadObject, Failure> {
         let mut text = String::new();
         let read = self.output()?.read_to_string(&mut text);
         let status = self.child.wait();
@@ -182,7 +182,7 @@ impl Drop for Sender {
     }
 }
 
-fn parse(status: io::Result<ExitStatus>, text: &str) -> Result<Document, Failure> {
+fn parse(status: io::Result<ExitStatus>, text: &str) -> Result<LoadObject, Failure> {
     let failed = |why: String| Failure::Failed(format!("the sender process failed: {why}"));
     let status = status.map_err(|error| failed(error.to_string()))?;
     match status.code() {

@@ -1,4 +1,4 @@
-//! `ringest journal export`: records for other programs.
+//! `ringest journal export`: writes records in the formats of other programs.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -14,7 +14,8 @@ use ringest_records::journal::export::{Csv, Exporter, Ndjson, Pcapng};
 use ringest_records::journal::read::merge::{Merge, Step};
 
 use crate::cli::args::named::named;
-use crate::cli::journal::Failure;
+use crate::cli::failure::Failure;
+use crate::cli::journal::segments::segments;
 use crate::cli::journal::select::{SelectArgs, Troubles};
 use crate::cli::run::signals::Signals;
 use crate::cli::show::paint;
@@ -30,26 +31,26 @@ Examples:
   ringest journal export DIR --format pcapng --out day.pcapng      for Wireshark and tshark
   ringest journal export DIR --format pcapng --listener 192.0.2.80:514 --out day.pcapng
 
-The order is that of `cat`. A file is there when it is complete: until then it has another name beside it. A new \
-one is readable to its owner and group, as segments are; one that is replaced keeps its permissions.
+The order is that of `cat`. The file gets its name when it is complete; until then it has a temporary name in the same \
+directory. A new file is readable by its owner and group, as segments are; a replaced file keeps its permissions.
 
-csv: payloads as text, escaped as `cat` prints them; =, +, - and @ at the beginning too, which a \
-spreadsheet would take for a formula.
+csv: payloads as text, escaped as `cat` prints them. A leading =, +, - or @ is escaped too: a spreadsheet would \
+read it as a formula.
 parquet: columns received (UTC, ns), peer_ip, peer_port, listener, length, payload (binary).
-pcapng: IP and UDP headers are made up around each record, with the peer as the source. The journal knows \
-a listener's number, not its address: --listener tells it; without, the destination is 192.0.2.1 or \
+pcapng: each record gets generated IP and UDP headers, with the peer as the source. The journal stores \
+a listener's number, not its address. --listener gives the address; without it the destination is 192.0.2.1 or \
 2001:db8::1, port 60000 for the first listener, 60001 for the second and so on.")]
 pub(crate) struct ExportArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// What to write
+    /// The format to write
     #[arg(long, value_parser = named::<ExportFormat>())]
     format: ExportFormat,
-    /// Where to: a file, or - for stdout
+    /// The file to write, or - for stdout
     #[arg(long, value_name = "FILE|-", default_value = "-")]
     out: PathBuf,
-    /// The address of a listener, for pcapng; again for each, in the order they were given to `listen`
+    /// The address of a listener, for pcapng; repeat it for each listener, in the order given to `listen`
     #[arg(long, value_name = "IP:PORT")]
     listener: Vec<SocketAddr>,
     #[command(flatten)]
@@ -77,15 +78,15 @@ ringest_base::names!(ExportFormat {
 
 pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
     if !args.listener.is_empty() && args.format != ExportFormat::Pcapng {
-        let text = "--listener: only a capture has destinations; add --format pcapng";
+        let text = "--listener: only pcapng has destination addresses; add --format pcapng";
         return Err(Failure::Usage(text.to_owned()));
     }
-    let mut merge = Merge::of(crate::cli::journal::segments(&args.dir)?, args.select.selection()?);
+    let mut merge = Merge::of(segments(&args.dir)?, args.select.selection()?);
     let target = Target::open(args)?;
     let failed = |error: io::Error| target.failed(&error);
     let out = target.file.try_clone().map_err(failed)?;
     let mut sheet = args.sheet(BufWriter::with_capacity(1 << 20, out), failed)?;
-    // A file that is not finished goes; what was written to a pipe is its reader's.
+    // A signal must remove an unfinished file. Output to a pipe needs no removal, so signals end the process.
     let signals = target.place.is_some().then(Signals::block).transpose()?;
     let mut progress = Progress::new(args.quiet);
     let mut troubles = Troubles::default();
@@ -155,15 +156,15 @@ fn parquet(
     ))
 }
 
-/// Where it goes.
+/// The output of an export.
 struct Target {
     file: File,
     name: String,
-    /// Of a file that is not there under its own name yet.
+    /// The temporary file, if the output is a regular file.
     place: Option<Unfinished>,
 }
 
-/// A file under another name; removed unless it is kept.
+/// A file under a temporary name. Dropping it removes the file, unless it got its final name before.
 struct Unfinished {
     path: PathBuf,
     target: PathBuf,
@@ -171,7 +172,7 @@ struct Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // After it was kept there is none of that name.
+        // Fails if the file was renamed to its final name, and then nothing is left to remove.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -185,11 +186,11 @@ impl Target {
         let failed = |error: io::Error| {
             Failure::Failed(format!("cannot write {name}: {error}; is its directory there?"))
         };
-        // A device or a pipe is written to as it is; the name of a link stays one.
+        // A device or a pipe is written to directly. A symbolic link stays: its target is replaced.
         let target = fs::canonicalize(&args.out).unwrap_or_else(|_| args.out.clone());
         if target.is_dir() {
             return Err(Failure::Usage(format!(
-                "--out {name}: it is a directory; give the name of a file in it"
+                "--out {name}: this is a directory; give the name of a file in it"
             )));
         }
         if fs::metadata(&target).is_ok_and(|facts| !facts.is_file()) {
@@ -203,7 +204,8 @@ impl Target {
     fn stdout(format: ExportFormat) -> Result<Self, Failure> {
         let binary = matches!(format, ExportFormat::Parquet | ExportFormat::Pcapng);
         if binary && io::stdout().is_terminal() {
-            let text = "this format is not for a terminal; give --out FILE, or a pipe";
+            let text =
+                "this format is binary and not for a terminal; give --out FILE, or write to a pipe";
             return Err(Failure::Usage(text.to_owned()));
         }
         let fd = io::stdout().as_fd().try_clone_to_owned();
@@ -218,7 +220,7 @@ impl Target {
         }
     }
 
-    /// It is complete: gives it its name.
+    /// Gives the complete file its final name.
     fn keep(self) -> Result<(), Failure> {
         let Some(place) = &self.place else { return Ok(()) };
         let kept = self.file.sync_all().and_then(|()| fs::rename(&place.path, &place.target));
@@ -226,8 +228,8 @@ impl Target {
     }
 }
 
-/// A new file beside `target`, which gets its permissions if it is there: what peers sent is no more public there
-/// than in a segment.
+/// Creates a file beside `target` and returns it with its path. It gets the permissions of `target` if that exists,
+/// and else those of a segment: peers' data must not become more public.
 fn unfinished(target: &Path) -> io::Result<(File, PathBuf)> {
     let mut number = 0;
     let (file, path) = loop {
@@ -236,7 +238,7 @@ fn unfinished(target: &Path) -> io::Result<(File, PathBuf)> {
         name.push(format!(".{}-{number}.partial", std::process::id()));
         let path = target.with_file_name(name);
         match OpenOptions::new().write(true).create_new(true).mode(0o640).open(&path) {
-            // One that was killed had the same number, as processes in containers do.
+            // A killed process left a file of this name: process ids repeat, in containers above all.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
             file => break (file?, path),
         }
@@ -247,7 +249,7 @@ fn unfinished(target: &Path) -> io::Result<(File, PathBuf)> {
     Ok((file, path))
 }
 
-/// How far it is, on a terminal.
+/// The progress line on a terminal.
 struct Progress {
     quiet: bool,
     live: bool,
@@ -259,9 +261,9 @@ struct Progress {
     shown: bool,
 }
 
-/// How often the line on the terminal changes.
+/// How often the progress line changes.
 const EVERY: Duration = Duration::from_millis(200);
-/// Records between two looks at the clock.
+/// Records between two reads of the clock.
 const STRIDE: u64 = 1024;
 
 impl Progress {
@@ -291,13 +293,13 @@ impl Progress {
         format!("{} records, {} of payload", count(self.records), paint::bytes(self.bytes))
     }
 
-    /// Whether it is time to look at what else there is; shows how far it is then.
+    /// Counts a step. Returns whether signals should be checked now, and updates the line then.
     fn is_due(&mut self) -> bool {
         self.steps += 1;
         self.steps.is_multiple_of(STRIDE) && self.show()
     }
 
-    /// Shows how far it is. It is time to look at what else there is, too.
+    /// Updates the line if it is due. Returns `true`: signals should be checked.
     fn show(&mut self) -> bool {
         if self.live && Instant::now() >= self.next {
             self.next = Instant::now() + EVERY;
@@ -318,7 +320,7 @@ impl Progress {
         if self.left_out > 0 {
             let left_out = count(self.left_out);
             paint::say(&format!(
-                "{left_out} records are longer than a datagram can be: left out\n"
+                "{left_out} records were left out: they are longer than a datagram can be\n"
             ));
         }
         if !self.quiet {
@@ -334,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_one_left_is_in_nobodys_way() {
+    fn a_file_that_a_killed_process_left_does_not_matter() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("day.csv");
         let mode = |file: &File| file.metadata().unwrap().permissions().mode() & 0o777;

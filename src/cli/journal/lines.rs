@@ -1,4 +1,4 @@
-//! How `cat` and `tail` print records: put together in memory, written some thousand at a time.
+//! Prints records on stdout for `cat` and `tail`: formatted in memory, and written some thousand at a time.
 
 use std::io::{self, StdoutLock, Write};
 
@@ -8,7 +8,7 @@ use ringest_base::text::rfc3339::Rfc3339;
 use ringest_records::journal::export::json_line;
 use ringest_records::journal::format::Record;
 
-/// How records are printed.
+/// Formats of printed records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineFormat {
     Text,
@@ -22,10 +22,11 @@ ringest_base::names!(LineFormat {
     "raw" => Raw
 });
 
-/// What a pipe takes at once. Less costs calls, more falls out of the processor's cache before it is written.
+/// Bytes of a write, as many as a pipe takes at once. Lower costs system calls; higher leaves the processor's cache
+/// before it is written.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// Standard output, a record after the other.
+/// Standard output, one record after the other.
 pub(crate) struct Lines {
     output: LineFormat,
     text: Vec<u8>,
@@ -38,7 +39,7 @@ impl Lines {
         Self { output, text, out: io::stdout().lock() }
     }
 
-    /// Prints one; it may stay here until the next [`Lines::flush`].
+    /// Prints a record. It may stay in memory until the next [`Lines::flush`].
     pub(crate) fn add(&mut self, record: &Record<'_>) -> io::Result<()> {
         match self.output {
             LineFormat::Raw => self.text.extend_from_slice(record.payload),
@@ -54,7 +55,7 @@ impl Lines {
         if self.text.len() < WRITE_BYTES { Ok(()) } else { self.write_out() }
     }
 
-    /// Writes what is still here.
+    /// Writes all records that are still in memory.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.write_out()?;
         self.out.flush()

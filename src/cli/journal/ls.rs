@@ -1,4 +1,4 @@
-//! `ringest journal ls`: one line a segment.
+//! `ringest journal ls`: prints a line for each segment.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
@@ -7,7 +7,8 @@ use clap::Args;
 use ringest_base::text::rfc3339::Rfc3339;
 use ringest_records::journal::read::reader::{ReadError, Reader};
 
-use crate::cli::journal::Failure;
+use crate::cli::failure::Failure;
+use crate::cli::journal::segments::{name as segment_name, segments};
 use crate::cli::show::paint;
 use crate::cli::show::paint::count;
 
@@ -17,7 +18,7 @@ use crate::cli::show::paint::count;
 Examples:
   ringest journal ls DIR
 
-A segment that is not sealed is being written, or was when its writer ended; the next start seals it.")]
+A segment that is not sealed is being written, or its writer was ended early; the next start of `listen` seals it.")]
 pub(crate) struct LsArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
@@ -29,8 +30,8 @@ pub(crate) fn run(args: &LsArgs) -> Result<(), Failure> {
         "{:<23} {:>10} {:>12}  {:<30}  {}\n",
         "segment", "size", "records", "first", "last"
     );
-    for segment in crate::cli::journal::segments(&args.dir)? {
-        let name = crate::cli::journal::name(&segment);
+    for segment in segments(&args.dir)? {
+        let name = segment_name(&segment);
         let size = paint::bytes(segment.bytes);
         text += &match Reader::open(&segment.path) {
             _ if segment.has_no_header() => {
@@ -49,7 +50,7 @@ pub(crate) fn run(args: &LsArgs) -> Result<(), Failure> {
                     Rfc3339(reader.header().created_unix_ns).to_string()
                 ),
             },
-            // Retention took it meanwhile.
+            // Retention removed it meanwhile.
             Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => format!("{name:<23} {size:>10} {:>12}  {error}\n", "-"),
         };

@@ -1,44 +1,43 @@
-//! `ringest journal`: what is in a journal, whether anybody writes it or not.
-
-use std::io;
-use std::path::Path;
+//! `ringest journal`: commands that read a journal. Another process may be writing it meanwhile.
 
 use clap::{Args, Subcommand};
-use ringest_records::journal::segment::SegmentFile;
 
 use crate::cli::failure::Failure;
 
-/// Options of `cat`, `tail`, `export` and `replay` that select records.
+/// Which records: the flags that `cat`, `tail`, `export` and `replay` share.
 mod select;
-/// Prints the records of `cat` and `tail`, some thousand at a time.
+/// Prints records on stdout.
 mod lines;
-/// `ringest journal ls`: one line a segment.
+/// The segments of a journal's directory.
+mod segments;
+/// `ringest journal ls`.
 mod ls;
-/// `ringest journal cat`: the records, in the order they arrived.
+/// `ringest journal cat`.
 mod cat;
-/// `ringest journal tail`: the last records, and with -f those that come.
+/// `ringest journal tail`.
 mod tail;
-/// `ringest journal verify`: every record's checksum, every sealed segment's hash.
+/// `ringest journal verify`.
 mod verify;
-/// `ringest journal export`: records for other programs.
+/// `ringest journal export`.
 mod export;
-/// `ringest journal replay`: sends records as datagrams again.
+/// `ringest journal replay`.
 mod replay;
 
 const EXAMPLES: &str = "\
 Examples:
   ringest listen '*:514' --sink journal:/var/lib/ringest    write one
-  ringest journal ls /var/lib/ringest                       its segments
-  ringest journal cat /var/lib/ringest --since 10m          what came in the last ten minutes
-  ringest journal tail /var/lib/ringest -f                  what comes
+  ringest journal ls /var/lib/ringest                       list its segments
+  ringest journal cat /var/lib/ringest --since 10m          the last ten minutes
+  ringest journal tail /var/lib/ringest -f                  new records, as they arrive
   ringest journal cat DIR --peer 192.0.2.7 --grep error --output json
   ringest journal verify DIR --json                         check every checksum and hash
   ringest journal export DIR --format pcapng --out day.pcapng
   ringest journal replay DIR collector:514 --speed 10       send it again
 
-ls, cat, tail and export end with exit code 0 when nobody reads on, as `head` does. Reading needs no lock: a journal that is being written is read up to what is on disk by now.";
+ls, cat, tail and export end with exit code 0 when the reader of their output goes away, as `head` does. Reading needs \
+no lock: a journal that is being written can be read up to the last record on disk.";
 
-/// Look at a journal, or check it
+/// Read a journal, or check it
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct JournalCommand {
@@ -67,27 +66,10 @@ pub(crate) fn run(args: &JournalCommand) -> Result<(), Failure> {
     }
 }
 
-/// What is read until nobody wants more of it, by `head` for example, ends well then.
+/// Makes a success of an end because the reader of stdout went away, as `head` does.
 fn while_read(ended: Result<(), Failure>) -> Result<(), Failure> {
     match ended {
         Err(Failure::Unread) => Ok(()),
         ended => ended,
     }
-}
-
-/// The segments of a journal.
-fn segments(dir: &Path) -> Result<Vec<SegmentFile>, Failure> {
-    ringest_records::journal::segment::list(dir).map_err(|error| unreadable(dir, &error))
-}
-
-fn unreadable(dir: &Path, error: &io::Error) -> Failure {
-    let dir = dir.display();
-    Failure::Failed(format!(
-        "cannot read {dir}: {error}; give the directory of `--sink journal:DIR`"
-    ))
-}
-
-/// What a segment is called.
-fn name(segment: &SegmentFile) -> String {
-    segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -1,4 +1,4 @@
-//! `ringest journal replay`: records as datagrams again.
+//! `ringest journal replay`: sends records as datagrams again.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,7 +8,8 @@ use ringest_load::replay::{Recording, Records, ReplayError, Survey};
 use ringest_load::spec::{Gso, LoadSpec, Rate, Replay};
 
 use crate::cli::args::values;
-use crate::cli::journal::Failure;
+use crate::cli::failure::Failure;
+use crate::cli::journal::segments::segments;
 use crate::cli::journal::select::SelectArgs;
 use crate::cli::load;
 use crate::cli::load::{Output, REPLAY_FLOWS, perform};
@@ -17,33 +18,33 @@ use crate::cli::load::{Output, REPLAY_FLOWS, perform};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ringest journal replay DIR 127.0.0.1:9000                    as they came
+  ringest journal replay DIR 127.0.0.1:9000                    at their own pace
   ringest journal replay DIR collector:514 --speed 10          ten times as fast
   ringest journal replay DIR collector:514 --speed max --since 1h
   ringest journal replay DIR [::1]:9000 --peer 192.0.2.7 --json
 
-A record is a datagram of its own, sent in the order of `cat`. Each peer of the journal \
-has a source port of its own (up to --flows), on an address of this host. What is there at the start is \
-sent: a journal that is written meanwhile is not followed. Damaged places are counted, and passed over.")]
+Each record is sent as one datagram, in the order of `cat`. Each peer of the journal gets its own source port \
+(up to --flows), on an address of this host. Records that are written after the start are not sent. Damaged places \
+are counted and skipped.")]
 pub(crate) struct ReplayArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// To whom: HOST:PORT or [IP6]:PORT
+    /// Where to send: HOST:PORT or [IP6]:PORT
     #[arg(value_name = "HOST:PORT")]
     target: String,
-    /// How many times as fast as they came, such as 0.5 or 10; max: as fast as this host can
+    /// How many times as fast as they were received, such as 0.5 or 10; max: as fast as this host can
     #[arg(long, value_name = "X|max", default_value = "1", value_parser = speed)]
     speed: Speed,
     #[command(flatten)]
     select: SelectArgs,
-    /// Stop after this many
+    /// Stop after this many datagrams
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Source ports to send from [default: one per peer, up to 1024]
     #[arg(long, value_name = "N", help_heading = "From where")]
     flows: Option<usize>,
-    /// Threads that share them
+    /// Threads that share the source ports
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "From where")]
     threads: usize,
     /// Address to send from
@@ -57,12 +58,16 @@ pub(crate) struct ReplayArgs {
     quiet: bool,
 }
 
+/// The pace of a replay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Speed {
+    /// So many times as fast as the records were received.
     Times(f64),
+    /// As fast as this host can.
     Max,
 }
 
+/// Reads a factor of speed, or `max`.
 fn speed(text: &str) -> Result<Speed, String> {
     match text {
         "max" => Ok(Speed::Max),
@@ -72,8 +77,8 @@ fn speed(text: &str) -> Result<Speed, String> {
 
 pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let target = load::resolve(&args.target)?;
-    // Says where to look if the directory cannot be read.
-    crate::cli::journal::segments(&args.dir)?;
+    // Fails early, and names the directory, if it cannot be read.
+    segments(&args.dir)?;
     let records = Records::of(&args.dir, args.select.selection()?)
         .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", args.dir.display())))?;
     let recording = Recording::Journal(Box::new(records));
@@ -84,7 +89,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         rate: Rate::Max,
         count: args.count,
         gso: Gso::Auto,
-        // Of more than there are peers, the rest would send nothing.
+        // More flows than peers would send nothing.
         flows: args.flows.unwrap_or(REPLAY_FLOWS).min(survey.flows),
         threads: args.threads,
         needs_receiver: true,

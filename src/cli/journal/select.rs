@@ -1,4 +1,4 @@
-//! Which records: what `cat`, `tail`, `export` and `replay` have in common.
+//! Which records: the flags that `cat`, `tail`, `export` and `replay` share.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,26 +12,28 @@ use crate::cli::failure::Failure;
 use crate::cli::show::paint;
 use crate::cli::show::paint::count;
 
-/// Which records.
+/// Flags that select records.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SelectArgs {
-    /// Only what was received since then: RFC 3339 (UTC without an offset), or so long ago (10m)
+    /// Only records received since then: RFC 3339 (UTC if it has no offset), or how long ago (10m)
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Which records")]
     since: Option<u64>,
-    /// Only what was received before then
+    /// Only records received before then, written as for --since
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Which records")]
     until: Option<u64>,
-    /// Only what this address, or address and port, sent
+    /// Only records that this address, or address and port, sent
     #[arg(long, value_name = "IP[:PORT]", value_parser = peer, help_heading = "Which records")]
     peer: Option<(IpAddr, Option<u16>)>,
-    /// Only records that hold these bytes
+    /// Only records that contain these bytes
     #[arg(long, value_name = "TEXT", help_heading = "Which records")]
     grep: Option<String>,
 }
 
 impl SelectArgs {
+    /// Returns the selection that the flags ask for.
+    ///
     /// # Errors
-    /// No record can be wanted.
+    /// No time is in the range of `--since` and `--until`.
     pub(crate) fn selection(&self) -> Result<Selection, Failure> {
         if let (Some(since), Some(until)) = (self.since, self.until)
             && since >= until
@@ -55,7 +57,7 @@ impl SelectArgs {
     }
 }
 
-/// A time, ns since 1970.
+/// Reads a point in time, or how long ago it was, and returns ns since 1970.
 fn time(text: &str) -> Result<u64, String> {
     let expected = "expected a time such as 2026-11-22T10:00:00Z, or how long ago, such as 10m";
     let at = match humantime::parse_duration(text) {
@@ -67,8 +69,8 @@ fn time(text: &str) -> Result<u64, String> {
     ns.ok_or_else(|| expected.to_owned())
 }
 
-/// RFC 3339 with any offset; UTC where there is none. The crate takes none but Z, and overlooks one behind a
-/// fraction.
+/// Reads a time of RFC 3339 with any offset, or with none for UTC. `humantime` takes no offset but Z, and ignores an
+/// offset behind a fraction, so the offset is split off here. `None` if the text is no such time.
 fn moment(text: &str) -> Option<SystemTime> {
     let tail = text.len().checked_sub("+00:00".len()).and_then(|at| text.split_at_checked(at));
     let offset = tail.and_then(|(time, offset)| {
@@ -85,11 +87,12 @@ fn moment(text: &str) -> Option<SystemTime> {
         let plain = !text.contains('+');
         return plain.then(|| humantime::parse_rfc3339_weak(text).ok()).flatten();
     };
-    // A second offset, or one behind a Z, is none.
+    // A second offset, or one behind a Z, is refused.
     let local = humantime::parse_rfc3339_weak(time).ok().filter(|_| !time.contains(['+', 'Z']))?;
     if sign == "+" { local.checked_sub(length) } else { local.checked_add(length) }
 }
 
+/// Reads an address, with a port or without.
 fn peer(text: &str) -> Result<(IpAddr, Option<u16>), String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok((address.ip(), Some(address.port())));
@@ -102,24 +105,26 @@ fn peer(text: &str) -> Result<(IpAddr, Option<u16>), String> {
     ip.map(|ip| (ip, None)).ok_or_else(|| "expected IP, IP:PORT or [IP6]:PORT".to_owned())
 }
 
-/// What could not be read, told as it is met and judged in the end.
+/// Damage in a journal: printed as it is found, and counted for the exit code.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
     damaged: u64,
 }
 
 impl Troubles {
+    /// Prints a trouble on stderr, and counts it unless retention removed the segment.
     pub(crate) fn tell(&mut self, trouble: &Trouble) {
         paint::say(&format!("{trouble}\n"));
-        // What retention took is no damage.
+        // A segment that retention removed is no damage.
         self.damaged += u64::from(!matches!(trouble.what, What::Gone));
     }
 
+    /// Returns an error if any damage was found.
     pub(crate) fn judge(&self) -> Result<(), Failure> {
         match self.damaged {
             0 => Ok(()),
             places => Err(Failure::Failed(format!(
-                "{} places are damaged; `ringest journal verify` tells of all of them",
+                "{} places are damaged; `ringest journal verify` lists all of them",
                 count(places)
             ))),
         }

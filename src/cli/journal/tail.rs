@@ -1,4 +1,4 @@
-//! `ringest journal tail`: the last records, and with -f those that come.
+//! `ringest journal tail`: prints the last records, and with -f new ones as they arrive.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -14,45 +14,46 @@ use ringest_records::journal::read::follow::{Follow, FollowError, OwnedRecord};
 use ringest_records::journal::read::select::Selection;
 
 use crate::cli::args::named::named;
-use crate::cli::journal::Failure;
+use crate::cli::failure::Failure;
 use crate::cli::journal::lines::{LineFormat, Lines};
+use crate::cli::journal::segments::segments;
 use crate::cli::journal::select::{SelectArgs, Troubles};
 use crate::cli::run::signals;
 use crate::cli::run::signals::Signals;
 
-/// Print the last records, and those that come
+/// Print the last records, and new ones as they arrive
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   ringest journal tail DIR                             the last ten
-  ringest journal tail DIR -f                          and what comes, until ^C
-  ringest journal tail DIR -f -n 0 --peer 192.0.2.7    only what comes, of one peer
+  ringest journal tail DIR -f                          and new ones, until ^C
+  ringest journal tail DIR -f -n 0 --peer 192.0.2.7    only new ones, of one peer
   ringest journal tail DIR -n 1000 --output json | jq -r .peer
 
-With -f a record is shown when it is in its file, which is a moment before it is committed. Records come \
-in the order they were received, as far as workers put them there together. It ends on SIGINT or SIGTERM, \
-or when nobody reads its output any more, with exit code 0.")]
+With -f a record is printed once it is in its file, which is a moment before it is committed. Records that several \
+workers wrote at different times may be out of order. Ends with exit code 0 on SIGINT or SIGTERM, or when the reader of \
+its output goes away.")]
 pub(crate) struct TailArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Go on with what comes
+    /// Print new records as they arrive, until stopped
     #[arg(short, long)]
     follow: bool,
-    /// How many of those that are there
+    /// How many of the last records to print
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     lines: usize,
     #[command(flatten)]
     select: SelectArgs,
-    /// text: time, peer and payload, escaped; json: one object a line; raw: payloads alone, as they came
+    /// text: time, peer and payload, escaped; json: one object a line; raw: only payloads, as received
     #[arg(long, value_parser = named::<LineFormat>(), default_value = "text")]
     output: LineFormat,
 }
 
-/// Why it ended before it was done.
+/// Why following ended.
 #[derive(Debug)]
 enum Ended {
-    /// Nobody reads on.
+    /// The reader of stdout went away.
     Closed,
     Failed(Failure),
 }
@@ -83,8 +84,8 @@ impl From<Failure> for Ended {
 }
 
 pub(crate) fn run(args: &TailArgs) -> Result<(), Failure> {
-    // Says where to look if the directory cannot be read.
-    crate::cli::journal::segments(&args.dir)?;
+    // Fails early, and names the directory, if it cannot be read.
+    segments(&args.dir)?;
     if args.follow { print_on(args) } else { print(args) }
 }
 
@@ -97,14 +98,15 @@ fn print(args: &TailArgs) -> Result<(), Failure> {
     troubles.judge()
 }
 
-/// Prints on a thread of its own until a signal comes: whoever reads may stand still, and is not waited for.
+/// Prints on a thread of its own until a signal comes. The reader of stdout may stop reading; the signal ends the
+/// command all the same.
 fn print_on(args: &TailArgs) -> Result<(), Failure> {
     let signals = Signals::block()?;
     let selection = args.select.selection()?;
     let (dir, lines, output) = (args.dir.clone(), args.lines, args.output);
     let (end, ended) = mpsc::channel();
     let printer = BackgroundTask::begin("ringest-tail", move || {
-        // Its other end is there until it is told.
+        // The receiving end lives until this thread has ended.
         let _ = end.send(print_all(&dir, (selection, lines), output));
     })?;
     loop {
@@ -121,7 +123,7 @@ fn print_on(args: &TailArgs) -> Result<(), Failure> {
     }
 }
 
-/// Prints what is there and what comes, until that fails.
+/// Prints the last records and new ones, until that fails.
 fn print_all(dir: &Path, wanted: (Selection, usize), output: LineFormat) -> Ended {
     let Err(ended) = follow_on(dir, wanted, output);
     ended

@@ -1,4 +1,4 @@
-//! `ringest journal verify`: every record's checksum, every sealed segment's hash.
+//! `ringest journal verify`: checks the checksum of every record and the hash of every sealed segment.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,8 @@ use ringest_records::journal::read::reader::{ReadError, Reader};
 use ringest_records::journal::segment;
 use serde::Serialize;
 
-use crate::cli::journal::Failure;
+use crate::cli::failure::Failure;
+use crate::cli::journal::segments::{name as segment_name, segments, unreadable};
 use crate::cli::show::json;
 use crate::cli::show::paint;
 use crate::cli::show::paint::count;
@@ -22,9 +23,9 @@ Examples:
   ringest journal verify DIR
   ringest journal verify DIR --json | jq .damaged
 
-Exit codes: 0 nothing is damaged, 1 something is, or cannot be read. Torn bytes at the end of a segment \
-that is not sealed are no damage: a record is being written, or a crash cut one off. That it is not sealed is \
-damage if a later one of its worker is.")]
+Exit codes: 0 nothing is damaged, 1 something is damaged or cannot be read. Torn bytes at the end of a segment \
+that is not sealed are no damage: a record is being written, or a crash cut one off. An unsealed segment is itself \
+damage if a later segment of the same worker is sealed.")]
 pub(crate) struct VerifyArgs {
     /// The journal's directory
     #[arg(value_name = "DIR")]
@@ -34,9 +35,9 @@ pub(crate) struct VerifyArgs {
     json: bool,
 }
 
-/// The contract with scripts: keys and their order.
+/// The JSON object of `--json`. Its keys and their order are a contract with scripts.
 #[derive(Debug, Default, Serialize)]
-struct Document {
+struct VerifyResult {
     version: u32,
     segments: u64,
     records: u64,
@@ -46,11 +47,11 @@ struct Document {
 }
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    let mut sum = Document { version: 1, ..Document::default() };
+    let mut sum = VerifyResult { version: 1, ..VerifyResult::default() };
     let mut troubles = Vec::new();
-    let segments = crate::cli::journal::segments(&args.dir)?;
+    let segments = segments(&args.dir)?;
     for (index, segment) in segments.iter().enumerate() {
-        let name = crate::cli::journal::name(segment);
+        let name = segment_name(segment);
         if segment.has_no_header() {
             sum.segments += 1;
             sum.torn_bytes += segment.bytes;
@@ -77,12 +78,12 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         }
         sum.segments += 1;
     }
-    let aside = segment::aside(&args.dir)
-        .map_err(|error| crate::cli::journal::unreadable(&args.dir, &error))?;
+    let aside = segment::aside(&args.dir).map_err(|error| unreadable(&args.dir, &error))?;
     for one in aside {
         sum.damaged += 1;
-        let (name, bytes) = (crate::cli::journal::name(&one), paint::bytes(one.bytes));
-        troubles.push(format!("{name}: {bytes} were set aside, as nothing of it could be read"));
+        let (name, bytes) = (segment_name(&one), paint::bytes(one.bytes));
+        troubles
+            .push(format!("{name}: {bytes} were set aside, because nothing in it could be read"));
     }
     for trouble in &troubles {
         paint::say(&format!("{trouble}\n"));
@@ -102,17 +103,16 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     match sum.damaged {
         0 => Ok(()),
         _ => Err(Failure::Failed(
-            "the journal is damaged; what is sound of it can be read with `ringest journal cat`"
-                .to_owned(),
+            "the journal is damaged; `ringest journal cat` prints its intact records".to_owned(),
         )),
     }
 }
 
-/// Reads one segment, and adds up what is found.
+/// Reads one segment and adds what it finds to `sum` and `troubles`.
 fn check(
     mut reader: Reader,
     name: &str,
-    sum: &mut Document,
+    sum: &mut VerifyResult,
     troubles: &mut Vec<String>,
 ) -> io::Result<()> {
     let mut tell = |what: String| troubles.push(format!("{name}: {what}"));
@@ -120,7 +120,7 @@ fn check(
     sum.records += found.records;
     sum.bytes += found.payload_bytes;
     if found.intact.is_none() {
-        // It is being written, or was when its writer ended: what is not there yet is no damage.
+        // It is being written, or its writer was ended early. Records that are not there yet are no damage.
         sum.torn_bytes += found.torn_bytes;
         sum.damaged += found.damaged - found.blank;
         if found.damaged > found.blank {
@@ -141,7 +141,7 @@ fn check(
     if reader.flaws() > 0 {
         tell(format!("{} places of the compressed file are damaged", count(reader.flaws())));
     } else if found.intact == Some(false) {
-        tell("it is not what was sealed (its hash differs)".to_owned());
+        tell("its content differs from what was sealed (the hash does not match)".to_owned());
     }
     sum.damaged += damaged.max(u64::from(found.intact == Some(false)));
     Ok(())

@@ -1,7 +1,9 @@
-//! `ringest load`: an honest sender. Everything that was due is sent, unsent or refused, and said.
+//! `ringest load`: sends datagrams on a schedule, and accounts for each one as sent, unsent or refused.
 
-/// What a load came to.
-pub(crate) mod report;
+/// The JSON object of a load.
+pub(crate) mod object;
+/// A load in words.
+pub(crate) mod summary;
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -36,15 +38,16 @@ Examples:
   ringest load host:514 --pcap syslog.pcap --speed 10      ten times as fast
   ringest load host:514 --pcap syslog.pcap --rate 20k      its payloads at an even rate
 
-A datagram is due at its time whatever happened before: what could not be sent in time is `unsent`, \
-never stretched in silence. Sent means that this host's kernel took it; whether it arrived, the \
-receiver knows (`ringest listen`, or `ringest bench` for both sides at once).";
+Each datagram is due at its own time, whatever happened before. One that could not be sent in time is \
+counted as `unsent`; the schedule is never stretched. Sent means that this host's kernel accepted the \
+datagram. Whether it arrived, only the receiver knows (`ringest listen`, or `ringest bench` for both \
+sides at once).";
 
-/// Send datagrams at a rate, and say what could not be kept
+/// Send datagrams at a rate, and report how well it was kept
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct LoadArgs {
-    /// To whom: HOST:PORT or [IP6]:PORT
+    /// Where to send: HOST:PORT or [IP6]:PORT
     #[arg(value_name = "HOST:PORT")]
     target: String,
 
@@ -56,8 +59,8 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "N|A-B|imix", default_value = "64", value_parser = values::sizes,
         help_heading = "What to send")]
     size: Sizes,
-    /// What follows the stamp in each datagram: random bytes of which a changed one is noticed, zeroes,
-    /// or the start of a file
+    /// Content after the stamp in each datagram: random bytes (the receiver notices a changed one),
+    /// zeroes, or the start of a file
     #[arg(
         long,
         value_name = "random|zero|FILE",
@@ -65,20 +68,20 @@ pub(crate) struct LoadArgs {
         help_heading = "What to send"
     )]
     payload: String,
-    /// Spread over time: evenly, or as many independent senders would (exponential gaps)
+    /// Gaps between datagrams: constant, or poisson as from many independent senders (exponential gaps)
     #[arg(long, value_parser = named::<Pattern>(), default_value = "constant", help_heading = "What to send")]
     pattern: Pattern,
     /// Datagrams that are due together, every N / rate
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "What to send")]
     burst: usize,
-    /// Datagrams per send (UDP_SEGMENT): auto joins what is due together, N sends trains of N which
-    /// are due together
+    /// Datagrams per send (UDP_SEGMENT): auto joins datagrams that are due together, N sends trains of N
+    /// datagrams, all due at once
     #[arg(long, value_name = "auto|off|N", default_value = "auto", value_parser = values::gso,
         help_heading = "What to send")]
     gso: Gso,
 
-    /// Send the UDP payloads of a capture (pcap or pcapng) unchanged; of each sender in it, from a source
-    /// port of its own
+    /// Send the UDP payloads of a capture (pcap or pcapng) unchanged; each sender in it gets its own
+    /// source port
     #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "payload", "pattern", "burst"],
         help_heading = "What to send")]
     pcap: Option<PathBuf>,
@@ -91,7 +94,7 @@ pub(crate) struct LoadArgs {
     /// to 1024]
     #[arg(long, value_name = "N", help_heading = "From where")]
     flows: Option<usize>,
-    /// Threads that share flows and rate
+    /// Threads that share the flows and the rate
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "From where")]
     threads: usize,
     /// Cores to pin the threads to, such as 0,2-3
@@ -115,24 +118,24 @@ pub(crate) struct LoadArgs {
     /// Print the report as one JSON object on stdout
     #[arg(long, conflicts_with = "csv", help_heading = "Output")]
     json: bool,
-    /// Print a line a second and one at the end as CSV on stdout
+    /// Print CSV on stdout: a line a second, and one at the end
     #[arg(long, help_heading = "Output")]
     csv: bool,
     /// Say nothing on stderr but errors
     #[arg(long, help_heading = "Output")]
     quiet: bool,
 
-    /// The process that asked for it; the load ends with it
+    /// Process id of the parent; the load ends with it
     #[arg(long, hide = true)]
     parent: Option<i32>,
 }
 
-/// How long a load takes that nobody bounded.
+/// The length of a load without `--duration`, `--count` or `--pcap`.
 const DEFAULT_LENGTH: Duration = Duration::from_secs(10);
-/// How fast a load is that nobody set a rate for.
+/// The rate without `--rate`.
 const DEFAULT_RATE: Rate = Rate::Pps(10_000.0);
-/// Sockets for a capture unless told otherwise. Too low and many of its senders share one; higher, and
-/// a capture of forged addresses takes all source ports of this host.
+/// Most source ports for a recording, without `--flows`. Lower, and many of its senders share one; higher, and a
+/// capture with forged addresses takes all source ports of this host.
 pub(crate) const REPLAY_FLOWS: usize = 1024;
 
 pub(crate) fn run(args: &LoadArgs) -> Result<(), Failure> {
@@ -143,7 +146,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<(), Failure> {
     perform(&args.spec()?, output)
 }
 
-/// What is told of a load.
+/// The outputs of a load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     pub(crate) json: bool,
@@ -151,7 +154,7 @@ pub(crate) struct Output {
     pub(crate) quiet: bool,
 }
 
-/// Sends it, and tells how it went.
+/// Runs a load and prints its report.
 pub(crate) fn perform(spec: &LoadSpec, output: Output) -> Result<(), Failure> {
     spec.check()?;
     let signals = Signals::block()?;
@@ -171,17 +174,17 @@ pub(crate) fn perform(spec: &LoadSpec, output: Output) -> Result<(), Failure> {
     ticker.clear();
     let report = generator.finish()?;
     if !output.quiet {
-        paint::say(&report::render(spec, &report, stopped_by, paint::Paint::stderr()));
+        paint::say(&summary::render(spec, &report, stopped_by, paint::Paint::stderr()));
     }
     if output.json {
-        report::print_json(spec, &report)?;
+        object::print_json(spec, &report)?;
     }
     ticker.end(&report)?;
     judge(&report)
 }
 
 impl LoadArgs {
-    /// Cores to pin to, all of which there are.
+    /// Returns the cores to pin to, after checking that this process may use them.
     fn cores(&self) -> Result<Vec<usize>, Failure> {
         let Some(Cores(cores)) = &self.cores else { return Ok(Vec::new()) };
         let ours = ringest_bench::document::facts::HostFacts::read().cores;
@@ -201,7 +204,7 @@ impl LoadArgs {
             (length, ..) => length,
         };
         let flows = match &replay {
-            // Of more than there are senders, the rest would send nothing.
+            // More flows than senders would send nothing.
             Some(replay) => self.flows.unwrap_or(REPLAY_FLOWS).min(replay.survey.flows),
             None => self.flows.unwrap_or(self.threads),
         };
@@ -225,18 +228,18 @@ impl LoadArgs {
         })
     }
 
-    /// Looks a capture through before any of it is sent.
+    /// Reads a capture once, to know its content before any of it is sent.
     fn replay(&self, path: &Path) -> Result<Replay, Failure> {
         let failed = |error: ReplayError| Failure::Failed(error.to_string());
         let about = std::fs::metadata(path);
         if about.as_ref().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
             return Err(Failure::Usage(format!(
-                "--pcap {}: this is no file; a capture is read twice, so save it to one first",
+                "--pcap {}: this is not a regular file; a capture is read twice, so save it to a file first",
                 path.display()
             )));
         }
         if !self.quiet && about.is_ok_and(|about| about.len() > LARGE_BYTES) {
-            paint::say(&format!("looking through {} …\n", path.display()));
+            paint::say(&format!("reading {} …\n", path.display()));
         }
         let recording = Recording::Capture(path.to_owned());
         let survey = recording.open().and_then(Survey::of).map_err(failed)?;
@@ -248,10 +251,10 @@ impl LoadArgs {
     }
 }
 
-/// Looking through a capture of this size takes long enough to be said.
+/// Captures larger than this, in bytes, take long enough to read that it is announced.
 const LARGE_BYTES: u64 = 256 << 20;
 
-/// An address of the name; the first the resolver gives.
+/// Returns the first address that the resolver gives for `HOST:PORT`.
 pub(crate) fn resolve(target: &str) -> Result<SocketAddr, Failure> {
     let mut addresses = target.to_socket_addrs().map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => Failure::Usage(format!(
@@ -260,9 +263,9 @@ pub(crate) fn resolve(target: &str) -> Result<SocketAddr, Failure> {
         _ => Failure::Failed(format!("cannot find {target}: {error}")),
     })?;
     let first = addresses.next();
-    first
-        .filter(|address| address.port() > 0)
-        .ok_or_else(|| Failure::Usage(format!("{target}: there is nothing to send to at port 0")))
+    first.filter(|address| address.port() > 0).ok_or_else(|| {
+        Failure::Usage(format!("{target}: nothing can be sent to port 0; give another port"))
+    })
 }
 
 fn payload(word: &str) -> Result<Payload, Failure> {
@@ -288,8 +291,8 @@ fn payload(word: &str) -> Result<Payload, Failure> {
     }
 }
 
-/// A parent that is killed cannot end us, so the kernel does (prctl(2), PR_SET_PDEATHSIG). One that
-/// died before we asked is noticed by its absence.
+/// Makes the kernel kill this process when its parent dies (prctl(2), PR_SET_PDEATHSIG). Fails if the parent died
+/// before that.
 fn die_with(parent: i32) -> Result<(), Failure> {
     let asked = set_pdeathsig(Signal::SIGKILL);
     if asked.is_err() || getppid() != Pid::from_raw(parent) {
@@ -299,26 +302,26 @@ fn die_with(parent: i32) -> Result<(), Failure> {
 }
 
 fn introduce(spec: &LoadSpec) {
-    let mut text = format!("sending to {} {}\n", spec.target, report::describe(spec));
+    let mut text = format!("sending to {} {}\n", spec.target, summary::describe(spec));
     if let Some(unknown) = spec.unknown() {
         text += &format!("{} {unknown}\n", paint::Paint::stderr().yellow("note:"));
     }
     paint::say(&text);
 }
 
-/// Whether everything that was due has left.
+/// Returns an error if datagrams were due and none was sent.
 fn judge(report: &LoadReport) -> Result<(), Failure> {
     if report.sent == 0 && report.intended > 0 {
         let why = report.errors.first().map_or_else(
-            || "the sender never got to it".to_owned(),
-            |(errno, _)| report::explain(*errno),
+            || "no datagram was sent in time".to_owned(),
+            |(errno, _)| summary::explain(*errno),
         );
         return Err(Failure::Failed(format!("nothing was sent: {why}")));
     }
     Ok(())
 }
 
-/// The live line on a terminal, or CSV, each second.
+/// The progress line on a terminal, or a line of CSV, each second.
 struct Ticker {
     live: bool,
     csv: bool,
@@ -344,7 +347,7 @@ impl Ticker {
         })
     }
 
-    /// How long to wait: until the next line, and never so long that a signal is answered late.
+    /// Returns how long to wait: until the next line is due, and at most so long that signals are handled in time.
     fn left(&self) -> Duration {
         let left = self.next.saturating_duration_since(Instant::now());
         left.min(Duration::from_millis(100))
@@ -392,7 +395,7 @@ impl Ticker {
         }
     }
 
-    /// The last line of the CSV: the whole run.
+    /// Prints the last line of the CSV, which covers the whole run.
     fn end(&self, report: &LoadReport) -> Result<(), Failure> {
         if !self.csv {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Where messages come from: words of the command line, lines, or frames with a length before them.
+//! Reads messages: words of the command line, lines, or frames with a length before them.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,10 +13,10 @@ use ringest_client::client::PAYLOAD_BYTES_MAX;
 use crate::cli::failure::Failure;
 use crate::cli::run::signals;
 
-/// How messages are told apart in a stream.
+/// How a stream is divided into messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// One a line; the line's end is not sent.
+    /// One message a line, without the line end.
     Lines,
     /// Each after its length, 4 bytes big endian.
     LengthPrefixed,
@@ -27,31 +27,31 @@ ringest_base::names!(Framing {
     "length-prefixed" => LengthPrefixed, "Each after its length, 4 bytes big endian"
 });
 
-/// What came.
+/// The result of reading a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// It is in [`Input::message`].
+    /// A message, which [`Input::message`] returns.
     Message,
-    /// There is one, but it cannot be sent.
+    /// A message that cannot be sent.
     Refused(Refusal),
-    /// There are no more.
+    /// No more messages.
     End,
-    /// A signal came while it was waited for.
+    /// A signal came during the wait.
     Stopped,
 }
 
 /// Why a message cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// This many bytes.
+    /// It has this many bytes, more than a datagram carries.
     TooLong(usize),
-    /// It is no hexadecimal.
+    /// It is not hexadecimal; the text says where.
     NotHex(String),
-    /// The input ended in the middle of a frame.
+    /// The input ended within a frame.
     Torn {
-        /// Bytes its length promised.
+        /// Bytes that the frame's length announces.
         wanted: usize,
-        /// Bytes that are there.
+        /// Bytes that were read.
         got: usize,
     },
 }
@@ -63,7 +63,7 @@ impl fmt::Display for Refusal {
                 f,
                 "{bytes} bytes; one datagram carries at most {PAYLOAD_BYTES_MAX}, so split it"
             ),
-            Self::NotHex(why) => write!(f, "no hexadecimal: {why}"),
+            Self::NotHex(why) => write!(f, "not hexadecimal: {why}"),
             Self::Torn { wanted, got } => write!(
                 f,
                 "torn: {got} of {wanted} bytes are there; is it length-prefixed (4 bytes, big \
@@ -73,12 +73,12 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Messages, one after the other.
+/// A source of messages, read one after the other.
 #[derive(Debug)]
 pub(crate) struct Input {
     source: Source,
     hex: bool,
-    /// How it is called in errors.
+    /// Its name in errors.
     name: String,
     number: u64,
     buffer: Vec<u8>,
@@ -91,7 +91,7 @@ enum Source {
     Stream(BufReader<Stream>, Framing),
 }
 
-/// A file, or stdin, and how it is called.
+/// An opened file, or stdin, with its name for errors.
 #[derive(Debug)]
 pub(crate) struct Opened {
     file: File,
@@ -99,8 +99,8 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Opens a file, or stdin (`None`, or `-`). To be called before signals are blocked: a pipe that
-    /// nobody writes to is waited for.
+    /// Opens a file, or stdin (`None`, or `-`). Call it before signals are blocked: opening a named pipe blocks until a
+    /// writer opens it.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
         let path = path.filter(|path| path.as_os_str() != "-");
         let name = path.map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
@@ -118,7 +118,7 @@ impl Opened {
 }
 
 impl Input {
-    /// Messages given as words. All of them are looked at before any is sent.
+    /// Returns the words as messages. All of them are checked before any is sent.
     pub(crate) fn words(words: &[OsString], hex: bool) -> Result<Self, Failure> {
         let mut messages = Vec::with_capacity(words.len());
         for (index, word) in words.iter().enumerate() {
@@ -128,11 +128,11 @@ impl Input {
             let message = message.and_then(fits).map_err(refuse)?;
             messages.push(message);
         }
-        // Decoded already.
+        // The words are decoded already.
         Ok(Self::new(Source::Words(messages.into_iter()), false, "message".to_owned()))
     }
 
-    /// Messages of an opened stream, until `stop` is readable.
+    /// Returns the messages of an opened stream. Reading ends when `stop` becomes readable.
     pub(crate) fn stream(opened: Opened, framing: Framing, hex: bool, stop: OwnedFd) -> Self {
         let Opened { file, name } = opened;
         let stream = BufReader::with_capacity(1 << 16, Stream { file, stop });
@@ -143,12 +143,13 @@ impl Input {
         Self { source, hex, name, number: 0, buffer: Vec::new(), message: Vec::new() }
     }
 
-    /// Whether somebody types it.
+    /// Returns whether the input is a terminal.
     pub(crate) fn is_typed(&self) -> bool {
         matches!(&self.source, Source::Stream(reader, _) if reader.get_ref().file.is_terminal())
     }
 
-    /// What must become readable before there is anything more, if it must.
+    /// Returns the descriptor that must become readable before the next message can be read; `None` if no wait is
+    /// needed.
     pub(crate) fn awaited(&self) -> Option<BorrowedFd<'_>> {
         match &self.source {
             Source::Stream(reader, _) if reader.buffer().is_empty() => {
@@ -158,12 +159,12 @@ impl Input {
         }
     }
 
-    /// The message that came last.
+    /// Returns the message that was read last.
     pub(crate) fn message(&self) -> &[u8] {
         &self.message
     }
 
-    /// What and which it is, as in `stdin: line 7`.
+    /// Returns the place of the last message, such as `stdin: line 7`.
     pub(crate) fn place(&self) -> String {
         let Self { name, number, .. } = self;
         match &self.source {
@@ -173,7 +174,7 @@ impl Input {
         }
     }
 
-    /// Reads the next one.
+    /// Reads the next message.
     pub(crate) fn next(&mut self) -> Result<Next, Failure> {
         self.number += 1;
         let read = match &mut self.source {
@@ -194,7 +195,7 @@ impl Input {
         match read {
             Ok(Piece::Whole) => Ok(self.take_whole()),
             Ok(Piece::TooLong(bytes)) => {
-                // Of hexadecimal, two digits are a byte.
+                // Two hexadecimal digits are a byte.
                 let bytes = if self.hex { bytes / 2 } else { bytes };
                 Ok(Next::Refused(Refusal::TooLong(bytes)))
             }
@@ -232,12 +233,12 @@ fn fits(message: Vec<u8>) -> Result<Vec<u8>, Refusal> {
     }
 }
 
-/// How long a line may be, bytes. Hexadecimal has two digits a byte, and may have a space after each.
+/// Returns how many bytes a line may have. Hexadecimal has two digits a byte, and may have a space after each.
 fn line_room(hex: bool) -> usize {
     if hex { PAYLOAD_BYTES_MAX * 3 + 2 } else { PAYLOAD_BYTES_MAX }
 }
 
-/// Hexadecimal digits, with `0x` before them or not, and spaces or colons between bytes or not.
+/// Decodes hexadecimal digits, with or without `0x` before them, and with or without spaces or colons between bytes.
 fn unhex(text: &[u8]) -> Result<Vec<u8>, Refusal> {
     let text = text.trim_ascii();
     let digits = text.strip_prefix(b"0x").unwrap_or(text);
@@ -262,14 +263,14 @@ fn unhex(text: &[u8]) -> Result<Vec<u8>, Refusal> {
     Ok(bytes)
 }
 
-/// A file that is waited for together with signals: those are blocked, so they would not end a read.
+/// A file whose reads also wait for signals. Signals are blocked, so they would not interrupt a plain read.
 #[derive(Debug)]
 struct Stream {
     file: File,
     stop: OwnedFd,
 }
 
-/// A signal came while a read waited.
+/// The error of a read that a signal interrupted.
 #[derive(Debug)]
 struct Stopped;
 
@@ -289,7 +290,7 @@ impl Read for Stream {
             match ready {
                 [_, true] => return Err(io::Error::other(Stopped)),
                 [true, _] => return self.file.read(buffer),
-                // A signal that is none of ours.
+                // Neither is readable: the wait was interrupted.
                 [false, false] => {}
             }
         }
@@ -298,11 +299,11 @@ impl Read for Stream {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Piece {
-    /// In the buffer.
+    /// It is in the buffer.
     Whole,
-    /// This long, and skipped.
+    /// It has this many bytes, and was skipped.
     TooLong(usize),
-    /// The stream ends within it.
+    /// The stream ended within it.
     Torn {
         wanted: usize,
         got: usize,
@@ -310,10 +311,10 @@ enum Piece {
     End,
 }
 
-/// Reads a line without its end, and without ever holding more than `room` bytes of it.
+/// Reads a line without its end. Never keeps more than `room` bytes and its line end; skips a longer line.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, room: usize) -> io::Result<Piece> {
     line.clear();
-    // One for the line end, one to see that there is more.
+    // One byte for the line end, and one to see that the line is too long.
     let limit = u64::try_from(room).unwrap_or(u64::MAX).saturating_add(2);
     if input.by_ref().take(limit).read_until(b'\n', line)? == 0 {
         return Ok(Piece::End);
@@ -330,7 +331,7 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, room: usize) -> io::R
     Ok(Piece::Whole)
 }
 
-/// Skips to the end of the line; returns how many bytes of it were skipped.
+/// Skips to the end of the line. Returns how many bytes were skipped.
 fn skip_line(input: &mut impl BufRead) -> io::Result<usize> {
     let mut skipped = 0;
     loop {
@@ -459,7 +460,7 @@ mod tests {
             let (wanted, got) = if cut < 4 { (4, cut) } else { (7, cut - 4) };
             assert_eq!(frames(&whole[..cut]), [Err(Piece::Torn { wanted, got })]);
         }
-        // What is no such file at all.
+        // A file of another format.
         let text = frames(b"GET / HTTP/1.1\r\n");
         assert_eq!(text, [Err(Piece::Torn { wanted: 0x4745_5420, got: 12 })]);
     }

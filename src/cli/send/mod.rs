@@ -1,23 +1,23 @@
-//! `ringest send`: one datagram a message and peer, and what is heard of it.
+//! `ringest send`: sends each message to each peer as one datagram, and reports errors and replies that come back.
 //!
 //! ```text
-//!  input ─► message ─► paced ─► each peer: client ──► sent, or refused and said
-//!                                  │ replies (--wait-reply) ─► stdout
-//!                                  └ errors of datagrams sent before ─► said once a peer and kind
-//!  end ─► give the last errors time (--linger) ─► summary ─► exit code
+//!  input ─► message ─► pace ─► each peer: client ──► sent, or refused and reported
+//!                                 │ replies (--wait-reply) ─► stdout
+//!                                 └ errors of earlier datagrams ─► reported once for each peer and kind
+//!  end ─► wait for the last errors (--linger) ─► summary ─► exit code
 //! ```
 
-/// Where messages come from.
+/// Reads messages from words, lines or frames.
 pub(crate) mod input;
-/// The flags of a sending socket, and the client they ask for.
+/// Flags of a sending socket.
 pub(crate) mod options;
-/// When the next datagram is due, and the live line.
+/// When the next datagram is due, and the progress line.
 pub(crate) mod pace;
-/// Peers as they are typed.
+/// Reads and resolves peers.
 pub(crate) mod peers;
-/// Replies.
+/// Counts and prints replies.
 pub(crate) mod replies;
-/// What `send` counted and says.
+/// The tally of a run: summary, JSON and exit code.
 pub(crate) mod report;
 
 use std::ffi::OsString;
@@ -46,7 +46,7 @@ use crate::cli::send::options::SendSocketArgs;
 use crate::cli::send::pace::{Pace, Progress};
 use crate::cli::send::peers::PeerList;
 use crate::cli::send::replies::{Missing, Output};
-use crate::cli::send::report::Tally;
+use crate::cli::send::report::SendTally;
 use crate::cli::show::paint;
 use crate::cli::show::paint::Paint;
 
@@ -62,58 +62,58 @@ Examples:
   ringest send 192.0.2.7:9000 hello --dscp ef --ttl 8 --source-port 5000
 
 Sent does not mean received: UDP has no acknowledgement, and a datagram can be lost on the way or \
-dropped by a full receive buffer. Only the opposite is sometimes told, by ICMP: nothing is bound to \
-the port, the host or its network cannot be reached, a firewall forbids it, it is longer than the \
-path takes. Each such answer is said with the peer whose datagram earned it.
+dropped by a full receive buffer. Some failures are reported by ICMP: nothing is bound to the port, the \
+host or its network cannot be reached, a firewall forbids it, or the datagram is too long for the path. \
+Each such error is printed with the peer it concerns.
 
-Exit codes: 0 all was sent and no error was heard of, 1 otherwise, 2 wrong usage, 3 all was sent but \
-replies (--wait-reply) did not come in time. ^C ends it early; what was sent until then counts.";
+Exit codes: 0 everything was sent and no error came back, 1 otherwise, 2 wrong usage, 3 everything was \
+sent but replies (--wait-reply) did not come in time. ^C ends it early; datagrams sent until then count.";
 
-/// Send datagrams, one per message, and hear what becomes of them
+/// Send datagrams, one per message, and report errors and replies that come back
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SendArgs {
-    /// To whom: HOST:PORT or [IP6]:PORT, several with commas; each gets every message
+    /// Where to send: HOST:PORT or [IP6]:PORT, several with commas; each peer gets every message
     #[arg(value_name = "ADDR[,ADDR…]", value_parser = peers::peers)]
     peers: PeerList,
-    /// What to send, one datagram each; without any, lines are read from stdin, and a line's end is
-    /// not sent
+    /// Messages to send, one datagram each; without any, lines are read from stdin and sent without
+    /// their line end
     #[arg(value_name = "MESSAGE", conflicts_with = "file")]
     messages: Vec<OsString>,
 
-    /// Read messages from a file; -: from stdin
+    /// Read messages from a file, or from stdin if PATH is -
     #[arg(long, value_name = "PATH", help_heading = "What to send")]
     file: Option<PathBuf>,
-    /// How messages are told apart in a file or on stdin: lines, or each after its length in 4 bytes,
+    /// How a file or stdin is divided into messages: one a line, or each after its length in 4 bytes,
     /// big endian [default: lines]
     #[arg(long, value_parser = named::<Framing>(), conflicts_with = "messages", help_heading = "What to send")]
     framing: Option<Framing>,
-    /// Messages are hexadecimal, such as 0aff, 0x0aff or '0a ff'
+    /// Read messages as hexadecimal, such as 0aff, 0x0aff or '0a ff'
     #[arg(long, help_heading = "What to send")]
     hex: bool,
     /// Send each message N times, or until ^C
     #[arg(long, value_name = "N|forever", default_value = "1", value_parser = repeat,
         help_heading = "What to send")]
     repeat: u64,
-    /// Time from one message to the next, repeats too
+    /// Time from one message to the next, repetitions included
     #[arg(long, value_name = "DURATION", value_parser = values::duration,
         conflicts_with = "rate", help_heading = "What to send")]
     interval: Option<Duration>,
     /// Datagrams a second (500, 1k) or payload bits a second (1Mbps), on average [default: as fast as
-    /// this host takes them]
+    /// this host accepts them]
     #[arg(long, value_name = "PPS|RATEbps|max", help_heading = "What to send")]
     rate: Option<Rate>,
-    /// Which address of a name [default: the first the resolver gives; with all, each is a peer]
+    /// Which address of a name to use [default: the first that the resolver gives; with all, each is a peer]
     #[arg(long, value_parser = named::<Resolve>(), value_name = "WHICH", help_heading = "What to send")]
     resolve: Option<Resolve>,
 
-    /// After each message wait for N replies from each peer (1 if no N is given; after the messages,
-    /// or as --wait-reply=N), print them, and tell the round trips. Any reply of that peer counts: UDP
-    /// does not say which message it answers
+    /// After each message wait for N replies from each peer (1 if no N is given; write it after the
+    /// messages, or as --wait-reply=N), and print them with their round trips. Any datagram from that
+    /// peer counts: UDP does not say which message it answers
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1",
         value_parser = replies, help_heading = "Replies")]
     wait_reply: Option<u64>,
-    /// Wait so long for the replies to a message [default: 1s]
+    /// How long to wait for the replies to a message [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = values::duration,
         requires = "wait_reply", help_heading = "Replies")]
     timeout: Option<Duration>,
@@ -125,18 +125,18 @@ pub(crate) struct SendArgs {
     #[command(flatten)]
     socket: SendSocketArgs,
 
-    /// Wait so long while the send buffer or the queue of the interface is full, then give the
-    /// datagram up and say so; 0: not at all
+    /// How long to wait while the send buffer or the queue of the interface is full; after that the
+    /// datagram counts as not sent. 0: not at all
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::pause,
         help_heading = "Ending")]
     send_timeout: Duration,
-    /// Wait so long after the last datagram for ICMP errors, unless every peer was heard of before. A
-    /// neighbour that does not answer ARP takes 3 seconds to be told
+    /// How long to wait for ICMP errors after the last datagram, unless every peer has answered before.
+    /// The kernel takes 3 seconds to report a neighbour that does not answer ARP
     #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = values::pause,
         help_heading = "Ending")]
     linger: Duration,
 
-    /// Print what was sent and heard as one JSON object on stdout; replies go to stderr then
+    /// Print the result as one JSON object on stdout; replies go to stderr then
     #[arg(long, conflicts_with = "output", help_heading = "Output")]
     json: bool,
     /// Say nothing on stderr but errors
@@ -144,10 +144,10 @@ pub(crate) struct SendArgs {
     quiet: bool,
 }
 
-/// How long to wait for replies unless told.
+/// The default of `--timeout`.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A number from 1 up, or `forever`.
+/// Reads a number from 1 up, or `forever`.
 fn repeat(text: &str) -> Result<u64, String> {
     match (text, text.parse()) {
         ("forever", _) => Ok(u64::MAX),
@@ -172,7 +172,7 @@ pub(crate) fn run(args: &SendArgs) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
-    // Before signals are blocked: a resolver can take its time, and so can a pipe.
+    // Before signals are blocked: a resolver or a pipe may block, and ^C must end that.
     let peers = args.peers.resolve(args.resolve)?;
     let opened = args.messages.is_empty().then(|| Opened::open(args.file.as_deref()));
     let signals = Signals::block()?;
@@ -192,22 +192,22 @@ pub(crate) fn run(args: &SendArgs) -> Result<(), Failure> {
     Session::new(args, client, &signals, &input).run(&mut input)
 }
 
-/// One run.
+/// One run of `ringest send`.
 #[derive(Debug)]
 struct Session<'a> {
     args: &'a SendArgs,
     client: Client,
     peers: Vec<SocketAddr>,
     signals: &'a Signals,
-    tally: Tally,
+    tally: SendTally,
     pace: Pace,
     progress: Progress,
     output: Output,
-    /// Peers that were sent something since they were heard of, and may still be.
+    /// Peers that were sent a datagram after their last error or reply, so that an error may still come.
     open: Vec<bool>,
-    /// Peers that may answer the message just sent.
+    /// Peers that got the last message and may reply to it.
     asked: Vec<bool>,
-    /// When the last datagram to each was sent.
+    /// When the last datagram to each peer was sent.
     sent_at: Vec<Instant>,
     stopped: bool,
     warned: bool,
@@ -218,7 +218,7 @@ impl<'a> Session<'a> {
         let peers = client.peers().to_vec();
         let now = Instant::now();
         Self {
-            tally: Tally::new(&peers),
+            tally: SendTally::new(&peers),
             pace: Pace::new(args.rate, args.interval, now),
             progress: Progress::new(args.quiet || input.is_typed(), now),
             output: Output::new(args.output, args.json, args.quiet),
@@ -241,7 +241,7 @@ impl<'a> Session<'a> {
         let fed = self.feed(input).and_then(|()| self.linger());
         self.progress.clear();
         if !self.args.quiet {
-            // The terminal shows ^C where the line begins.
+            // The terminal has echoed ^C at the start of the line.
             let margin = if self.stopped && paint::is_terminal(&io::stderr()) { "\n" } else { "" };
             paint::say(&format!("{margin}{}", self.tally.render()));
             self.say_what_is_odd();
@@ -259,26 +259,26 @@ impl<'a> Session<'a> {
             paint::say(&format!("{} {option}\n", Paint::stderr().yellow("note:")));
         }
         if input.is_typed() {
-            paint::say("one datagram a line; ^D ends\n");
+            paint::say("one datagram a line; ^D ends the input\n");
         }
     }
 
     fn say_what_is_odd(&self) {
         if self.client.strays() > 0 {
             paint::say(&format!(
-                "{} datagrams came from others than the peers and were not counted\n",
+                "{} datagrams came from other addresses than the peers' and were not counted\n",
                 paint::count(self.client.strays())
             ));
         }
         if self.client.unattributed() > 0 {
             paint::say(&format!(
-                "{} errors came back of which nobody said whose they are\n",
+                "{} errors came back without the address of the peer they concern\n",
                 paint::count(self.client.unattributed())
             ));
         }
     }
 
-    /// Sends all there is.
+    /// Sends all messages.
     fn feed(&mut self, input: &mut Input) -> Result<(), Failure> {
         loop {
             self.await_input(input)?;
@@ -298,14 +298,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits until there is input, and says what is heard meanwhile.
+    /// Waits until there is input. Reports errors that come meanwhile.
     fn await_input(&mut self, input: &Input) -> Result<(), Failure> {
         let Some(fd) = input.awaited() else { return Ok(()) };
         loop {
             let mut polled = [
                 PollFd::new(fd, PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-                // In error, which needs no asking for.
+                // Only errors, which poll(2) reports without being asked.
                 PollFd::new(self.client.as_fd(), PollFlags::empty()),
             ];
             match poll(&mut polled, PollTimeout::NONE) {
@@ -343,7 +343,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Waits until a datagram of so many bytes is due, the `first` of its message or not.
+    /// Waits until a datagram of `bytes` is due. `first`: it is the first one of its message.
     fn await_turn(&mut self, bytes: usize, first: bool) -> Result<(), Failure> {
         let due = self.pace.due(bytes, first, Instant::now());
         while !self.stopped && Instant::now() < due {
@@ -379,13 +379,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Whether anything more is to be sent.
+    /// Takes signals. Returns whether the run is to end.
     fn is_stopped(&mut self) -> bool {
         self.stopped |= self.signals.take().is_some();
         self.stopped
     }
 
-    /// A signal ended a wait; any other error ends the run.
+    /// Handles an error of a wait: a signal stops the run in order, any other error fails it.
     fn interrupted(&mut self, error: ClientError) -> Result<(), Failure> {
         match error {
             ClientError::Interrupted => {
@@ -414,7 +414,7 @@ impl<'a> Session<'a> {
         ));
     }
 
-    /// Says what was heard since, and counts it.
+    /// Reports and counts the errors that came since the last call.
     fn take_errors(&mut self) -> Result<(), Failure> {
         for error in self.client.take_errors()? {
             self.note(&error);
@@ -422,7 +422,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Counts an error of a datagram that was sent. Returns whose it was.
+    /// Counts an error of a datagram that was sent. Returns the index of its peer, or `None` if it is no peer.
     fn note(&mut self, error: &PeerError) -> Option<usize> {
         let index = self.peers.iter().position(|peer| *peer == error.peer)?;
         self.open[index] = false;
@@ -438,8 +438,8 @@ impl<'a> Session<'a> {
         paint::say(&format!("{error}\n"));
     }
 
-    /// What comes after its time answers an earlier message: it must not be taken for an answer to the
-    /// next one, and has no round trip that anybody could tell.
+    /// Takes replies that came after their timeout. They answer an earlier message, so they must not count for the next
+    /// one, and their round trip is unknown.
     fn take_late_replies(&mut self) -> Result<(), Failure> {
         while self.args.wait_reply.is_some() && !self.stopped {
             match self.client.receive(Instant::now()) {
@@ -458,7 +458,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Waits for the replies to the message just sent.
+    /// Waits for the replies to the last message.
     fn await_replies(&mut self, wanted: u64) -> Result<(), Failure> {
         let deadline = Instant::now() + self.args.timeout.unwrap_or(TIMEOUT);
         let mut missing = Missing::new(wanted, &self.asked);
@@ -467,7 +467,7 @@ impl<'a> Session<'a> {
                 Ok(Heard::Reply(reply)) => {
                     let for_many = |peer: &SocketAddr| self.client.is_for_many(*peer);
                     let index = self.peers.iter().position(|peer| *peer == reply.peer);
-                    // An answer to a group comes from a member of it.
+                    // A reply to a multicast group comes from a member's own address.
                     let index = index.or_else(|| self.peers.iter().position(for_many));
                     let Some(index) = index else { continue };
                     self.open[index] = false;
@@ -490,7 +490,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Gives the errors of the last datagrams time to come back.
+    /// Waits for errors of the last datagrams, up to `--linger`.
     fn linger(&mut self) -> Result<(), Failure> {
         let deadline = Instant::now() + self.args.linger;
         self.take_errors()?;

@@ -1,4 +1,4 @@
-//! The flags of a sending socket, and the client they ask for.
+//! Flags of a sending socket, and the client that they make.
 
 use std::net::IpAddr;
 
@@ -11,22 +11,22 @@ use crate::cli::args::socket::CommonArgs;
 use crate::cli::failure::Failure;
 use crate::cli::send::peers;
 
-/// What the socket is asked for.
+/// Flags of a sending socket.
 #[derive(Args, Debug)]
 pub(crate) struct SendSocketArgs {
     /// Address of this host to send from [default: by the route]
     #[arg(long, value_name = "IP", value_parser = peers::local_ip,
         help_heading = "Sockets")]
     bind: Option<IpAddr>,
-    /// Port to send from [default: a free one]; either way it is the same for every datagram
+    /// Port to send every datagram from [default: a free one]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..),
         help_heading = "Sockets")]
     source_port: Option<u16>,
-    /// Send from --bind though this host does not have that address at all (IP_TRANSPARENT; takes
+    /// Send from --bind although this host does not have that address (IP_TRANSPARENT; needs
     /// CAP_NET_ADMIN or CAP_NET_RAW)
     #[arg(long, help_heading = "Sockets")]
     transparent: bool,
-    /// Refuse what does not go in one piece (the same as --mtu-discover do)
+    /// Refuse datagrams that would be fragmented (the same as --mtu-discover do)
     #[arg(long, conflicts_with = "mtu_discover", help_heading = "Sockets")]
     dont_fragment: bool,
     #[command(flatten)]
@@ -35,19 +35,19 @@ pub(crate) struct SendSocketArgs {
     /// Allow broadcast addresses
     #[arg(long, help_heading = "Multicast and broadcast")]
     broadcast: bool,
-    /// Interface by which datagrams to a multicast group leave [default: by the route]
+    /// Interface to send multicast datagrams from [default: by the route]
     #[arg(long, value_name = "NAME|INDEX", help_heading = "Multicast and broadcast")]
     multicast_interface: Option<Interface>,
-    /// TTL of datagrams to a multicast group [default: 1, the local network; 0: this host]
+    /// TTL of multicast datagrams [default: 1, the local network; 0: this host]
     #[arg(long, value_name = "N", help_heading = "Multicast and broadcast")]
     multicast_ttl: Option<u8>,
-    /// Members of the group on this host do not get them
+    /// Do not deliver multicast datagrams to members on this host
     #[arg(long, help_heading = "Multicast and broadcast")]
     no_multicast_loop: bool,
 }
 
 impl SendSocketArgs {
-    /// The client asked for, of no peers yet.
+    /// Returns the builder of the client, without peers yet.
     pub(crate) fn builder(&self) -> Result<Builder, Failure> {
         let builder = Client::builder()
             .options(self.options()?)

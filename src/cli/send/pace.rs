@@ -1,15 +1,14 @@
-//! When the next datagram is due, and the live line.
+//! When the next datagram is due, and the progress line.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use ringest_base::text::values::Rate;
 
-use crate::cli::send::report::Tally;
+use crate::cli::send::report::SendTally;
 use crate::cli::show::paint;
 
-/// When datagrams are due. Each is due at its time, counted from the start: one that was late does not
-/// move the others.
+/// The schedule of datagrams. Each is due at its time, counted from the start: a late one does not delay the others.
 #[derive(Debug)]
 pub(crate) struct Pace {
     kind: Kind,
@@ -19,16 +18,16 @@ pub(crate) struct Pace {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     AtOnce,
-    /// A datagram's time, s.
+    /// Seconds from one datagram to the next.
     PerDatagram(f64),
-    /// A bit's time, s.
+    /// Seconds for each bit of payload.
     PerBit(f64),
-    /// A message's time.
+    /// Time from one message to the next.
     PerMessage(Duration),
 }
 
-/// A rate is held on average, but what a sender that was held up (a full send buffer, replies that
-/// were waited for) may make up for is bounded. Too long, and a burst follows that nobody asked for.
+/// How far behind its schedule a sender may be and still catch up, after a full send buffer or a wait for replies.
+/// Lower, and the average rate is missed; higher, and a burst follows every delay.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
 impl Pace {
@@ -42,7 +41,8 @@ impl Pace {
         Self { kind, next: now }
     }
 
-    /// When a datagram of so many payload bytes is due; `first` of its message, which goes to each peer.
+    /// Returns when a datagram of `bytes` of payload is due. `first`: it is the first one of its message, which goes to
+    /// each peer.
     pub(crate) fn due(&mut self, bytes: usize, first: bool, now: Instant) -> Instant {
         let due = self.next;
         match self.kind {
@@ -66,17 +66,17 @@ impl Pace {
     }
 }
 
-/// Longer than any run.
+/// The longest gap: longer than any run.
 const SPAN_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 fn span(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(SPAN_MAX)
 }
 
-/// The live line of a long run, on a terminal.
+/// The progress line of a long run, on a terminal.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// `None`: not shown.
+    /// When the line is due again. `None`: it is not shown.
     next: Option<Instant>,
     started: Instant,
     shown: bool,
@@ -90,13 +90,13 @@ impl Progress {
         Self { next: on.then(|| now + Self::EVERY), started: now, shown: false }
     }
 
-    /// When it is to be shown again, if at all.
+    /// Returns when the line is due again; `None` if it is not shown.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.next
     }
 
     /// Rewrites the line once a second.
-    pub(crate) fn tick(&mut self, tally: &Tally) {
+    pub(crate) fn tick(&mut self, tally: &SendTally) {
         let now = Instant::now();
         let Some(next) = self.next.filter(|next| now >= *next) else { return };
         self.next = Some(next.max(now) + Self::EVERY);
@@ -113,7 +113,7 @@ impl Progress {
         paint::say(&format!("\r{line}\x1b[K"));
     }
 
-    /// Takes the line away, so that what follows starts at the margin.
+    /// Removes the line, so that the next text starts at the margin.
     pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
             paint::say("\r\x1b[K");

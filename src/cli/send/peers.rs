@@ -1,4 +1,4 @@
-//! Peers as they are typed: addresses or names with a port, several with commas, and their addresses.
+//! Reads peers, which are addresses or names with a port, several with commas; and resolves names.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,18 +7,18 @@ use ringest_engine::control::names;
 
 use crate::cli::failure::Failure;
 
-/// Several peers in one word.
+/// Peers, as typed in one word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PeerList(Vec<Typed>);
 
-/// One of them.
+/// A peer, as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Typed {
     Address(SocketAddr),
     Name(String, u16),
 }
 
-/// `HOST:PORT[,HOST:PORT…]`.
+/// Reads `HOST:PORT[,HOST:PORT…]`.
 pub(crate) fn peers(text: &str) -> Result<PeerList, String> {
     text.split(',').map(peer).collect::<Result<_, _>>().map(PeerList)
 }
@@ -52,8 +52,8 @@ fn peer(text: &str) -> Result<Typed, String> {
 }
 
 impl PeerList {
-    /// Their addresses. Of a name the first the resolver gives, unless `wanted` says otherwise; with
-    /// [`Resolve::All`] each address is a peer.
+    /// Returns the addresses of the peers. A name gives the first address of the resolver, unless `wanted` says
+    /// otherwise; with [`Resolve::All`] each of its addresses is a peer.
     pub(crate) fn resolve(&self, wanted: Option<Resolve>) -> Result<Vec<SocketAddr>, Failure> {
         let mut found = Vec::new();
         for typed in &self.0 {
@@ -76,7 +76,7 @@ fn look_up(name: &str, port: u16, wanted: Option<Resolve>) -> Result<Vec<SocketA
     Ok(found)
 }
 
-/// An address to send from.
+/// Reads an address to send from.
 pub(crate) fn local_ip(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| "expected an address of this host, such as 192.0.2.1".to_owned())
 }

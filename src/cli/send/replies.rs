@@ -1,5 +1,5 @@
-//! Replies: which are missing, and how those that came are printed. What they carry came off the
-//! network, so whatever does not print is escaped.
+//! Counts the replies that are missing, and prints those that came. Their payload comes from the network, so control
+//! characters are escaped.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -12,12 +12,12 @@ use ringest_records::sink::stdout::Format;
 use crate::cli::failure::Failure;
 use crate::cli::show::paint;
 
-/// Replies that each peer still owes to a message.
+/// How many replies to the last message are missing, for each peer.
 #[derive(Debug)]
 pub(crate) struct Missing(Vec<u64>);
 
 impl Missing {
-    /// `wanted` of each peer that was `asked`.
+    /// Expects `wanted` replies from each peer that was `asked`, and none from the others.
     pub(crate) fn new(wanted: u64, asked: &[bool]) -> Self {
         Self(asked.iter().map(|asked| if *asked { wanted } else { 0 }).collect())
     }
@@ -30,22 +30,22 @@ impl Missing {
         self.0.iter().fold(0, |total, missing| total.saturating_add(*missing))
     }
 
-    /// One came; more than were wanted are welcome.
+    /// Counts a reply of a peer. More than expected do no harm.
     pub(crate) fn came(&mut self, index: usize) {
         self.0[index] = self.0[index].saturating_sub(1);
     }
 
-    /// None will come: an error did.
+    /// Expects no more replies from a peer: an error came back.
     pub(crate) fn give_up(&mut self, index: usize) {
         self.0[index] = 0;
     }
 }
 
-/// Payloads on stdout, one line each, and what is said about them on stderr.
+/// Prints replies: payloads on stdout, one line each, and facts about them on stderr.
 #[derive(Debug)]
 pub(crate) struct Output {
     format: Format,
-    /// stdout is for something else.
+    /// Payloads go to stderr, because stdout holds the JSON object.
     on_stderr: bool,
     quiet: bool,
 }
@@ -55,7 +55,7 @@ impl Output {
         Self { format: format.unwrap_or(Format::Text), on_stderr, quiet }
     }
 
-    /// Prints a reply. `round_trip`: since the last datagram was sent to that peer.
+    /// Prints a reply. `round_trip` is the time since the last datagram was sent to that peer.
     pub(crate) fn print(&self, reply: &Reply, round_trip: Duration) -> Result<(), Failure> {
         let round_trip_ns = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
         let bytes = reply.payload.len();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_off_the_network_never_drives_a_terminal() {
+    fn payloads_never_control_a_terminal() {
         assert_eq!(line(Format::Text, b"pong"), "pong\n");
         assert_eq!(line(Format::Text, b"\x1b[2J\n\xff"), "\\u{1b}[2J\\n\\xff\n");
         assert_eq!(line(Format::Hex, b"\x1b\xff"), "1bff\n");
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn each_peer_owes_its_own() {
+    fn replies_are_counted_for_each_peer() {
         let mut missing = Missing::new(2, &[true, false, true]);
         missing.came(0);
         missing.came(1);

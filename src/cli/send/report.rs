@@ -1,4 +1,4 @@
-//! What `send` counted and says: one tally a peer, the last words, JSON, and how it ended.
+//! The tally of a run of `ringest send`: counts for each peer, the summary, JSON and the exit code.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use serde::{Serialize, Serializer};
 use crate::cli::failure::Failure;
 use crate::cli::show::paint::count;
 
-/// What became of the datagrams to each peer.
+/// The counts of a run.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct SendTally {
     peers: Vec<PeerTally>,
-    /// Not even tried: their messages could not be.
+    /// Datagrams that were not tried, because no datagram can carry their message.
     unsendable: u64,
-    /// Errors that came back for datagrams that were sent.
+    /// Errors that came back for sent datagrams.
     came_back: u64,
     /// Replies that did not come in time.
     missing: u64,
@@ -30,7 +30,7 @@ struct PeerTally {
     errors: Vec<Counted>,
 }
 
-/// Errors of one kind.
+/// The errors of one kind.
 #[derive(Clone, Debug, Serialize)]
 struct Counted {
     #[serde(serialize_with = "by_name")]
@@ -43,26 +43,26 @@ fn by_name<S: Serializer>(kind: &PeerErrorKind, serializer: S) -> Result<S::Ok, 
     serializer.serialize_str(kind.as_str())
 }
 
-/// `--json`. Its keys and their order are a contract with scripts.
+/// The JSON object of `--json`. Its keys and their order are a contract with scripts.
 #[derive(Serialize)]
-struct Document<'a> {
+struct SendResult<'a> {
     version: u32,
     sent: u64,
     failed: u64,
     replies: u64,
-    peers: Vec<PeerDocument<'a>>,
+    peers: Vec<SentToPeer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unattributed: Option<u64>,
 }
 
 #[derive(Serialize)]
-struct PeerDocument<'a> {
+struct SentToPeer<'a> {
     peer: SocketAddr,
     sent: u64,
     errors: &'a [Counted],
 }
 
-impl Tally {
+impl SendTally {
     pub(crate) fn new(peers: &[SocketAddr]) -> Self {
         let empty = |peer: &SocketAddr| PeerTally {
             peer: *peer,
@@ -86,13 +86,13 @@ impl Tally {
         self.missing += replies;
     }
 
-    /// A datagram that this host refused. Returns whether it is the first of its kind.
+    /// Counts a datagram that this host refused. Returns whether it is the first error of its kind for the peer.
     pub(crate) fn failed(&mut self, index: usize, error: &PeerError) -> bool {
         self.peers[index].failed += 1;
         self.count(index, error)
     }
 
-    /// An error of a datagram that was sent. Returns whether it is the first of its kind.
+    /// Counts an error of a datagram that was sent. Returns whether it is the first error of its kind for the peer.
     pub(crate) fn heard(&mut self, index: usize, error: &PeerError) -> bool {
         self.came_back += error.count;
         self.count(index, error)
@@ -110,7 +110,7 @@ impl Tally {
         false
     }
 
-    /// A message that no datagram can be made of, for any of the peers.
+    /// Counts a message that no datagram can carry, as one datagram for each peer.
     pub(crate) fn unsendable(&mut self, is_too_long: bool) {
         self.unsendable += u64::try_from(self.peers.len()).unwrap_or(u64::MAX);
         if !is_too_long {
@@ -137,8 +137,8 @@ impl Tally {
         self.peers.iter().map(|peer| peer.replies).sum()
     }
 
-    fn document(&self, unattributed: u64) -> Document<'_> {
-        Document {
+    fn result(&self, unattributed: u64) -> SendResult<'_> {
+        SendResult {
             version: 1,
             sent: self.total_sent(),
             failed: self.total_failed(),
@@ -146,17 +146,17 @@ impl Tally {
             peers: self
                 .peers
                 .iter()
-                .map(|peer| PeerDocument { peer: peer.peer, sent: peer.sent, errors: &peer.errors })
+                .map(|peer| SentToPeer { peer: peer.peer, sent: peer.sent, errors: &peer.errors })
                 .collect(),
             unattributed: (unattributed > 0).then_some(unattributed),
         }
     }
 
     pub(crate) fn print_json(&self, unattributed: u64) -> Result<(), Failure> {
-        crate::cli::show::json::print_line(&self.document(unattributed))
+        crate::cli::show::json::print_line(&self.result(unattributed))
     }
 
-    /// The summary: a line, and one a peer where there are several.
+    /// Returns the summary: a line, and a line for each peer if there are several.
     pub(crate) fn render(&self) -> String {
         let mut text = format!("sent {}", datagrams(self.total_sent()));
         match &self.peers[..] {
@@ -178,8 +178,8 @@ impl Tally {
         text + "\n"
     }
 
-    /// How it ended, for the exit code: 1 if anything was refused or heard of, 3 if all there is to
-    /// complain of are replies that did not come.
+    /// Returns the failure that gives the exit code: 1 if a datagram was refused or an error came back, 3 if only replies
+    /// are missing.
     pub(crate) fn judge(&self, unattributed: u64, timeout: Duration) -> Result<(), Failure> {
         let (sent, failed) = (self.total_sent(), self.total_failed());
         let mut parts = Vec::new();
@@ -189,7 +189,7 @@ impl Tally {
             parts.push(format!("{} of {of} {verb} not sent", count(failed)));
         }
         let heard = self.came_back + unattributed;
-        // Of a datagram refused here the same firewall may send an ICMP error too: said already.
+        // A firewall may refuse a datagram here and send an ICMP error too. If nothing was sent, it is reported already.
         if heard > 0 && sent > 0 {
             let s = if heard == 1 { "error" } else { "errors" };
             parts.push(format!(
@@ -215,7 +215,7 @@ impl Tally {
 }
 
 impl PeerTally {
-    /// What there is beside the number sent.
+    /// Returns the parts of the summary beside the number of sent datagrams.
     fn rest(&self) -> Vec<String> {
         let mut parts = Vec::new();
         if self.replies > 0 {
@@ -247,13 +247,13 @@ mod tests {
         PeerError { peer: peer.parse().unwrap(), kind, count: 1, path_mtu, origin }
     }
 
-    fn tally() -> Tally {
-        Tally::new(&["192.0.2.1:9".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap()])
+    fn tally() -> SendTally {
+        SendTally::new(&["192.0.2.1:9".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap()])
     }
 
     const TIMEOUT: Duration = Duration::from_secs(1);
 
-    fn code(tally: &Tally, unattributed: u64) -> (u8, String) {
+    fn code(tally: &SendTally, unattributed: u64) -> (u8, String) {
         match tally.judge(unattributed, TIMEOUT) {
             Ok(()) => (0, String::new()),
             Err(failure) => (failure.code(), failure.to_string()),
@@ -272,7 +272,7 @@ mod tests {
         assert!(!tally.failed(1, &error("[2001:db8::1]:9", too_long, Some(1280))));
         assert!(tally.heard(1, &error("[2001:db8::1]:9", PeerErrorKind::ConnectionRefused, None)));
         assert_eq!(
-            serde_json::to_string(&tally.document(0)).unwrap(),
+            serde_json::to_string(&tally.result(0)).unwrap(),
             concat!(
                 r#"{"version":1,"sent":2,"failed":2,"replies":1,"peers":["#,
                 r#"{"peer":"192.0.2.1:9","sent":1,"errors":[]},"#,
@@ -281,7 +281,7 @@ mod tests {
                 r#"{"kind":"connection_refused","count":1,"path_mtu":null}]}]}"#,
             )
         );
-        assert!(serde_json::to_string(&tally.document(3)).unwrap().contains(r#""unattributed":3"#));
+        assert!(serde_json::to_string(&tally.result(3)).unwrap().contains(r#""unattributed":3"#));
         assert_eq!(
             tally.render(),
             "sent 2 datagrams to 2 peers\n  192.0.2.1:9      sent 1  1 reply\n  \
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_outweigh_silence_and_nothing_is_a_success() {
+    fn errors_count_before_missing_replies_and_nothing_to_send_is_a_success() {
         let mut tally = tally();
         assert_eq!(code(&tally, 0).0, 0);
         tally.sent(0);

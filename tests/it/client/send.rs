@@ -92,11 +92,11 @@ fn a_torn_file_and_what_is_no_hexadecimal_are_told() {
     send(&args).failed(1, &["datagram 2: torn: 4 of 9 bytes", "sent 1 datagram"]);
     takes(&socket, &[b"hi"]);
     let ended = send_input(&format!("{to} --hex --json --linger 0"), b"00\n0g\n01\n");
-    ended.failed(1, &["stdin: line 2: no hexadecimal", "1 of 3 datagrams was not sent"]);
+    ended.failed(1, &["stdin: line 2: not hexadecimal", "1 of 3 datagrams was not sent"]);
     let document = document(&ended);
     assert_eq!((&document["failed"], heard(&document, 0)), (&json!(1), Vec::new()));
     takes(&socket, &[&[0], &[1]]);
-    send(&format!("{to} --hex 00 0g")).failed(2, &["message 2: no hexadecimal"]);
+    send(&format!("{to} --hex 00 0g")).failed(2, &["message 2: not hexadecimal"]);
     send(&format!("{to} --file /no/such/file")).failed(1, &["cannot read /no/such/file"]);
     send(&format!("{to} --file /")).failed(1, &["it is a directory"]);
     assert!(is_empty(&socket));

@@ -29,15 +29,6 @@ const KNOWN: &[&[&str]] = &[
         "doctor/nic/load.rs",
         "doctor/nic/lost.rs",
     ],
-    &[
-        "cli/journal/cat.rs",
-        "cli/journal/export.rs",
-        "cli/journal/ls.rs",
-        "cli/journal/mod.rs",
-        "cli/journal/replay.rs",
-        "cli/journal/tail.rs",
-        "cli/journal/verify.rs",
-    ],
     &["cli/sink/ship.rs", "cli/sink/sinks.rs"],
     &["cli/failure.rs", "cli/show"],
 ];

@@ -1,175 +1,16 @@
-//! What a load came to: for a person, and as JSON.
+//! A load in words: the line before it, and the summary after it.
 
 use std::io;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use ringest_load::replay::{Recording, Skipped};
+use ringest_load::replay::Recording;
 use ringest_load::report::{EchoReport, LoadReport, percentiles};
 use ringest_load::spec::{LoadSpec, Pattern, Replay, Sizes};
-use serde::{Deserialize, Serialize};
 
-use crate::cli::failure::Failure;
-use crate::cli::show::json;
+use crate::cli::load::object::decades;
 use crate::cli::show::paint::{self, Paint, count};
 
-/// The contract with scripts: its keys stay, others may be added at the end of each object.
-#[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Document {
-    pub(crate) version: u32,
-    pub(crate) intended: u64,
-    pub(crate) sent: u64,
-    pub(crate) unsent: u64,
-    /// The queueing discipline's drops included.
-    pub(crate) send_failed: u64,
-    pub(crate) elapsed_s: f64,
-    pub(crate) rate_pps: f64,
-    pub(crate) lateness_ns: Late,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rtt_ns: Option<RoundTrips>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    received: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lost: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reordered: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    duplicates: Option<u64>,
-    /// Of `send_failed`, by the queueing discipline.
-    qdisc_dropped: u64,
-    /// Found the send buffer full, and left later.
-    blocked: u64,
-    /// ICMP errors that came back.
-    unreachable: u64,
-    backend: String,
-    /// How many were sent how late: (at most so many ns, datagrams), by powers of ten, empty ones left
-    /// out.
-    lateness_histogram: Vec<(u64, u64)>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    capture: Option<CaptureFacts>,
-}
-
-/// What was replayed.
-#[derive(Debug, Deserialize, Serialize)]
-struct CaptureFacts {
-    file: String,
-    /// That can be replayed.
-    datagrams: u64,
-    /// Different senders.
-    flows: usize,
-    /// Source ports they were sent from.
-    sent_from: usize,
-    /// Stamped earlier than one before them; sent with it.
-    backwards: u64,
-    skipped: SkippedFacts,
-}
-
-/// Packets of the capture that are not replayed, by reason.
-#[derive(Debug, Deserialize, Serialize)]
-struct SkippedFacts {
-    not_ip: u64,
-    not_udp: u64,
-    fragments: u64,
-    truncated: u64,
-    malformed: u64,
-    oversize: u64,
-    link_unsupported: u64,
-    damaged: u64,
-}
-
-impl From<Skipped> for SkippedFacts {
-    fn from(skipped: Skipped) -> Self {
-        Self {
-            not_ip: skipped.not_ip,
-            not_udp: skipped.not_udp,
-            fragments: skipped.fragments,
-            truncated: skipped.truncated,
-            malformed: skipped.malformed,
-            oversize: skipped.oversize,
-            link_unsupported: skipped.link_unsupported,
-            damaged: skipped.damaged,
-        }
-    }
-}
-
-fn capture_facts(spec: &LoadSpec, replay: &Replay) -> CaptureFacts {
-    CaptureFacts {
-        file: replay.recording.to_string(),
-        datagrams: replay.survey.datagrams,
-        flows: replay.survey.flows,
-        sent_from: spec.flows,
-        backwards: replay.survey.backwards,
-        skipped: replay.survey.skipped.into(),
-    }
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Late {
-    p50: u64,
-    p99: u64,
-    max: u64,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct RoundTrips {
-    from_intended: Option<Trip>,
-    from_actual: Option<Trip>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct Trip {
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    p999: u64,
-    max: u64,
-}
-
-fn trip(histogram: &Histogram<u64>) -> Option<Trip> {
-    let found = percentiles(histogram);
-    (!histogram.is_empty()).then_some(Trip {
-        p50: found.p50,
-        p90: found.p90,
-        p99: found.p99,
-        p999: found.p999,
-        max: found.max,
-    })
-}
-
-fn document(spec: &LoadSpec, report: &LoadReport) -> Document {
-    let late = percentiles(&report.lateness_ns);
-    let echo = report.echo.as_ref();
-    Document {
-        version: 1,
-        intended: report.intended,
-        sent: report.sent,
-        unsent: report.unsent,
-        send_failed: report.send_failed + report.qdisc_dropped,
-        elapsed_s: report.elapsed_ns as f64 / 1e9,
-        rate_pps: (report.rate_pps() * 10.0).round() / 10.0,
-        lateness_ns: Late { p50: late.p50, p99: late.p99, max: late.max },
-        rtt_ns: echo.map(|echo| RoundTrips {
-            from_intended: trip(&echo.from_intended_ns),
-            from_actual: trip(&echo.from_actual_ns),
-        }),
-        received: echo.map(|echo| echo.received),
-        lost: echo.map(|echo| echo.lost),
-        reordered: echo.map(|echo| echo.reordered),
-        duplicates: echo.map(|echo| echo.duplicates),
-        qdisc_dropped: report.qdisc_dropped,
-        blocked: report.blocked,
-        unreachable: report.unreachable,
-        backend: report.backend.to_owned(),
-        lateness_histogram: decades(&report.lateness_ns),
-        capture: spec.replay.as_ref().map(|replay| capture_facts(spec, replay)),
-    }
-}
-
-pub(crate) fn print_json(spec: &LoadSpec, report: &LoadReport) -> Result<(), Failure> {
-    json::print_line(&document(spec, report))
-}
-
-/// What will be sent, in a line.
+/// Returns a line that says what will be sent.
 pub(crate) fn describe(spec: &LoadSpec) -> String {
     let rate = spec.rate_pps().map_or_else(
         || "as fast as it goes".to_owned(),
@@ -234,11 +75,13 @@ fn describe_replay(spec: &LoadSpec, replay: &Replay, rate: &str) -> String {
     text + &length(spec)
 }
 
-/// An errno of sending, explained.
+/// Returns the text of an errno of sending, with its likely cause.
 pub(crate) fn explain(errno: i32) -> String {
     let error = io::Error::from_raw_os_error(errno);
     match errno {
-        libc::EPERM | libc::EACCES => format!("{error}: a firewall rule of this host, or no right"),
+        libc::EPERM | libc::EACCES => {
+            format!("{error}: a firewall rule of this host forbids it, or a permission is missing")
+        }
         libc::ENOMEM => {
             format!("{error}: the kernel's memory for sockets (net.ipv4.udp_mem) is used up")
         }
@@ -251,10 +94,11 @@ fn row(name: &str, figure: u64, total: u64, note: &str) -> String {
     format!("{}\n", format!("  {name:<22}{:>16}   {share:<9} {note}", count(figure)).trim_end())
 }
 
-/// A sender that ended this far behind was not just held up for a moment.
+/// A sender that ended this far behind its schedule, in ns, did not keep it. Lower, and one short delay at the end
+/// would be called a failure.
 const BEHIND_NS: u64 = 10_000_000;
 
-/// Whether the schedule was kept: to be said before anything else.
+/// Returns the warning that the schedule was not kept, or `None` if it was. It stands before all figures.
 fn warning(spec: &LoadSpec, report: &LoadReport) -> Option<String> {
     let slower = if spec.replay.as_ref().is_some_and(|replay| replay.speed.is_some()) {
         "--speed"
@@ -265,7 +109,7 @@ fn warning(spec: &LoadSpec, report: &LoadReport) -> Option<String> {
         .replay
         .as_ref()
         .is_some_and(|replay| matches!(replay.recording, Recording::Journal(_)));
-    // A journal's replay has no --gso: it uses trains where it can.
+    // `journal replay` has no --gso: it always uses trains where it can.
     let faster = if replays_journal { "--threads" } else { "--gso, --threads" };
     let hint = format!(
         "this is the sender's limit, not the receiver's. Try {faster}, or a lower {slower}"
@@ -290,7 +134,7 @@ fn warning(spec: &LoadSpec, report: &LoadReport) -> Option<String> {
     })
 }
 
-/// The summary at the end.
+/// Returns the summary of a load.
 pub(crate) fn render(
     spec: &LoadSpec,
     report: &LoadReport,
@@ -348,7 +192,7 @@ pub(crate) fn render(
     text
 }
 
-/// What was in the capture, and what of it is not replayed.
+/// Returns the rows about a recording: what it holds, and what of it is not replayed.
 fn capture(spec: &LoadSpec, replay: &Replay) -> String {
     let survey = &replay.survey;
     let skipped = survey.skipped;
@@ -392,19 +236,6 @@ fn late(report: &LoadReport) -> String {
     text
 }
 
-/// How many values are at most 1 us, 10 us, … , each in the first that holds it; empty ones left out.
-fn decades(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
-    let mut counted: Vec<(u64, u64)> = (3..=13).map(|power| (10_u64.pow(power), 0)).collect();
-    for step in histogram.iter_recorded() {
-        let value = step.value_iterated_to();
-        if let Some((_, times)) = counted.iter_mut().find(|(most, _)| value <= *most) {
-            *times += step.count_at_value();
-        }
-    }
-    counted.retain(|(_, times)| *times > 0);
-    counted
-}
-
 fn through(report: &LoadReport) -> String {
     let trains = if report.trains_refused {
         "; this path takes no trains (UDP_SEGMENT), so each datagram was sent alone"
@@ -445,61 +276,7 @@ fn echoes(echo: &EchoReport, sent: u64, spec: &LoadSpec) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn spec() -> LoadSpec {
-        LoadSpec::new("127.0.0.1:9".parse().unwrap())
-    }
-
-    fn report() -> LoadReport {
-        let mut report = LoadReport::empty(1, "io_uring");
-        (report.intended, report.sent, report.unsent) = (100, 90, 7);
-        (report.qdisc_dropped, report.send_failed) = (2, 1);
-        report.elapsed_ns = 1_000_000_000;
-        report.lateness_ns.saturating_record_n(1000, 90);
-        report
-    }
-
-    /// The contract, word for word.
-    #[test]
-    fn keys_and_their_order_are_the_contract() {
-        let text = serde_json::to_string(&document(&spec(), &report())).unwrap();
-        assert!(
-            text.starts_with(concat!(
-                r#"{"version":1,"intended":100,"sent":90,"unsent":7,"send_failed":3,"#,
-                r#""elapsed_s":1.0,"rate_pps":90.0,"lateness_ns":{"p50":1000,"p99":1000,"max":1000},"#
-            )),
-            "{text}"
-        );
-        let mut report = report();
-        report.echo = Some(EchoReport {
-            received: 80,
-            lost: 10,
-            reordered: 2,
-            duplicates: 1,
-            foreign: 0,
-            from_intended_ns: report.lateness_ns.clone(),
-            from_actual_ns: ringest_load::report::histogram(),
-        });
-        let text = serde_json::to_string(&document(&spec(), &report)).unwrap();
-        assert!(
-            text.contains(concat!(
-                r#""rtt_ns":{"from_intended":{"p50":1000,"p90":1000,"p99":1000,"p999":1000,"#,
-                r#""max":1000},"from_actual":null},"received":80,"lost":10,"reordered":2,"#,
-                r#""duplicates":1"#
-            )),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn lateness_is_a_histogram_that_misses_nothing() {
-        let mut histogram = ringest_load::report::histogram();
-        for (value, times) in [(1, 5), (1000, 2), (1500, 3), (3_000_000_000, 1)] {
-            histogram.saturating_record_n(value, times);
-        }
-        assert_eq!(decades(&histogram), [(1000, 7), (10_000, 3), (10_000_000_000, 1)]);
-        assert_eq!(decades(&ringest_load::report::histogram()), []);
-    }
+    use crate::cli::load::object::tests::{report, spec};
 
     #[test]
     fn a_schedule_that_was_not_kept_is_said_first() {
