@@ -1,4 +1,4 @@
-//! `ringest doctor`: one look at this host, and the commands that mend it.
+//! `ringest doctor`: examines this host, and prints the commands that fix what it finds.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -20,23 +20,23 @@ use crate::cli::show::paint::Paint;
 
 const EXAMPLES: &str = "\
 Examples:
-  ringest doctor                                   what loses datagrams on this host
-  ringest doctor '*:514'                           and what stands in the way of listening there
+  ringest doctor                                   find what loses datagrams on this host
+  ringest doctor '*:514'                           and what prevents listening there
   ringest doctor '*:9000' --receivers 4            with the queues and buffers 4 receivers need
   ringest doctor '*:514' --json                    the same for a script
   ringest doctor --sysctl > /etc/sysctl.d/60-ringest.conf && sysctl --system
 
-A failure surely breaks receiving; a warning loses datagrams under load, or shows that some were \
-lost since boot; info is a fact to know. Nothing is changed. Run it as root to see the processes \
-of others and the packet filter.
+A failure prevents receiving. A warning loses datagrams under load, or shows that some were lost since \
+boot. Info is a fact to know. Nothing is changed. Run it as root to see other users' processes and the \
+packet filter.
 
 Exit codes: 0 no failure, 1 a failure was found, 2 wrong usage.";
 
-/// Find what loses datagrams on this host, and the command that mends it
+/// Find what loses datagrams on this host, and the commands that fix it
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
-    /// Where to listen: IP:PORT, [IP6]:PORT or *:PORT [default: the host is looked at as it is]
+    /// Where to listen: IP:PORT, [IP6]:PORT or *:PORT [default: examine the host only]
     #[arg(value_name = "ADDR", value_parser = address)]
     address: Option<ListenAddr>,
 
@@ -61,17 +61,17 @@ pub(crate) struct DoctorArgs {
     /// Cores to use, such as 0,2-3 [default: all this process may use]
     #[arg(long, value_name = "LIST", help_heading = "For what")]
     cores: Option<Cores>,
-    /// Receive buffer per socket
+    /// Receive buffer per socket, such as 65536, 64K, 1.5G (powers of 1024) or 10MB (powers of 1000)
     #[arg(long, value_name = "SIZE", default_value = "4M", help_heading = "For what")]
     rcvbuf: ByteSize,
 
-    /// Say of what is fine, too, what it means and where it was read
+    /// Explain good results too: what they mean and where they were read
     #[arg(long, short, help_heading = "Output")]
     verbose: bool,
     /// Print all checks as one JSON object on stdout
     #[arg(long, conflicts_with_all = ["sysctl", "verbose"], help_heading = "Output")]
     json: bool,
-    /// Print the kernel settings to be made as a file for /etc/sysctl.d on stdout
+    /// Print the recommended kernel settings on stdout, as a file for /etc/sysctl.d
     #[arg(long, conflicts_with = "verbose", help_heading = "Output")]
     sysctl: bool,
 }
@@ -88,7 +88,7 @@ fn address(text: &str) -> Result<ListenAddr, String> {
 pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let checks = examine(&args.wanted()?);
     if args.json {
-        json::print_line(&document(&checks))?;
+        json::print_line(&result(&checks))?;
     } else if args.sysctl {
         print(&drop_in(&checks))?;
     } else {
@@ -117,7 +117,7 @@ impl DoctorArgs {
     }
 }
 
-/// A failure is said on stderr as well: with --json or --sysctl stdout may be a file.
+/// Returns an error that names the failed checks. It goes to stderr: with --json or --sysctl stdout may be a file.
 fn judge(checks: &[Check]) -> Result<(), Failure> {
     let failed: Vec<&str> =
         checks.iter().filter(|c| c.status == Status::Failure).map(|c| c.id.as_str()).collect();
@@ -136,9 +136,9 @@ fn print(text: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::stdout(&error))
 }
 
-/// The contract with scripts: keys and their order.
+/// The JSON object of `--json`. Its keys and their order are a contract with scripts.
 #[derive(Serialize)]
-struct Document<'a> {
+struct DoctorResult<'a> {
     version: u32,
     checks: Vec<Row<'a>>,
 }
@@ -153,8 +153,8 @@ struct Row<'a> {
     fix: &'a str,
 }
 
-fn document(checks: &[Check]) -> Document<'_> {
-    Document { version: 1, checks: checks.iter().map(Row::of).collect() }
+fn result(checks: &[Check]) -> DoctorResult<'_> {
+    DoctorResult { version: 1, checks: checks.iter().map(Row::of).collect() }
 }
 
 impl<'a> Row<'a> {
@@ -164,7 +164,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A file for /etc/sysctl.d (sysctl.d(5)): each setting once, with what was found.
+/// Returns a file for /etc/sysctl.d (sysctl.d(5)): each setting once, with the value that was found.
 fn drop_in(checks: &[Check]) -> String {
     let mut settings: BTreeMap<&str, (&Check, &str)> = BTreeMap::new();
     for (check, sysctl) in checks.iter().filter_map(|c| Some((c, c.sysctl.as_ref()?))) {
@@ -177,7 +177,7 @@ fn drop_in(checks: &[Check]) -> String {
     let mut text = String::from("# By `ringest doctor --sysctl`.\n");
     if settings.is_empty() {
         text +=
-            "# Every kernel setting that ringest looks at is as it should be: nothing to set.\n";
+            "# Every kernel setting that ringest examines is as it should be: nothing to set.\n";
     }
     for (key, (check, value)) in settings {
         text += "\n";
@@ -190,12 +190,12 @@ fn drop_in(checks: &[Check]) -> String {
     text
 }
 
-/// Width of a status, and of a name: a longer one pushes what is beside it.
+/// Columns of a status and of a name. A longer one moves the text beside it.
 const STATUS_WIDTH: usize = 9;
 const NAME_WIDTH: usize = 28;
 const INDENT: usize = 4 + STATUS_WIDTH;
 
-/// The whole sheet.
+/// Returns all checks as text.
 fn render(checks: &[Check], verbose: bool, paint: Paint) -> String {
     let mut text = String::new();
     let mut area = None;
@@ -228,8 +228,8 @@ fn coloured(status: Status, text: &str, paint: Paint) -> String {
     }
 }
 
-/// One check: a line of what was found; of what is not fine also what it means, what mends it and
-/// where it was read.
+/// Returns one check: a line with the finding; unless the result is good, also what it means, the command that fixes
+/// it, and where it was read.
 fn shown(check: &Check, verbose: bool, paint: Paint) -> String {
     let status = coloured(check.status, &format!("{:<STATUS_WIDTH$}", name(check.status)), paint);
     let found = paint::paragraph(&check.found, INDENT + NAME_WIDTH);
@@ -240,7 +240,7 @@ fn shown(check: &Check, verbose: bool, paint: Paint) -> String {
     }
     text += &paint::paragraph(&check.meaning, INDENT);
     if !check.fix.is_empty() {
-        // Never wrapped: it is to be copied.
+        // Never wrapped: it is made to be copied.
         text += &format!("{:INDENT$}{} {}\n", "", paint.dim("run: "), paint.bold(&check.fix));
     }
     let from = format!("{:INDENT$}from  {}", "", check.source);
@@ -290,7 +290,7 @@ mod tests {
     fn keys_and_their_order_are_the_contract() {
         let checks = [check("rmem_max", Status::Warning, "sysctl -w net.core.rmem_max=1")];
         assert_eq!(
-            serde_json::to_string(&document(&checks)).unwrap(),
+            serde_json::to_string(&result(&checks)).unwrap(),
             r#"{"version":1,"checks":[{"id":"rmem_max","status":"warning","found":"208 KiB","source":"/proc/x","meaning":"It is small.","fix":"sysctl -w net.core.rmem_max=1"}]}"#
         );
         let words: Vec<_> =

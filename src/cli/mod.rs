@@ -1,57 +1,57 @@
-//! What was typed, and what is printed: the only place that prints. One file per subcommand.
+//! The command line: reads flags, runs commands, and prints. No other part of ringest prints.
 //!
-//! Results (`--json`, `--plan`, payloads, the demo's table) go to stdout, everything said about them
-//! to stderr.
+//! Results (`--json`, `--plan`, payloads, the demo's table) go to stdout, and messages about them to stderr.
+//!
+//! A flag becomes a setting in three steps: a flag struct in `args`, a
+//! [`Settings`](ringest_engine::control::settings::Settings), a
+//! [`Config`](ringest_engine::control::config::Config).
 
 /// Flags shared by subcommands, and the values they take.
 pub(crate) mod args;
-/// A running engine: signals, waiting, the end.
+/// Runs an engine until it is to stop: signals, waiting, the end.
 pub(crate) mod run;
-/// What is printed.
+/// Prints: tables, the status line, JSON, advice.
 pub(crate) mod show;
 /// `--sink` and the flags of each kind of sink.
 pub(crate) mod sink;
 
 use clap::{Parser, Subcommand};
 
-/// How a command can fail, and the exit code that goes with it.
+/// How a command fails, and its exit code.
 mod failure;
-// One file per subcommand.
-/// `ringest listen`: takes datagrams, hands them to sinks, accounts for them.
+/// `ringest listen`.
 mod listen;
-/// `ringest echo`: sends each datagram back to its peer.
+/// `ringest echo`.
 mod echo;
-/// `ringest send`: sends a datagram for each message and peer, and reports replies and errors.
+/// `ringest send`.
 mod send;
-/// `ringest demo`: shows the rate that this host can receive, and that every datagram is accounted for.
+/// `ringest demo`.
 mod demo;
-/// `ringest journal`: reads a journal, whether a program writes it or not.
+/// `ringest journal`.
 mod journal;
-/// `ringest doctor`: examines this host and names the commands that mend it.
+/// `ringest doctor`.
 mod doctor;
-/// `ringest load`: sends at a rate, and reports each datagram that was due as sent, unsent or refused.
+/// `ringest load`.
 mod load;
-/// `ringest bench`: trials between two processes or two hosts.
+/// `ringest bench`.
 mod bench;
-// From a started engine to its last word.
-// What is printed.
 
 use crate::cli::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  ringest demo                                     see what this host can receive
-  ringest listen 127.0.0.1:9000 --sink stdout      print what arrives
+  ringest demo                                     measure what this host can receive
+  ringest listen 127.0.0.1:9000 --sink stdout      print datagrams as they arrive
   ringest send 127.0.0.1:9000 hello                send a datagram there
-  ringest listen '*:514' --sink journal:DIR        put it on disk; `ringest journal` reads it
-  ringest load 127.0.0.1:9000 --rate 50k           send at a rate, and say what could not be kept
-  ringest bench ndr                                find what this host can receive without loss
-  ringest doctor '*:514'                           what loses datagrams on this host, what mends it
-  ringest listen '*:514' --plan                    which thread on which core, how much memory
+  ringest listen '*:514' --sink journal:DIR        store datagrams on disk; `ringest journal` reads them
+  ringest load 127.0.0.1:9000 --rate 50k           send at a rate, and report how well it was kept
+  ringest bench ndr                                find the rate this host receives without loss
+  ringest doctor '*:514'                           find what loses datagrams on this host
+  ringest listen '*:514' --plan                    show threads, cores and memory; open nothing
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing came in time.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing was received in time.";
 
-/// Takes UDP datagrams off this host with io_uring and accounts for every one of them.
+/// Receives UDP datagrams with io_uring, and accounts for every one of them.
 #[derive(Debug, Parser)]
 #[command(name = "ringest", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -71,12 +71,12 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
 }
 
-/// What was typed. Ends the process if it cannot be, or asks for help.
+/// Returns the parsed command line. Ends the process if it is wrong or asks for help.
 pub(crate) fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| args::secret::hide(error).exit())
 }
 
-/// Runs what was asked for.
+/// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Listen(args) => listen::run(&args),

@@ -81,7 +81,7 @@ impl DecodeArgs {
         for arg in self.formats.iter().filter_map(|arg| arg.address.as_ref()) {
             if !typed.contains(arg) {
                 return Err(Failure::Usage(
-                    "--decode names an address that is not listened on; write it as ADDR is written"
+                    "--decode names an address that is not among the listen addresses; write it exactly as ADDR is written"
                         .to_owned(),
                 ));
             }
@@ -91,8 +91,8 @@ impl DecodeArgs {
         };
         if self.formats.iter().enumerate().any(is_again) {
             return Err(Failure::Usage(
-                "--decode says twice what the same datagrams hold; give one FORMAT for all, and one \
-                 ADDR=FORMAT for an ADDR that differs"
+                "--decode is given twice for the same datagrams; give one FORMAT for all, and one \
+                 ADDR=FORMAT for each ADDR that differs"
                     .to_owned(),
             ));
         }

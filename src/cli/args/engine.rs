@@ -17,7 +17,7 @@ use crate::cli::failure::Failure;
 #[derive(Args, Debug)]
 pub(crate) struct EngineArgs {
     /// Where to listen: IP:PORT, [IP6]:PORT, NAME:PORT, or *:PORT for every address of this host.
-    /// 0.0.0.0 is IPv4 only, [::] takes both
+    /// 0.0.0.0 receives IPv4 only, [::] receives IPv4 and IPv6
     #[arg(value_name = "ADDR", required = true)]
     addresses: Vec<ListenTarget>,
     #[command(flatten)]
@@ -87,7 +87,7 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "N", help_heading = "Ending")]
     count: Option<u64>,
 
-    /// Print which thread goes on which core and the memory it takes, and open nothing
+    /// Print the threads, their cores and the memory, and exit without opening anything
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub(crate) plan: bool,
     /// Print the summary as one JSON object on stdout at the end
@@ -228,9 +228,9 @@ mod tests {
         assert_eq!(plan("127.0.0.1:9000").unwrap(), library.plan().unwrap());
     }
 
-    /// Flags are optional, so that a file can be between them and the defaults. Help says the defaults all the same.
+    /// Flags are optional, because a settings file may be between them and the defaults. Help names the defaults.
     #[test]
-    fn the_defaults_that_help_tells_are_the_defaults() {
+    fn defaults_in_the_help_are_the_defaults() {
         let unset = plan("127.0.0.1:9000").unwrap();
         let mut told = 0;
         for arg in Line::command().get_arguments() {

@@ -1,14 +1,14 @@
-//! Flags shared by subcommands, and the values they take.
+//! Flags that several commands share, and the values they take.
 
-/// The flags that say what is in a datagram.
+/// `--decode` and `--rejects`.
 pub(crate) mod decode;
-/// The flags `listen` and `echo` share, and the engine they ask for.
+/// Flags of an engine, for `listen` and `echo`.
 pub(crate) mod engine;
 /// Flags that take one of a few names.
 pub(crate) mod named;
-/// Names and passwords.
+/// Reads names and passwords.
 pub(crate) mod secret;
-/// The flags of listening sockets.
+/// Flags of sockets.
 pub(crate) mod socket;
-/// Single values as they are typed.
+/// Reads single values.
 pub(crate) mod values;

@@ -46,10 +46,10 @@ mod tests {
 
     #[derive(Debug, Parser)]
     struct Line {
-        /// What to do
+        /// Reaction to overload
         #[arg(long, value_parser = named::<Overload>(), default_value = "wait")]
         overload: Overload,
-        /// What to do about the path MTU
+        /// Treatment of the path MTU
         #[arg(long, value_parser = named::<PathMtu>())]
         mtu: Option<PathMtu>,
     }

@@ -1,5 +1,5 @@
-//! Names and passwords: from the environment or from files, never from the command line, which everybody on
-//! the host may read.
+//! Reads names and passwords from the environment or from files; never from the command line, which every user of
+//! the host can read.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ContextValue;
 
-/// Bytes of a file that holds a name or a password.
+/// Most bytes of a file that holds a name or a password.
 const SECRET_BYTES_MAX: u64 = 4 << 10;
 
-/// What an environment variable holds, or the file that the one with `_FILE` names. Never part of an error.
+/// Returns the value of the environment variable `name`, or the content of the file that the variable `name_FILE`
+/// names; `None` if neither is set. The value is never part of an error.
 pub(crate) fn secret(
     name: &str,
     env: &impl Fn(&str) -> Option<OsString>,
@@ -27,15 +28,14 @@ pub(crate) fn secret(
             let path = PathBuf::from(path);
             let text = read(&path, SECRET_BYTES_MAX)
                 .map_err(|reason| format!("{file} ({}): {reason}", path.display()))?;
-            // An editor ends the line; a password does not end so.
+            // Editors end the last line. A password does not end with a line end.
             Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
         }
         (None, None) => Ok(None),
     }
 }
 
-/// The same error, without what stands before an `@` in what was typed: it may be a password, wherever it was
-/// typed and whatever else is wrong with it.
+/// Returns the error without the text before an `@` in any value that was typed: that text may be a password.
 pub(crate) fn hide(mut error: clap::Error) -> clap::Error {
     let hidden = |value: &ContextValue| match value {
         ContextValue::String(text) => hide_in(text).map(ContextValue::String),
@@ -43,7 +43,7 @@ pub(crate) fn hide(mut error: clap::Error) -> clap::Error {
             let hidden = |text: &String| hide_in(text).unwrap_or_else(|| text.clone());
             Some(ContextValue::Strings(texts.iter().map(hidden).collect()))
         }
-        // Suggestions: how to type the same in another way.
+        // Suggestions repeat what was typed.
         ContextValue::StyledStrs(texts) => {
             let is_told = texts.iter().any(|text| text.to_string().contains('@'));
             is_told.then_some(ContextValue::None)
@@ -58,11 +58,12 @@ pub(crate) fn hide(mut error: clap::Error) -> clap::Error {
     error
 }
 
+/// Returns the text with the part before an `@` hidden; `None` if it has no `@`.
 fn hide_in(text: &str) -> Option<String> {
     text.rsplit_once('@').map(|(_, rest)| format!("…@{rest}"))
 }
 
-/// A whole text file of bounded size.
+/// Returns the content of a text file of at most `bytes_max` bytes.
 pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<String, String> {
     let file = File::open(path).map_err(|error| format!("cannot read it: {error}"))?;
     let mut bytes = Vec::new();

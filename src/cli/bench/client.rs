@@ -1,4 +1,4 @@
-//! The side of a bench that sends and reports.
+//! The sending side of a bench: finds the server, runs the trials, writes the results.
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Write};
@@ -29,14 +29,14 @@ impl From<BenchError> for Failure {
     }
 }
 
-/// Finds the server, makes the trials, and reports. What was found before the end came too early is
-/// reported as well, and said to be incomplete.
+/// Finds the server, runs the trials of `mode` that `ask` asks for, and writes the results. If the trials end early,
+/// the results so far are written too, with a warning that they are incomplete.
 pub(crate) fn run(
     mode: Mode,
     args: &CommonArgs,
     ask: impl FnOnce(&mut Campaign<'_>) -> Result<(), BenchError>,
 ) -> Result<(), Failure> {
-    // Before anything takes minutes: can the results be written?
+    // Fails before minutes of trials if the results cannot be written.
     let outputs = Outputs::open(args)?;
     let signals = Signals::block()?;
     let stop = Cell::new(false);
@@ -48,8 +48,8 @@ pub(crate) fn run(
     let args = if mode == Mode::Curve { args.with_one_flow() } else { args.clone() };
     let base = args.base(link.loopback, &link.host.cores)?;
     let mut progress = Progress::new(args.quiet);
-    let mut tell = |step: &CampaignStep<'_>| progress.show(step);
-    let mut campaign = Campaign::new(&mut link, mode, base, &mut tell, &stopped);
+    let mut show = |step: &CampaignStep<'_>| progress.show(step);
+    let mut campaign = Campaign::new(&mut link, mode, base, &mut show, &stopped);
     let asked = ask(&mut campaign);
     let mut report = campaign.finish();
     progress.clear();
@@ -69,19 +69,20 @@ pub(crate) fn run(
     asked?;
     if report.trials.iter().all(|trial| trial.void) {
         return Err(Failure::Failed(
-            "no trial balanced, so nothing was found; the reasons are in the report".to_owned(),
+            "no trial balanced, so there is no result; the report says why".to_owned(),
         ));
     }
     Ok(())
 }
 
+/// Prints on stdout.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|error| Failure::stdout(&error))
 }
 
-/// The server asked for, or a child of ours.
+/// Connects to the server on `host`, or to one started as a child.
 fn connect(
     args: &CommonArgs,
     stopped: &dyn Fn() -> bool,
@@ -99,6 +100,7 @@ fn connect(
     }
 }
 
+/// Returns the addresses of `HOST` or `HOST:PORT`.
 fn resolve(host: &str) -> Result<Vec<SocketAddr>, Failure> {
     let found = host.to_socket_addrs().or_else(|_| (host, PORT).to_socket_addrs());
     let failed = |why: String| {
@@ -109,7 +111,7 @@ fn resolve(host: &str) -> Result<Vec<SocketAddr>, Failure> {
     Ok(found.map_err(|error| failed(error.to_string()))?.collect())
 }
 
-/// A server of our own on loopback. However this ends, it is ended and reaped.
+/// A bench server on loopback, as a child process. Dropping it kills and reaps the child.
 struct Server {
     child: Child,
     address: SocketAddr,
@@ -124,7 +126,7 @@ impl Server {
             .arg(std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            // ^C on the terminal is for us; we end it.
+            // ^C on the terminal must not reach the child; this process ends it.
             .process_group(0)
             .spawn()
             .map_err(|error| failed(error.to_string()))?;
@@ -144,14 +146,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only if it has been reaped already.
+        // Both fail only if the child has been reaped already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Where results go, opened before the work. Files are written beside their place and take it when they
-/// are whole: an old report is not lost to a run that failed.
+/// The outputs, opened before the trials. A file is written under a temporary name in the same directory, and gets
+/// its name when it is complete: a failed run does not destroy an older report.
 #[derive(Default)]
 struct Outputs {
     json: Option<Output>,
@@ -195,7 +197,7 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if let Self::File { beside, .. } = self {
-            // Gone if it was written.
+            // Fails if the file was written and renamed.
             let _ = std::fs::remove_file(beside);
         }
     }
@@ -209,7 +211,7 @@ impl Outputs {
     fn open(args: &CommonArgs) -> Result<Self, Failure> {
         if args.quiet && args.json.is_none() && args.report.is_none() {
             return Err(Failure::Usage(
-                "--quiet without --json or --report would say nothing at all".to_owned(),
+                "--quiet without --json or --report gives no output at all; add one, or leave --quiet out".to_owned(),
             ));
         }
         if args.report.as_deref() == Some(Path::new("-")) {
@@ -237,7 +239,7 @@ impl Outputs {
     }
 }
 
-/// What was typed, so that it can be typed again.
+/// Returns the command line, quoted so that a shell reads it the same way.
 fn command_line() -> String {
     let quote = |word: String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%[]".contains(c);
@@ -249,7 +251,7 @@ fn command_line() -> String {
     };
     let mut hidden = false;
     let words = std::env::args().skip(1).map(|word| {
-        // The word must not end up in a report that is passed on.
+        // The token must not be in a report that is passed on.
         let secret = std::mem::replace(&mut hidden, word == "--token");
         match word.strip_prefix("--token=") {
             Some(_) => "--token=WORD".to_owned(),
@@ -260,7 +262,7 @@ fn command_line() -> String {
     std::iter::once("ringest".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// One line on a terminal, written over; elsewhere a line a trial.
+/// The progress on stderr: one line that is overwritten on a terminal, and a line for each trial elsewhere.
 struct Progress {
     quiet: bool,
     live: bool,

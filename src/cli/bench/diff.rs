@@ -1,4 +1,4 @@
-//! `ringest bench diff`: what changed beyond noise between two reports.
+//! `ringest bench diff`: shows the changes between two reports that are larger than noise.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -16,27 +16,27 @@ const EXAMPLES: &str = "\
 Examples:
   ringest bench ndr --json before.json            before a change
   ringest bench ndr --json after.json             after it, on the same host with the same settings
-  ringest bench diff before.json after.json       what changed beyond noise
+  ringest bench diff before.json after.json       show changes larger than noise
 
-Exit codes: 0 compared, 1 a file is no report or --fail-on-worse, 2 wrong usage.";
+Exit codes: 0 compared, 1 a file is not a report, or a figure got worse and --fail-on-worse is given, 2 wrong usage.";
 
-/// Says what changed beyond noise between two reports of one mode.
+/// Show changes larger than noise between two reports of one mode
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DiffArgs {
-    /// The first report, from `ringest bench … --json FILE`.
+    /// The first report, from `ringest bench … --json FILE`
     first: PathBuf,
-    /// The second.
+    /// The second report
     second: PathBuf,
-    /// Shows every figure, not only those that changed.
+    /// Show every figure, not only changed ones
     #[arg(long)]
     all: bool,
-    /// Exits with 1 if a figure got worse beyond noise.
+    /// Exit with 1 if a figure got worse by more than noise
     #[arg(long)]
     fail_on_worse: bool,
 }
 
-/// Reads both, compares, prints to stdout.
+/// Reads two reports and prints their differences on stdout.
 pub(crate) fn run(args: &DiffArgs) -> Result<(), Failure> {
     let read = |path| read(path).map_err(|error| Failure::Failed(error.to_string()));
     let (first, second) = (read(&args.first)?, read(&args.second)?);
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<(), Failure> {
     io::stdout().lock().write_all(text.as_bytes()).map_err(|error| Failure::stdout(&error))?;
     match diff.worse() {
         worse if worse > 0 && args.fail_on_worse => Err(Failure::Failed(format!(
-            "{worse} figure{} got worse beyond noise, and --fail-on-worse was asked for",
+            "{worse} figure{} got worse by more than noise (--fail-on-worse)",
             if worse == 1 { "" } else { "s" }
         ))),
         _ => Ok(()),
@@ -65,13 +65,13 @@ fn render(diff: &Diff, all: bool, paint: Paint) -> String {
         text += &table::table(table, paint);
     }
     if diff.changes.is_empty() {
-        return text + "\n  The reports hold no figures to compare.\n";
+        return text + "\n  The reports contain no figures to compare.\n";
     }
     let unchanged = diff.unchanged();
     let more = if all || unchanged == 0 { "" } else { " (--all shows them)" };
     let plural = if unchanged == 1 { "" } else { "s" };
     let line = format!(
-        "{} of {} figure{plural} show no difference beyond noise{more}. That is not to say there is \
+        "{} of {} figure{plural} show no difference beyond noise{more}. That does not prove that there is \
          none.",
         paint::count(u64::try_from(unchanged).unwrap_or(u64::MAX)),
         paint::count(u64::try_from(diff.changes.len()).unwrap_or(u64::MAX)),

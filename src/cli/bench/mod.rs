@@ -2,7 +2,7 @@
 
 /// `ringest bench diff`.
 pub(crate) mod diff;
-/// What a bench found, for a terminal.
+/// The results of a bench as tables on a terminal.
 pub(crate) mod table;
 
 use clap::{Args, Subcommand};
@@ -15,15 +15,15 @@ use ringest_bench::modes::ndr::NdrSpec;
 use ringest_bench::modes::{burst, compare, curve, latency, ndr};
 use ringest_bench::search::{Goal, Search, SearchSpec};
 
-/// The side of a bench that sends and reports.
+/// The sending side: runs trials and writes the results.
 mod client;
-/// Options of all modes of `bench`: sender, receiver, duration.
+/// Flags that all modes share.
 mod options;
-/// `ringest bench server`: the host under test.
+/// `ringest bench server`.
 mod server;
-/// `ringest bench show`: a kept report as a table, as Markdown or as a page.
+/// `ringest bench show`.
 mod show;
-/// The ways to receive that `bench compare` puts beside each other.
+/// The receivers that `bench compare` compares.
 mod variants;
 
 use crate::cli::args::values;
@@ -38,13 +38,14 @@ Examples:
   ringest bench compare --gro off --json now.json     each receive API, one datagram at a time
   ringest bench diff before.json now.json             what changed beyond noise
   ringest bench server 0.0.0.0:9009 --token WORD      on the host under test …
-  ringest bench ndr HOST --token WORD --report r.html … and on the one that sends
+  ringest bench ndr HOST --token WORD --report r.html … and on the host that sends
 
-A trial's accounts balance from the intended datagram to the handler, or the trial is void and says \
-so. Without HOST the receiver is a child process on this host's loopback: fast to try, but the \
-sender's core then does the network stack's work for both, and no interface is measured.";
+A trial accounts for every datagram from the schedule to the handler. If the counts do not balance, the \
+trial is void, and the report says so. Without HOST the receiver is a child process on this host's \
+loopback: fast to try, but the sender's core then does the network stack's work for both sides, and no \
+network interface is measured.";
 
-/// Find what a host can really receive, and where the first datagram is lost
+/// Measure what a host can receive, and where it loses the first datagram
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
@@ -71,8 +72,8 @@ Examples:
   ringest bench ndr --size 64 --report ndr.html
   ringest bench ndr HOST --token WORD --size imix --json ndr.json
 
-Unsent counts as loss. More than half of 21 seconds of trials at a rate must lose nothing (or up to \
-0.5 %), and the bounds come within 0.5 % of each other (--width).")]
+Unsent datagrams count as lost. At the found rate more than half of 21 seconds of trials (--sum) lose \
+nothing (or up to 0.5 %), and the lower and upper bounds are within 0.5 % of each other (--width).")]
 struct NdrArgs {
     #[command(flatten)]
     common: CommonArgs,
@@ -82,38 +83,38 @@ struct NdrArgs {
 
 #[derive(Args, Clone, Debug)]
 struct SearchArgs {
-    /// The lowest rate to try
+    /// The lowest rate to try: datagrams a second (50000, 50k, 1M), or payload bits a second (100Mbps)
     #[arg(long, value_name = "RATE", default_value = "1k", help_heading = "Search")]
     min_rate: Rate,
-    /// The highest rate to try [default: what the sender can do, flat out]
+    /// The highest rate to try [default: as fast as the sender can]
     #[arg(long, value_name = "RATE", help_heading = "Search")]
     max_rate: Option<Rate>,
-    /// How near the bounds must come to each other, as a part of the rate
+    /// Stop when the bounds are this close, as a part of the rate
     #[arg(long, value_name = "PART", default_value_t = 0.005, help_heading = "Search")]
     width: f64,
-    /// Seconds of trials that decide on a rate
+    /// Total length of the trials that decide on a rate
     #[arg(long, value_name = "DURATION", default_value = "21s", value_parser = values::duration,
         help_heading = "Search")]
     sum: std::time::Duration,
 }
 
-/// Compare receive APIs at the same work, in shuffled rounds
+/// Compare receive APIs doing the same work, in shuffled rounds
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ringest bench compare --gro off                 one by one, flat out
+  ringest bench compare --gro off                 one by one, as fast as possible
   ringest bench compare --gro on --gso 32         in trains of 32
-  ringest bench compare --fixed 50k --gro off     at a rate all of them can take
+  ringest bench compare --fixed 50k --gro off     at a rate that all of them can receive
 
-A ratio compares two trials of one round; what is shown is the median of the rounds with its \
-bootstrap 95 % interval. With fewer than 6 rounds no difference can be shown.")]
+A ratio compares two trials of one round. The table shows the median over the rounds with its bootstrap \
+95 % interval. With fewer than 6 rounds no difference can be shown.")]
 struct CompareArgs {
     #[command(flatten)]
     common: CommonArgs,
-    /// Send at this rate [default: flat out]
+    /// Send at this rate [default: as fast as the sender can]
     #[arg(long, value_name = "RATE", help_heading = "Comparison")]
     fixed: Option<Rate>,
-    /// How often each variant is tried
+    /// How many trials each variant gets
     #[arg(long, value_name = "N", default_value_t = 7, help_heading = "Comparison")]
     rounds: usize,
     /// Only variants whose name contains one of these words
@@ -121,42 +122,42 @@ struct CompareArgs {
     only: Vec<String>,
 }
 
-/// Find the longest burst that comes through whole (RFC 9004)
+/// Find the longest burst that is received without loss (RFC 9004)
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ringest bench burst                      how deep the default buffer is, in datagrams
-  ringest bench burst --rcvbuf 212992      how deep the kernel's own default is")]
+  ringest bench burst                      how many datagrams the default buffer holds
+  ringest bench burst --rcvbuf 212992      how many the kernel's own default holds")]
 struct BurstArgs {
     #[command(flatten)]
     common: CommonArgs,
-    /// How often the longest burst is looked for
+    /// How many times to search for the longest burst
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Search")]
     repetitions: usize,
-    /// The longest burst to try, datagrams
+    /// The longest burst to try, in datagrams
     #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Search",
         value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     longest: u64,
 }
 
-/// Find how long a datagram takes, by stage, at shares of the no-drop rate
+/// Measure how long a datagram takes, by stage, at shares of the no-drop rate
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   ringest bench latency --report latency.html
   ringest bench latency HOST --token WORD --ndr 400k --loads 10,50,90,99
 
-One-way times need a clock that both ends share, so between two hosts only round trips and the \
-stages within the receiving host are shown.")]
+One-way times need a clock that both sides share. Between two hosts only round trips and the stages \
+within the receiving host are measured.")]
 struct LatencyArgs {
     #[command(flatten)]
     common: CommonArgs,
     #[command(flatten)]
     search: SearchArgs,
-    /// The no-drop rate, if it is known [default: it is looked for]
+    /// The no-drop rate, if it is known [default: search for it first]
     #[arg(long, value_name = "RATE", help_heading = "Search")]
     ndr: Option<Rate>,
-    /// Shares of it, per cent
+    /// Shares of the no-drop rate to measure at, per cent
     #[arg(
         long,
         value_name = "LIST",
@@ -167,7 +168,7 @@ struct LatencyArgs {
     loads: Vec<f64>,
 }
 
-/// Show loss against rate, for one, some and many flows
+/// Measure loss against rate, for one, some and many flows
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -176,14 +177,14 @@ Examples:
 struct CurveArgs {
     #[command(flatten)]
     common: CommonArgs,
-    /// Rates to try, evenly up to the highest
+    /// How many rates to try, evenly spaced up to the highest
     #[arg(long, value_name = "N", default_value_t = 12, help_heading = "Curve",
         value_parser = clap::value_parser!(u64).range(2..=1000))]
     points: u64,
-    /// The highest rate [default: what the sender can do, flat out]
+    /// The highest rate [default: as fast as the sender can]
     #[arg(long, value_name = "RATE", help_heading = "Curve")]
     max_rate: Option<Rate>,
-    /// Trials for each point
+    /// Trials at each rate
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Curve")]
     rounds: usize,
 }
@@ -239,7 +240,7 @@ fn run_latency(args: &LatencyArgs) -> Result<(), Failure> {
         )));
     }
     let mut search = args.search.spec(&args.common)?;
-    // Shares of it are taken: to 5 % is near enough, and only the rate without loss is needed.
+    // Only the rate without loss is needed, and 5 % is close enough for taking shares of it.
     search.goals.truncate(1);
     let mut spec = LatencySpec {
         loads: args.loads.iter().map(|percent| percent / 100.0).collect(),
@@ -254,7 +255,7 @@ fn run_latency(args: &LatencyArgs) -> Result<(), Failure> {
 
 fn at_least_one(name: &str, number: usize) -> Result<usize, Failure> {
     if number == 0 {
-        return Err(Failure::Usage(format!("--{name} 0: nothing to do; at least 1")));
+        return Err(Failure::Usage(format!("--{name} 0: there is nothing to do; give at least 1")));
     }
     Ok(number)
 }
@@ -291,7 +292,7 @@ impl SearchArgs {
             min_pps: common.pps(Some(self.min_rate))?.unwrap_or(1000.0),
             max_pps: common.pps(self.max_rate)?,
         };
-        // What makes no sense is said before minutes of trials.
+        // Refuses a search that makes no sense before minutes of trials.
         let goals = spec.goals.iter().map(|(_, goal)| goal.clone()).collect();
         let max_pps = spec.max_pps.unwrap_or(spec.min_pps * 2.0);
         let search = SearchSpec { goals, ..SearchSpec::ndr_and_pdr(spec.min_pps, max_pps) };

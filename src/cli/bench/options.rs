@@ -1,4 +1,4 @@
-//! What all modes of `bench` have in common: who sends what, who receives, for how long.
+//! Flags that all modes of `bench` share: what is sent, how it is received, for how long.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,15 +15,16 @@ use crate::cli::args::named::named;
 use crate::cli::args::values;
 use crate::cli::failure::Failure;
 
-/// Where a server listens unless told otherwise.
+/// The default port of a bench server.
 pub(crate) const PORT: u16 = 9009;
 
+/// Flags that all modes share.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CommonArgs {
     /// Where `ringest bench server` runs, HOST or HOST:PORT [default: a child process on loopback]
     #[arg(value_name = "HOST")]
     pub(crate) host: Option<String>,
-    /// The word the server was started with
+    /// The word that the server was started with
     #[arg(long, value_name = "WORD", requires = "host")]
     pub(crate) token: Option<String>,
 
@@ -31,12 +32,12 @@ pub(crate) struct CommonArgs {
     #[arg(long, value_name = "N|A-B|imix", default_value = "64", value_parser = values::sizes,
         help_heading = "Sending")]
     size: Sizes,
-    /// Datagrams per send (UDP_SEGMENT); auto: 32 on loopback, so that one core can overrun a
-    /// receiver, else each alone; latency sends each alone
+    /// Datagrams per send (UDP_SEGMENT); auto: 32 on loopback, so that one core can send more than a
+    /// receiver takes, and 1 elsewhere; `latency` always sends 1
     #[arg(long, value_name = "auto|off|N", default_value = "auto", value_parser = values::gso,
         help_heading = "Sending")]
     gso: Gso,
-    /// Source ports; a list for `curve` [default: 1, for curve 1,16,1024]
+    /// Source ports; a list for `curve` [default: 1; for curve 1,16,1024]
     #[arg(long, value_name = "N", value_delimiter = ',', help_heading = "Sending")]
     flows: Vec<usize>,
     /// Threads that send
@@ -52,29 +53,29 @@ pub(crate) struct CommonArgs {
     #[arg(long, value_name = "ADDR", help_heading = "Sending")]
     bind: Option<IpAddr>,
 
-    /// How the receiver takes datagrams
+    /// How the receiver takes datagrams from its sockets
     #[arg(long, value_parser = named::<BackendChoice>(), default_value = "auto", help_heading = "Receiving")]
     backend: BackendChoice,
-    /// Take trains whole (UDP_GRO) [default: off; for compare both]
+    /// Receive trains whole (UDP_GRO) [default: off; for compare both]
     #[arg(long, value_parser = named::<GroChoice>(), help_heading = "Receiving")]
     gro: Option<GroChoice>,
     /// Receiver threads
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Receiving")]
     receivers: usize,
-    /// Worker threads; 0: handled on the receivers [default: 1 where there is a core for it, else 0]
+    /// Worker threads; 0: handle datagrams on the receivers [default: 1 if there is a core for it, else 0]
     #[arg(long, value_name = "N", help_heading = "Receiving")]
     workers: Option<usize>,
     /// Cores to receive on, receivers first [default: all but the senders']
     #[arg(long, value_name = "LIST", help_heading = "Receiving")]
     server_cores: Option<Cores>,
-    /// Receive buffer per socket
+    /// Receive buffer per socket, such as 65536, 64K, 1.5G (powers of 1024) or 10MB (powers of 1000)
     #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = values::size,
         help_heading = "Receiving")]
     rcvbuf: usize,
     /// Provided buffers per receiver
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Receiving")]
     slots: usize,
-    /// Most latency that gathering may add; auto: 1ms; 0: none
+    /// Most latency that gathering datagrams may add; auto: 1ms; 0: none
     #[arg(
         long,
         value_name = "auto|0|DURATION",
@@ -82,10 +83,10 @@ pub(crate) struct CommonArgs {
         help_heading = "Receiving"
     )]
     coalesce: Coalesce,
-    /// When workers fall behind: the kernel drops, or whole batches are
+    /// When workers fall behind: wait lets the kernel drop, drop drops whole batches
     #[arg(long, value_parser = named::<Overload>(), default_value = "wait", help_heading = "Receiving")]
     overload: Overload,
-    /// Hold every handler until the trial is over
+    /// Block every handler until the trial is over
     #[arg(long, hide = true)]
     stall: bool,
 
@@ -97,20 +98,20 @@ pub(crate) struct CommonArgs {
     #[arg(long, value_name = "0|DURATION", default_value = "100ms", value_parser = values::pause,
         help_heading = "Trials")]
     warm_up: Duration,
-    /// The order of trials follows from it [default: another one each time]
+    /// Seed of the order of trials [default: another one each time]
     #[arg(long, value_name = "N", help_heading = "Trials")]
     seed: Option<u64>,
-    /// In seconds instead of minutes: to see that it works, not to quote
+    /// Take seconds instead of minutes: to see that it works, not to quote results
     #[arg(long, help_heading = "Trials")]
     pub(crate) smoke: bool,
 
-    /// Write everything that was found, every trial included; - for stdout
+    /// Write all results as JSON, every trial included; - for stdout
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) json: Option<PathBuf>,
-    /// Write a page to look at, in one file
+    /// Write the results as a web page in one file
     #[arg(long, value_name = "FILE.html", help_heading = "Output")]
     pub(crate) report: Option<PathBuf>,
-    /// No progress, no table
+    /// Print no progress and no table
     #[arg(long, help_heading = "Output")]
     pub(crate) quiet: bool,
 }
@@ -135,12 +136,12 @@ const SMOKE_TRIAL: Duration = Duration::from_millis(100);
 const SMOKE_WARM_UP: Duration = Duration::from_millis(20);
 
 impl CommonArgs {
-    /// Length of a full trial.
+    /// Returns the length of a full trial.
     pub(crate) fn trial(&self) -> Duration {
         if self.smoke { SMOKE_TRIAL } else { self.duration }
     }
 
-    /// What trials start from, on a server whose cores are these.
+    /// Returns the settings that all trials start from. `server_cores` are the cores of the receiving host.
     pub(crate) fn base(&self, loopback: bool, server_cores: &[usize]) -> Result<Base, Failure> {
         if self.gro == Some(GroChoice::Both) {
             return Err(Failure::Usage(
@@ -162,7 +163,7 @@ impl CommonArgs {
         })
     }
 
-    /// What is sent, and from which cores.
+    /// Returns the load, and the cores to send from.
     fn load(&self, loopback: bool, flows: usize) -> Result<(LoadSpec, Vec<usize>), Failure> {
         let ours = ringest_bench::document::facts::HostFacts::read().cores;
         let senders = match &self.cores {
@@ -184,7 +185,7 @@ impl CommonArgs {
             (Gso::Auto, _) => Gso::Off,
             (gso, _) => gso,
         };
-        // Never sent to: each trial fills in the address its receiver has.
+        // Nothing is sent there: each trial fills in the address of its receiver.
         let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let mut load = LoadSpec {
             bind: self.bind,
@@ -197,7 +198,7 @@ impl CommonArgs {
             ..LoadSpec::new(nowhere)
         };
         if let (Gso::Auto, Gso::Trains(_)) = (self.gso, gso) {
-            // As many as fit into one send.
+            // As many datagrams as fit into one send.
             load.gso = Gso::Auto;
             load.gso = if load.train() > 1 { Gso::Trains(load.train()) } else { Gso::Off };
         }
@@ -242,12 +243,12 @@ impl CommonArgs {
         }
     }
 
-    /// With, without, or both.
+    /// Returns the choice of `--gro` for `compare`, whose default is both.
     pub(crate) fn gro_choice(&self) -> GroChoice {
         self.gro.unwrap_or(GroChoice::Both)
     }
 
-    /// The same, where each variant says for itself.
+    /// Returns the flags without `--gro`, for `compare`, where each variant sets it.
     pub(crate) fn without_gro(&self) -> Self {
         Self { gro: None, ..self.clone() }
     }
@@ -256,18 +257,18 @@ impl CommonArgs {
         if self.flows.is_empty() { default.to_vec() } else { self.flows.clone() }
     }
 
-    /// The numbers of flows of a curve.
+    /// Returns the numbers of flows of a curve.
     pub(crate) fn curve_flows(&self) -> Vec<usize> {
         self.flows_or(&[1, 16, 1024])
     }
 
-    /// The same with one number of flows, the most: a curve sets its own for each point.
+    /// Returns the flags with the largest number of flows only: a curve sets the number for each point.
     pub(crate) fn with_one_flow(&self) -> Self {
         let most = self.curve_flows().into_iter().max().unwrap_or(1);
         Self { flows: vec![most], ..self.clone() }
     }
 
-    /// A rate in datagrams a second, at the sizes asked for.
+    /// Returns a rate in datagrams a second, at the sizes of `--size`; `None` if there is none.
     pub(crate) fn pps(&self, rate: Option<Rate>) -> Result<Option<f64>, Failure> {
         let Some(rate) = rate else { return Ok(None) };
         let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
@@ -276,7 +277,8 @@ impl CommonArgs {
         match load.rate_pps() {
             Some(pps) => Ok(Some(pps)),
             None => Err(Failure::Usage(
-                "a rate here is a number; leave it out for the highest".to_owned(),
+                "the rate must be a number here; leave the flag out for the highest rate"
+                    .to_owned(),
             )),
         }
     }

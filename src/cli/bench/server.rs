@@ -1,4 +1,4 @@
-//! `ringest bench server`: the host under test.
+//! `ringest bench server`: the receiving side of a bench between two hosts.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -21,7 +21,7 @@ use crate::cli::run::signals::Signals;
 use crate::cli::show::json;
 use crate::cli::show::paint;
 
-/// Receive what a bench on another host sends, and count it
+/// Receive and count what a bench on another host sends
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -29,11 +29,11 @@ Examples:
   ringest bench server 0.0.0.0:9009 --token WORD       for clients on other hosts
   ringest bench server '*' --token WORD --steer cpu    over both families, steered by CPU
 
-One client at a time. Whoever knows the word can have this host start receivers on the address they \
-reach it by, at the same port number over UDP where it is free. The word crosses the network in the \
-clear. ^C ends it.")]
+Serves one client at a time. Anyone who knows the word can make this host start receivers, on the address \
+they connect to and on the same port number over UDP if it is free. The word is sent over the network in \
+clear text. ^C ends it.")]
 pub(crate) struct ServerArgs {
-    /// Where to listen for clients (TCP): an IP, a name or *, with :PORT if it is not 9009
+    /// Where to listen for clients over TCP: an IP, a name or *, with :PORT if it is not 9009
     #[arg(value_name = "ADDR", default_value = "127.0.0.1", value_parser = address)]
     addresses: Vec<ListenTarget>,
     /// A word that clients must know; required unless ADDR is loopback
@@ -46,12 +46,12 @@ pub(crate) struct ServerArgs {
     /// Say nothing on stderr but errors
     #[arg(long)]
     quiet: bool,
-    /// The process that asked for it; the server ends with it, and tells it the address on stdout
+    /// Process id of the parent; the server ends with it, and prints its address on stdout
     #[arg(long, hide = true)]
     parent: Option<i32>,
 }
 
-/// What a child tells its parent.
+/// The line that a child prints for its parent.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Announcement {
     pub(crate) address: SocketAddr,

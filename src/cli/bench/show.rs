@@ -1,4 +1,4 @@
-//! `ringest bench show`: a report that was kept, once more as a table, as Markdown or as a page.
+//! `ringest bench show`: shows a saved report as a table, as Markdown or as a page.
 
 use std::path::PathBuf;
 
@@ -14,11 +14,11 @@ use crate::cli::bench::table;
 use crate::cli::failure::Failure;
 use crate::cli::show::paint::Paint;
 
-/// Show a report that was kept, as a table, as Markdown or as a page
+/// Show a saved report as a table, as Markdown or as a page
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ringest bench show ndr.json                     what the run printed
+  ringest bench show ndr.json                     the tables that the run printed
   ringest bench show ndr.json --markdown          for a README
   ringest bench show ndr.json --report ndr.html   the page, without running it again")]
 pub(crate) struct ShowArgs {
@@ -28,7 +28,7 @@ pub(crate) struct ShowArgs {
     /// Print Markdown
     #[arg(long, conflicts_with = "report")]
     markdown: bool,
-    /// Write the page instead
+    /// Write a web page instead
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
 }
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &ShowArgs) -> Result<(), Failure> {
     print(&if args.markdown { markdown(&report) } else { table::render(&report, Paint::stdout()) })
 }
 
-/// Pipes and line ends would end a cell.
+/// Makes text safe for a cell of a table: pipes and line ends would end it.
 fn cell(text: &str) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(clean).collect::<String>().replace('|', "\\|")

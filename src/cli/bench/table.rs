@@ -1,4 +1,4 @@
-//! What a bench found, for a terminal: what must be known first, the figures to quote, the tables.
+//! The results of a bench on a terminal: warnings first, then the figures to quote, then the tables.
 
 use ringest_base::text::figures;
 use ringest_bench::document::report::Report;
@@ -9,14 +9,14 @@ use ringest_bench::report::tables::{Line, Table, Tone};
 use crate::cli::show::paint;
 use crate::cli::show::paint::Paint;
 
-/// Between columns.
+/// Spaces between columns.
 const GAP: usize = 3;
-/// A name longer than this is cut.
+/// Most characters of a name. Longer ones are cut.
 const NAME_MOST: usize = 40;
-/// A line longer than this wraps on most screens.
+/// Most characters of a line. Longer ones would wrap on most screens.
 const LINE_MOST: usize = 120;
 
-/// The whole sheet.
+/// Returns all results as text.
 pub(crate) fn render(report: &Report, paint: Paint) -> String {
     let title = paint.bold(&format!("ringest bench {}", report.mode.as_str()));
     let between = if report.loopback { "over loopback" } else { "over a network" };
@@ -33,7 +33,7 @@ pub(crate) fn render(report: &Report, paint: Paint) -> String {
     text
 }
 
-/// Warnings stand before every figure.
+/// Returns the warnings, which stand before all figures; empty if there are none.
 fn first(report: &Report, paint: Paint) -> String {
     let warnings = warnings(report);
     if warnings.is_empty() {
@@ -46,7 +46,7 @@ fn first(report: &Report, paint: Paint) -> String {
     text
 }
 
-/// A paragraph to be heeded.
+/// Returns a warning as a paragraph.
 pub(crate) fn noted(warning: &str, paint: Paint) -> String {
     let paragraph = paint::paragraph(&figures::printable(warning), 4);
     format!("{}\n", paint.yellow(paragraph.trim_end()))
@@ -66,7 +66,7 @@ fn figures(headlines: &[Headline], paint: Paint) -> String {
     text
 }
 
-/// Columns as wide as what is in them; words to the left, figures to the right.
+/// Returns a table, with columns as wide as their cells; words on the left, figures on the right.
 pub(crate) fn table(table: &Table, paint: Paint) -> String {
     let cut = |column: usize, cell: &str| match column {
         0 => figures::cut(cell, NAME_MOST),
@@ -79,7 +79,7 @@ pub(crate) fn table(table: &Table, paint: Paint) -> String {
         cells.chain(head.get(column).map(|name| name.chars().count())).max().unwrap_or(0)
     };
     let mut widths: Vec<usize> = (0..head.len()).map(width).collect();
-    // Columns that do not fit are left to the page, which can scroll.
+    // Columns that do not fit are named below the table: the page has them.
     let mut used = 2;
     let mut fits = |width: &usize| {
         used += width + GAP;

@@ -1,4 +1,4 @@
-//! The ways to receive that `bench compare` puts beside each other.
+//! The receivers that `bench compare` compares.
 
 use ringest_bench::modes::campaign::{Base, name_of};
 use ringest_bench::talk::link::BenchError;
@@ -6,7 +6,7 @@ use ringest_bench::wire::message::{Kind, ReceiverSpec};
 
 use crate::cli::bench::options::GroChoice;
 
-/// Names and receivers, the reference first.
+/// Returns the receivers with their names, the reference first.
 pub(crate) fn list(
     base: &Base,
     gro: GroChoice,
@@ -21,27 +21,27 @@ pub(crate) fn list(
     let mut variants = Vec::new();
     for &gro in ways {
         for (kind, apart) in kinds(base, gro, paced) {
-            // All only count, as the bare loops do.
+            // All receivers only count, as the bare loops do.
             let receiver = ReceiverSpec { gro, tracks: false, ..base.receiver.clone() };
             let receiver = seated(ReceiverSpec { kind, ..receiver }, base, paced);
             variants.push((format!("{}{apart}", name_of(&receiver)), receiver));
         }
     }
-    // The references stay: without one there is nothing to divide by.
+    // The references stay: ratios are to them.
     let reference = variants[0].1.kind.clone();
     let asked = |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word));
     variants.retain(|(name, receiver)| receiver.kind == reference || asked(name));
     if variants.len() <= ways.len() {
         return Err(BenchError::Usage(format!(
-            "--only {}: no variant is called so; leave it out to see them all",
+            "--only {}: no variant has such a name; leave it out to see all of them",
             only.join(",")
         )));
     }
     Ok(variants)
 }
 
-/// The reference first: the bare loop that a careful programmer would write. With each what its name does
-/// not say.
+/// Returns the kinds of receivers, each with a suffix for its name. The first is the reference: the bare loop that a
+/// careful programmer would write.
 fn kinds(base: &Base, gro: bool, paced: bool) -> Vec<(Kind, &'static str)> {
     let bare = |call: &str| (Kind::Bare { call: call.to_owned() }, "");
     let engine = |name: &str, number: usize| {
@@ -69,16 +69,16 @@ fn kinds(base: &Base, gro: bool, paced: bool) -> Vec<(Kind, &'static str)> {
     kinds.push((apart, if paced { ", coalesce 0" } else { ", arrivals off" }));
     kinds.extend([(engine("recvmmsg", 1), ""), (engine("recvmmsg", 0), "")]);
     if gro && !paced {
-        // The call alone: takes trains, copies nothing, sleeps long. What an engine costs more than this
-        // is what happens after the kernel.
+        // Only the system call: receives trains, copies nothing, sleeps long. The difference to an engine is the cost
+        // of the work after the kernel.
         kinds.push((bare("recvmmsg_naps").0, ", no copy: the floor"));
     }
     kinds
 }
 
-/// Gives a worker a core. On a host with a core for it, that one. Else: flat out it shares the sender's,
-/// since beside the receiver it would preempt it in the middle of a batch; paced, the sender spins to its
-/// deadlines and a worker there would wait milliseconds for a turn, so it shares the receiver's.
+/// Gives the worker a core if the receiver has only one. At full speed the worker shares the sender's core, because on
+/// the receiver's it would preempt the receiver in the middle of a batch. At a fixed rate the sender spins until its
+/// deadlines, and a worker on its core would wait milliseconds for a turn, so the worker shares the receiver's.
 fn seated(mut receiver: ReceiverSpec, base: &Base, paced: bool) -> ReceiverSpec {
     let workers = match &receiver.kind {
         Kind::Engine(engine) => engine.workers,

@@ -61,7 +61,7 @@ pub(crate) struct ReplayArgs {
 /// The pace of a replay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Speed {
-    /// So many times as fast as the records were received.
+    /// This many times as fast as the records were received.
     Times(f64),
     /// As fast as this host can.
     Max,

@@ -1,4 +1,5 @@
-//! What is wanted. Nothing here looks at the host; [`crate::control::plan`] does.
+//! The configuration of an engine, with its defaults. Nothing here depends on the host; see
+//! [`crate::control::plan`].
 
 use std::net::{AddrParseError, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -9,12 +10,12 @@ use crate::socket::multicast::Group;
 use crate::socket::options::SocketOptions;
 use crate::socket::steer::Steer;
 
-/// Where to listen.
+/// A listen address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddr {
-    /// One address. `[::]` takes IPv4 too and shows its peers as IPv4.
+    /// One address. `[::]` receives IPv4 too, and its IPv4 peers are shown as IPv4.
     At(SocketAddr),
-    /// `*:PORT`: every address of this host, both families; IPv4 alone where IPv6 is off.
+    /// `*:PORT`: every address of this host, of both families; only IPv4 where IPv6 is off.
     Any {
         /// The port; 0 lets the kernel choose.
         port: u16,
@@ -22,7 +23,7 @@ pub enum ListenAddr {
 }
 
 impl ListenAddr {
-    /// The address to bind.
+    /// Returns the address to bind. `ipv6`: this host has IPv6.
     #[must_use]
     pub fn resolve(self, ipv6: bool) -> SocketAddr {
         match self {
@@ -70,13 +71,13 @@ impl std::fmt::Display for ListenAddr {
     }
 }
 
-/// Which way to take datagrams from the sockets.
+/// How to receive datagrams from the sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendChoice {
-    /// io_uring if the probe succeeds, else recvmmsg.
+    /// io_uring if the kernel has what it takes, else recvmmsg.
     #[default]
     Auto,
-    /// io_uring, or an error that says why not.
+    /// io_uring, or an error that says why it cannot be used.
     IoUring,
     /// recvmmsg(2) with epoll(7).
     Recvmmsg,
@@ -91,12 +92,12 @@ ringest_base::names!(BackendChoice {
 /// Whether to count arrivals with an eBPF socket filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ArrivalsChoice {
-    /// Where CAP_BPF allows.
+    /// Where CAP_BPF allows it.
     #[default]
     Auto,
-    /// Or an error that says why not.
+    /// Always, or an error that says why it cannot be done.
     Bpf,
-    /// No.
+    /// Never.
     Off,
 }
 
@@ -106,43 +107,44 @@ ringest_base::names!(ArrivalsChoice {
     "off" => Off
 });
 
-/// Everything an engine can be told; [`Engine::builder`](crate::control::engine::Engine::builder) fills it.
+/// The configuration of an engine. [`Builder`](crate::control::builder::Builder) and
+/// [`Settings`](crate::control::settings::Settings) fill it.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen, at least one.
+    /// Listen addresses, at least one.
     pub listen: Vec<ListenAddr>,
-    /// Take IPv6 alone on `[::]`; without it, IPv4 too.
+    /// Whether `[::]` receives only IPv6, and not IPv4 too.
     pub only_v6: bool,
-    /// Multicast groups to join, on every listen address that can take them. A listen address that is
-    /// a group is joined without being named here.
+    /// Multicast groups to join, on every listen address that can receive them. A listen address that is a group is
+    /// joined without being listed here.
     pub groups: Vec<Group>,
     /// Which receiver's socket gets a datagram.
     pub steer: Steer,
-    /// What else to set on every socket.
+    /// Further options of every socket.
     pub socket: SocketOptions,
-    /// Receiver threads; `None`: by the host.
+    /// Receiver threads; `None`: half of the cores.
     pub receivers: Option<usize>,
-    /// Worker threads; 0: handlers run on the receivers; `None`: by the host.
+    /// Worker threads; 0: handlers run on the receivers; `None`: the other half of the cores.
     pub workers: Option<usize>,
     /// Cores to pin to, receivers first; `None`: those this process may use.
     pub cores: Option<Vec<usize>>,
-    /// Which way to take datagrams.
+    /// How to receive datagrams from the sockets.
     pub backend: BackendChoice,
     /// Which worker gets a datagram.
     pub dispatch: Dispatch,
-    /// What to do when workers fall behind.
+    /// The reaction to workers that fall behind.
     pub overload: Overload,
     /// Provided buffers per receiver; rounded up to a power of two.
     pub slots: usize,
-    /// Bytes of a batch's arena.
+    /// Size of a batch in bytes.
     pub batch_bytes: usize,
-    /// Bytes of all batches of all receivers.
+    /// Size of all batches of all receivers together, in bytes.
     pub pool_bytes: usize,
-    /// Batches a worker's queue holds.
+    /// Batches that a worker's queue holds.
     pub queue_batches: usize,
-    /// Bytes of reply batches of all workers; 0: handlers do not reply.
+    /// Size of the reply batches of all workers together, in bytes; 0: handlers do not reply.
     pub reply_bytes: usize,
-    /// Receive buffer to ask for, per socket.
+    /// Receive buffer to ask the kernel for, per socket, in bytes.
     pub rcvbuf_bytes: usize,
     /// The most latency that gathering datagrams may add; zero: none.
     pub coalesce: Duration,
@@ -150,19 +152,19 @@ pub struct Config {
     pub gro: bool,
     /// Whether the kernel's receive time comes with each datagram (SO_TIMESTAMPNS).
     pub timestamps: bool,
-    /// Whether what its IP header said comes with each datagram.
+    /// Whether fields of its IP header come with each datagram.
     pub ip_headers: bool,
-    /// Whether arrivals are counted.
+    /// Whether datagrams that reach the sockets are counted.
     pub arrivals: ArrivalsChoice,
-    /// Stop after this many datagrams; a train that crosses the mark is taken whole.
+    /// Stop after this many datagrams; a train that crosses the mark is received whole. `None`: no limit.
     pub limit: Option<u64>,
-    /// How long a worker is without a datagram before its handler gets a tick, and between ticks.
+    /// Time without a datagram after which a handler is called, and between such calls. `None`: never.
     pub idle_tick: Option<Duration>,
     /// How long a reply may wait for room in the send buffer.
     pub send_timeout: Duration,
-    /// How long a stop may spend handing over what the sockets hold.
+    /// How long a stop may take to hand over the datagrams that the sockets hold.
     pub drain: Duration,
-    /// Completion queue entries; 0: enough that it cannot overflow. For tests of the overflow.
+    /// Entries of the completion queue, for tests of its overflow; 0: enough that it cannot overflow.
     pub cq_entries: u32,
 }
 
