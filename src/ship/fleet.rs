@@ -99,6 +99,14 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Watches destinations of a journal whose shippers are yet to start.
+    #[must_use]
+    pub fn new(journal: &Journal, destinations: &[Destination]) -> Self {
+        let account = |one: &Destination| (one.name.clone(), Arc::new(Account::default()));
+        let accounts = destinations.iter().map(account).collect();
+        Self { commit_index: Arc::clone(journal.commit_index()), accounts }
+    }
+
     /// Waits until every destination has all records, those of earlier runs included; at most until
     /// `until`.
     pub fn await_empty(&self, until: Instant) {
@@ -138,13 +146,33 @@ impl Fleet {
         (tallies, first_lane): (&[Arc<Tally>], usize),
         window: usize,
     ) -> Result<Self, Error> {
-        let watch =
-            Watch { commit_index: Arc::clone(journal.commit_index()), accounts: Vec::new() };
+        let watch = Watch::new(journal, &destinations);
+        Self::start_watched(
+            journal,
+            watch,
+            destinations,
+            (positions, window),
+            (tallies, first_lane),
+        )
+    }
+
+    /// Starts shippers like [`start`](Self::start), for a [`Watch`] that was made of the same journal and
+    /// destinations. `positions` come with the window.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start_watched(
+        journal: &Journal,
+        watch: Watch,
+        destinations: Vec<Destination>,
+        (positions, window): (Vec<BTreeMap<u16, Position>>, usize),
+        (tallies, first_lane): (&[Arc<Tally>], usize),
+    ) -> Result<Self, Error> {
         let tallied = tallies.to_vec();
         let mut fleet = Self { watch, tallies: tallied, stop: Arc::default(), threads: Vec::new() };
         for (number, (one, settled)) in destinations.into_iter().zip(positions).enumerate() {
-            let account = Arc::new(Account::default());
-            fleet.watch.accounts.push((one.name.clone(), Arc::clone(&account)));
+            let account = fleet.watch.accounts.get(number).map(|(_, account)| Arc::clone(account));
+            let account = account.unwrap_or_default();
             let lane = first_lane + number;
             let context = ShipperContext {
                 journal_dir: journal.journal_dir().clone(),

@@ -12,6 +12,8 @@
 
 /// Counts of one destination, for status displays.
 pub mod account;
+/// A journal with its brokers as one sink.
+pub mod assemble;
 /// The interface of a broker's client.
 pub mod carrier;
 /// A destination's durable position.
@@ -28,5 +30,7 @@ pub mod lane;
 pub mod nats;
 /// One destination's thread.
 pub mod shipper;
+/// Brokers' streams and topics, as `--sink` names them.
+pub mod target;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -21,17 +21,6 @@ pub(crate) fn pause(text: &str) -> Result<Duration, String> {
     text.parse().map(|Pause(pause)| pause)
 }
 
-/// Returns whether `text` can be a server's host: a name, an IPv4 address, or an IPv6 address in brackets.
-pub(crate) fn is_host(text: &str) -> bool {
-    match text.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-            !text.is_empty() && text.bytes().all(fits)
-        }
-    }
-}
-
 /// Reads how many records may be on their way to a broker. With too few, each waits for the one before it; with
 /// too many, memory has no bound.
 pub(crate) fn window(text: &str) -> Result<usize, String> {
@@ -128,7 +117,7 @@ mod tests {
         #[test]
         fn no_text_makes_a_reader_panic(text in any::<String>()) {
             let _ = (size(&text), duration(&text), pause(&text), sizes(&text), gso(&text));
-            let _ = (speed(&text), window(&text), is_host(&text));
+            let _ = (speed(&text), window(&text));
         }
 
         #[test]

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringest::{Engine, Summary};
-use ringest_records::journal::open::Journal;
-use ringest_records::settle::tally::Tally;
-use ringest_ship::fleet::Fleet;
+use ringest_records::sink::assemble::RunningSinks;
+use ringest_ship::fleet::Watch as ShipWatch;
 
 use crate::cli::args::engine::{EngineArgs, StopLimits};
 use crate::cli::failure::Failure;
@@ -112,14 +111,12 @@ pub(crate) struct Beside<'a> {
     /// Stops the engine when readable.
     pub(crate) other: Option<BorrowedFd<'a>>,
     pub(crate) status: Status,
-    /// Where the workers' datagrams are settled.
-    pub(crate) tallies: Vec<Arc<Tally>>,
-    /// Shippers: they end when the engine has.
-    pub(crate) fleet: Option<Fleet>,
-    /// How long they are waited for then.
-    pub(crate) flush: Duration,
-    /// It is closed when all others have ended.
-    pub(crate) journal: Option<Journal>,
+    /// The sinks: they are closed when the engine has ended.
+    pub(crate) sinks: Option<RunningSinks>,
+    /// The figures of the brokers that a journal is shipped to.
+    pub(crate) watch: Option<ShipWatch>,
+    /// A sink is a journal, which takes its time to close.
+    pub(crate) has_journal: bool,
     /// Why datagrams can be undelivered.
     pub(crate) undelivered: String,
 }
@@ -127,8 +124,7 @@ pub(crate) struct Beside<'a> {
 impl Beside<'_> {
     pub(crate) fn with(status: Status) -> Self {
         let undelivered = "The handler could not pass them on.".to_owned();
-        let (tallies, flush) = (Vec::new(), Duration::ZERO);
-        Self { other: None, status, tallies, fleet: None, flush, journal: None, undelivered }
+        Self { other: None, status, sinks: None, watch: None, has_journal: false, undelivered }
     }
 }
 
@@ -141,18 +137,26 @@ pub(crate) fn run_until_stop(
     mut beside: Beside<'_>,
 ) -> Result<(), Failure> {
     let mut patience = StopDeadlines::new(signals, args.quiet);
-    let journal = beside.journal.take();
-    let ended = finish(title, args, engine, beside, &mut patience);
-    if let Some(journal) = journal {
-        let notices = Arc::clone(journal.notices());
-        let closed = patience.run("ringest-close", move || journal.close());
-        notices.take().iter().for_each(|text| paint::say(&format!("{text}\n")));
-        if matches!(closed, Ok(false)) && !args.quiet {
-            paint::say("the journal was left as it is: the next start seals it\n");
+    let has_journal = beside.has_journal;
+    let ended = finish(title, args, engine, &mut beside, &mut patience);
+    let Some(mut sinks) = beside.sinks else { return ended };
+    let notices = Arc::clone(sinks.notices());
+    let close = move || {
+        drop(sinks.take_carriers());
+        sinks.close();
+    };
+    let closed = match has_journal {
+        true => patience.run("ringest-close", close),
+        false => {
+            close();
+            Ok(true)
         }
-        return ended.and_then(|()| closed.map(drop));
+    };
+    notices.take().iter().for_each(|text| paint::say(&format!("{text}\n")));
+    if matches!(closed, Ok(false)) && !args.quiet {
+        paint::say("the journal was left as it is: the next start seals it\n");
     }
-    ended
+    ended.and_then(|()| closed.map(drop))
 }
 
 /// Waits until a started engine is to stop, stops it, and prints what it came to.
@@ -160,7 +164,7 @@ fn finish(
     title: &str,
     args: &EngineArgs,
     engine: Engine,
-    Beside { other, mut status, tallies, fleet, flush, undelivered, .. }: Beside<'_>,
+    beside: &mut Beside<'_>,
     patience: &mut StopDeadlines<'_>,
 ) -> Result<(), Failure> {
     if !args.quiet {
@@ -169,40 +173,21 @@ fn finish(
     // The parser keeps durations far below what an Instant can hold.
     let limits = args.stop_limits();
     let until = limits.run_for.map(|length| Instant::now() + length);
-    let watch = Watch { until, other, idle: limits.idle_timeout };
-    let why = until_stop(&engine, patience.signals(), &watch, &mut status)?;
-    status.clear();
+    let watch = Watch { until, other: beside.other, idle: limits.idle_timeout };
+    let why = until_stop(&engine, patience.signals(), &watch, &mut beside.status)?;
+    beside.status.clear();
     if !args.quiet
         && let Why::Signal(signal) = why
     {
         paint::say(&format!("{signal}: stopping; once more abandons what is on the way\n"));
     }
-    let flush_until = Instant::now() + flush;
-    // A worker that waits for the shippers waits no longer then.
-    let mut summary = patience.stop(engine, || tallies.iter().for_each(|tally| tally.abandon()))?;
-    let unwritten = tallies.iter().map(|tally| tally.unwritten()).sum();
-    let watch = fleet.as_ref().map(|fleet| fleet.watch().clone());
-    // Workers wait for what they received; there may be more from earlier runs.
-    if let Some(watch) = watch.clone() {
-        patience.run("ringest-flush", move || watch.await_empty(flush_until))?;
-    }
-    // The last acknowledgements are taken, what is gone is given up, and the cursors are kept.
-    if let Some(fleet) = fleet
-        && !patience.run("ringest-leave", move || drop(fleet))?
-        && !args.quiet
-    {
-        paint::say("the shippers were left: what they had under way is sent again\n");
-    }
-    if watch.is_some() {
-        let undelivered = tallies.iter().map(|tally| tally.totals().1).sum();
-        let pending = tallies.iter().map(|tally| tally.pending()).sum();
-        summary.ledger.settled_late(undelivered, pending);
-    }
-    let shipped = watch.map(|watch| watch.stats()).unwrap_or_default();
+    let (summary, unwritten) = stop(engine, beside, patience, args.quiet)?;
+    let shipped = beside.watch.as_ref().map(ShipWatch::stats).unwrap_or_default();
     if !args.quiet {
         let reason = reason(why, &limits);
         let paint = Paint::stderr();
-        let sheet = table::render((title, &reason), &summary, unwritten, &undelivered, paint);
+        let sheet =
+            table::render((title, &reason), &summary, unwritten, &beside.undelivered, paint);
         paint::say(&(sheet + &shipments::render(&shipped, paint)));
     }
     if args.json {
@@ -217,6 +202,34 @@ fn finish(
         }
         _ => Ok(()),
     }
+}
+
+/// Stops the engine and then what carries its datagrams on. Returns the accounts, and the number of datagrams
+/// that a sink was given and has not written.
+fn stop(
+    engine: Engine,
+    Beside { sinks, watch, .. }: &mut Beside<'_>,
+    patience: &mut StopDeadlines<'_>,
+    quiet: bool,
+) -> Result<(Summary, u64), Failure> {
+    let Some(sinks) = sinks else { return Ok((patience.stop(engine, || ())?, 0)) };
+    let flush_until = Instant::now() + sinks.flush_timeout();
+    // After the second signal no worker waits for shippers.
+    let mut summary = patience.stop(engine, || sinks.abandon())?;
+    let unwritten = sinks.unwritten();
+    // Workers wait for what they received; there may be more from earlier runs.
+    if let Some(watch) = watch.clone() {
+        patience.run("ringest-flush", move || watch.await_empty(flush_until))?;
+    }
+    // The last acknowledgements are taken, lost records are given up, and the cursors are written.
+    let carriers = sinks.take_carriers();
+    if !carriers.is_empty() && !patience.run("ringest-leave", move || drop(carriers))? && !quiet {
+        paint::say("the shippers were left: what they had under way is sent again\n");
+    }
+    if watch.is_some() {
+        sinks.settle_late(&mut summary);
+    }
+    Ok((summary, unwritten))
 }
 
 /// Where it listens, with what, and what the operator should know.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use ringest::Resolve;
 use ringest_base::text::values::Rate;
-use ringest_records::sink::stdout::Format;
+use ringest_records::sink::lines::Format;
 
 use crate::cli::args::named::named;
 use crate::cli::args::values;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ringest_base::text::escape;
 use ringest_base::text::json::Object;
 use ringest_client::client::Reply;
-use ringest_records::sink::stdout::Format;
+use ringest_records::sink::lines::Format;
 
 use crate::cli::failure::Failure;
 use crate::cli::show::paint;

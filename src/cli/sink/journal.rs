@@ -1,16 +1,13 @@
 //! The flags of `--sink journal:DIR`.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use ringest_records::journal::keep::commit_index::Position;
 use ringest_records::journal::keep::compress::{LEVEL_DEFAULT, levels};
 use ringest_records::journal::keep::janitor::Retention;
 use ringest_records::journal::open::{Journal, JournalSpec};
 use ringest_records::journal::repair::Repaired;
-use ringest_records::journal::writer::WriterSpec;
 
 use crate::cli::args::values;
 use crate::cli::args::values::given;
@@ -70,13 +67,9 @@ fn compress(text: &str) -> Result<i32, String> {
 }
 
 /// A segment smaller than this would hold a handful of the largest datagrams.
-const SEGMENT_BYTES_MIN: usize = 1 << 20;
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
-/// What is not typed.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
-const COMMIT_BYTES: usize = 4 << 20;
-const SEGMENT_BYTES: usize = 256 << 20;
-const SEGMENT_AGE: Duration = Duration::from_secs(3600);
+/// The default of --journal-buffer.
 const BUFFER_BYTES: usize = 32 << 20;
 
 impl JournalArgs {
@@ -104,12 +97,7 @@ impl JournalArgs {
         ])
     }
 
-    /// How long a worker waits for more before it commits.
-    pub(crate) fn commit_interval(&self) -> Duration {
-        self.commit_interval.unwrap_or(COMMIT_INTERVAL)
-    }
-
-    /// How long segments are kept, and how.
+    /// Returns how long segments are kept, and whether they are compressed.
     pub(crate) fn retention(&self) -> Retention {
         Retention {
             bytes: self.retain_bytes.map(|bytes| bytes as u64),
@@ -119,8 +107,7 @@ impl JournalArgs {
         }
     }
 
-    /// Opens the journal, and says what had to be repaired.
-    /// Memory for what the disk has not taken yet, of so many workers together.
+    /// Returns the memory for records that the disk has not taken yet, bytes, of `workers` workers together.
     pub(crate) fn buffer_bytes(&self, workers: usize) -> Result<usize, Failure> {
         let range = Journal::buffer_bytes(workers);
         match self.journal_buffer {
@@ -134,45 +121,41 @@ impl JournalArgs {
         }
     }
 
-    pub(crate) fn open(
+    /// Describes the journal in `dir`.
+    pub(crate) fn spec(
         &self,
         dir: &Path,
         buffer_bytes: usize,
-        (retention, readers): (Retention, Vec<BTreeMap<u16, Position>>),
-        quiet: bool,
-    ) -> Result<Journal, Failure> {
-        let segment_bytes = self.segment_bytes.unwrap_or(SEGMENT_BYTES);
+        retention: Retention,
+    ) -> Result<JournalSpec, Failure> {
+        let mut spec = JournalSpec::new(dir);
+        let segment_bytes = self.segment_bytes.map_or(spec.writer.segment_bytes, |b| b as u64);
         if segment_bytes < SEGMENT_BYTES_MIN {
             return Err(Failure::Usage(format!(
                 "--segment-bytes {segment_bytes}: must be at least 1M"
             )));
         }
         if let Some(spool) = retention.spool_bytes
-            && spool < 2 * segment_bytes as u64
+            && spool < 2 * segment_bytes
         {
             return Err(Failure::Usage(format!(
                 "--spool-bytes {spool}: must be at least twice --segment-bytes ({segment_bytes}), as \
                  whole segments go; make segments smaller"
             )));
         }
-        let journal = Journal::open(JournalSpec {
-            dir: PathBuf::from(dir),
-            writer: WriterSpec {
-                commit_interval: self.commit_interval(),
-                commit_bytes: self.commit_bytes.unwrap_or(COMMIT_BYTES) as u64,
-                segment_bytes: segment_bytes as u64,
-                segment_age: self.segment_age.unwrap_or(SEGMENT_AGE),
-            },
-            buffer_bytes,
-            retention,
-            readers,
-        })
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-        // A loss is told in any case.
-        for one in journal.repaired().iter().filter(|one| !quiet || one.is_loss()) {
-            paint::say(&format!("journal: {}\n", describe(one)));
-        }
-        Ok(journal)
+        let writer = &mut spec.writer;
+        writer.segment_bytes = segment_bytes;
+        writer.commit_interval = self.commit_interval.unwrap_or(writer.commit_interval);
+        writer.commit_bytes = self.commit_bytes.map_or(writer.commit_bytes, |bytes| bytes as u64);
+        writer.segment_age = self.segment_age.unwrap_or(writer.segment_age);
+        Ok(JournalSpec { buffer_bytes, retention, ..spec })
+    }
+}
+
+/// Says what had to be repaired in a journal. A loss is told also where `quiet`.
+pub(crate) fn tell_repaired(journal: &Journal, quiet: bool) {
+    for one in journal.repaired().iter().filter(|one| !quiet || one.is_loss()) {
+        paint::say(&format!("journal: {}\n", describe(one)));
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::cli::args::values;
 use crate::cli::args::values::given;
 use crate::cli::failure::Failure;
-use crate::cli::sink::sinks::Target;
 use clap::Args;
+use ringest_ship::target::kinds::Target;
 
 /// How records get from the journal to brokers.
 #[derive(Args, Debug)]

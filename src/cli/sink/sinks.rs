@@ -1,11 +1,9 @@
-//! What `--sink` says, and the places that datagrams go to by it.
+//! `--sink` and the flags beside it, and the sinks they stand for.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 use ringest::Builder;
@@ -13,11 +11,16 @@ use ringest_engine::control::plan::BillLine;
 use ringest_records::decode::stage::Formats;
 use ringest_records::journal::keep::janitor::Retention;
 use ringest_records::journal::open::Journal;
-use ringest_records::sink::handler::{Sink, SinkEnd, SinkHandler};
-use ringest_records::sink::stdout::{Format, Stdout};
-use ringest_records::sink::stdout_thread::StdoutThread;
+use ringest_records::sink::assemble::Sinks;
+use ringest_records::sink::kinds;
+use ringest_records::sink::kinds::{FileSpec, SinkKind, SinkSpec};
+use ringest_records::sink::lines::Format;
+use ringest_records::sink::stdout::Stdout;
+use ringest_records::sink::stdout_thread;
+use ringest_ship::assemble::{ShippedJournal, ShippedSpec};
 use ringest_ship::carrier::Carrier;
-use ringest_ship::fleet::{CursorPositions, Destination, Fleet};
+use ringest_ship::fleet::{Destination, Watch};
+use ringest_ship::target::kinds::Target;
 
 use crate::cli::args::engine::EngineArgs;
 use crate::cli::args::named::named;
@@ -27,23 +30,21 @@ use crate::cli::run::until_stop;
 use crate::cli::run::until_stop::Beside;
 use crate::cli::show::paint;
 use crate::cli::show::status::Status;
-use crate::cli::sink::journal::JournalArgs;
-use crate::cli::sink::kafka::{KafkaArgs, KafkaTarget};
-use crate::cli::sink::nats::{NatsArgs, NatsTarget};
+use crate::cli::sink::journal::{JournalArgs, tell_repaired};
+use crate::cli::sink::kafka::KafkaArgs;
+use crate::cli::sink::nats::NatsArgs;
 use crate::cli::sink::ship::ShipArgs;
 
-/// Where datagrams go.
+/// `--sink`, `--output`, and the flags of each kind of sink.
 #[derive(Args, Debug)]
 pub(crate) struct SinkArgs {
-    /// Where datagrams go: discard counts them, stdout prints them, journal:DIR puts them on disk,
-    /// kafka:BROKERS/TOPIC and nats:URL/STREAM/SUBJECT carry them on from there; repeat it for several
     #[arg(
         long = "sink", value_name = "SINK", default_value = "discard", value_parser = sink,
-        help_heading = "Output"
+        help_heading = "Output", help = sink_help()
     )]
     sinks: Vec<SinkArg>,
-    /// How --sink stdout prints a datagram: text (escaped where it does not print), hex, or json
-    /// (peer, time, length, payload) [default: text]
+    /// How --sink stdout and --sink file:PATH write a datagram: text (escaped where it does not print), hex,
+    /// or json (peer, time, length, payload) [default: text]
     #[arg(long, value_parser = named::<Format>(), help_heading = "Output")]
     output: Option<Format>,
     #[command(flatten)]
@@ -56,52 +57,53 @@ pub(crate) struct SinkArgs {
     nats: NatsArgs,
 }
 
+/// One `--sink`.
 #[derive(Clone, Debug, PartialEq)]
 enum SinkArg {
     Discard,
     Stdout,
+    File(PathBuf),
     Journal(PathBuf),
     Broker(Target),
 }
 
-/// A broker's stream or topic.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Target {
-    Kafka(KafkaTarget),
-    Nats(NatsTarget),
+/// Returns all kinds of sinks, in the order of the help.
+fn all_kinds() -> impl Iterator<Item = &'static SinkKind> + Clone {
+    kinds::KINDS.iter().chain(ringest_ship::target::kinds::KINDS)
 }
 
-impl fmt::Display for Target {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kafka(target) => target.fmt(out),
-            Self::Nats(target) => target.fmt(out),
-        }
-    }
+fn sink_help() -> String {
+    let kinds: Vec<_> = all_kinds().map(|kind| format!("{} {}", kind.form, kind.help)).collect();
+    format!("Where datagrams go: {}; repeat it for several", kinds.join(", "))
 }
 
 fn sink(text: &str) -> Result<SinkArg, String> {
-    let (kind, place) = text.split_once(':').unwrap_or((text, ""));
-    match (kind, place) {
-        ("discard", "") => Ok(SinkArg::Discard),
-        ("stdout", "") => Ok(SinkArg::Stdout),
-        ("journal", dir) if !dir.is_empty() => Ok(SinkArg::Journal(dir.into())),
-        ("kafka", _) => Ok(SinkArg::Broker(Target::Kafka(text.parse()?))),
-        ("nats", _) => Ok(SinkArg::Broker(Target::Nats(text.parse()?))),
-        _ => Err("expected discard, stdout, journal:DIR, kafka:BROKERS/TOPIC or \
-                  nats:URL/STREAM/SUBJECT"
-            .to_owned()),
-    }
+    let path = |prefix| kinds::path(text, prefix).map_err(Option::unwrap_or_default);
+    Ok(match kinds::find(all_kinds(), text)?.name {
+        "stdout" => SinkArg::Stdout,
+        "file" => SinkArg::File(path("file:")?),
+        "journal" => SinkArg::Journal(path("journal:")?),
+        "kafka" | "nats" => SinkArg::Broker(text.parse()?),
+        _ => SinkArg::Discard,
+    })
 }
 
 impl SinkArgs {
-    /// Whether datagrams are only counted.
+    /// Returns whether datagrams are only counted.
     pub(crate) fn is_discard(&self) -> bool {
         self.sinks == [SinkArg::Discard]
     }
 
     fn prints(&self) -> bool {
         self.sinks.contains(&SinkArg::Stdout)
+    }
+
+    fn files(&self) -> impl Iterator<Item = FileSpec> {
+        let format = self.format();
+        self.sinks.iter().filter_map(move |sink| match sink {
+            SinkArg::File(path) => Some(FileSpec { path: path.clone(), format }),
+            _ => None,
+        })
     }
 
     fn journal_dir(&self) -> Option<&Path> {
@@ -119,7 +121,7 @@ impl SinkArgs {
         self.sinks.iter().filter_map(target).collect()
     }
 
-    /// What cannot go together.
+    /// Refuses sinks and flags that do not go together.
     pub(crate) fn check(&self, json: bool) -> Result<(), Failure> {
         let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
         let count =
@@ -130,10 +132,17 @@ impl SinkArgs {
                  from the other; leave one out (--output json prints datagrams as JSON)",
             );
         }
-        if !self.prints() && self.output.is_some() {
+        if !self.prints() && self.files().next().is_none() && self.output.is_some() {
             return usage(
-                "--output says how datagrams are printed, and none are; add --sink stdout",
+                "--output says how datagrams are printed, and none are; add --sink stdout or --sink \
+                 file:PATH",
             );
+        }
+        let is_again = |(place, sink): (usize, &SinkArg)| {
+            matches!(sink, SinkArg::File(_)) && self.sinks.iter().take(place).any(|one| one == sink)
+        };
+        if self.sinks.iter().enumerate().any(is_again) {
+            return usage("--sink file:PATH was given twice with the same PATH; leave one out");
         }
         if self.sinks.len() > 1 && self.sinks.contains(&SinkArg::Discard) {
             return usage("--sink discard throws away what other sinks keep; leave it out");
@@ -144,9 +153,9 @@ impl SinkArgs {
             return usage("one --sink stdout and one --sink journal:DIR are enough");
         }
         self.ship.check(&self.targets(), self.journal_dir().is_some())?;
-        let is_kept = self.journal_dir().is_some() || self.ship.spool.is_some();
+        let is_kept = self.dir().is_some();
         let of_broker = |wanted: fn(&Target) -> bool| self.targets().iter().any(wanted);
-        // A flag that does nothing was typed by somebody who takes it to do something.
+        // A flag without an effect is a mistake of the user.
         for (flag, is_used, sink) in [
             (self.journal.given(), is_kept, "journal:DIR"),
             (self.kafka.given(), of_broker(|one| matches!(one, Target::Kafka(_))), "kafka:…"),
@@ -185,24 +194,36 @@ impl SinkArgs {
         Ok(destinations)
     }
 
-    /// What sinks hold of memory for so many workers.
-    pub(crate) fn memory(&self, workers: usize) -> Result<Option<BillLine>, Failure> {
-        let is_kept = self.journal_dir().is_some() || self.ship.spool.is_some();
+    /// Returns the memory that sinks take for `workers` workers.
+    pub(crate) fn memory(&self, workers: usize) -> Result<Vec<BillLine>, Failure> {
         let bytes = self.journal.buffer_bytes(workers)?;
-        let holder = "journal: what the disk has not taken yet (--journal-buffer)".to_owned();
-        Ok(is_kept.then_some(BillLine { holder, bytes, kernel: false }))
+        let files = self.files().filter_map(|file| file.memory(workers));
+        let journal = self.dir().map(|_| {
+            let holder = "journal: what the disk has not taken yet (--journal-buffer)".to_owned();
+            BillLine { holder, bytes, kernel: false }
+        });
+        Ok(files.chain(journal).collect())
     }
 
-    /// Why datagrams can be undelivered, and the next move.
+    /// Returns the directory of the journal or the spool.
+    fn dir(&self) -> Option<&Path> {
+        self.journal_dir().or(self.ship.spool.as_deref())
+    }
+
+    /// Returns the causes why datagrams can be undelivered, with the next move for each.
     fn undelivered(&self) -> String {
-        let is_kept = self.journal_dir().is_some() || self.ship.spool.is_some();
+        let is_kept = self.dir().is_some();
         let mut causes = Vec::new();
-        match (self.prints(), is_kept) {
+        let has_files = self.files().next().is_some();
+        match (self.prints(), is_kept || has_files) {
             (true, false) => causes.push("the reader of stdout went away: see the error below"),
             (true, true) => causes.push(
                 "the reader of stdout was behind or went away: give it a file, or a faster reader",
             ),
             (false, _) => {}
+        }
+        if has_files {
+            causes.push("a file could not be written: see what was said of it above, `df -h`");
         }
         if is_kept {
             causes.push("the disk failed or is full: see what was said of it above, `df -h`");
@@ -214,10 +235,10 @@ impl SinkArgs {
             causes.push("the spool was full: a larger --spool-bytes");
         }
         let causes = causes.join("; or ");
-        format!("They were received, but not every sink took them. Either of: {causes}.")
+        format!("They were received, but not every sink took them. Possible causes: {causes}.")
     }
 
-    /// How long what was not sent is kept.
+    /// Returns how long the journal keeps segments.
     fn retention(&self) -> Retention {
         Retention {
             only_unsent: self.ship.spool.is_some(),
@@ -227,114 +248,86 @@ impl SinkArgs {
     }
 }
 
-/// Receives into the sinks that were asked for, until it is to stop.
+/// Opened sinks, and what the end of the run needs to know of them.
+struct Opened {
+    sinks: Sinks,
+    /// Standard output as the only sink: when it fails the run is over.
+    only_stdout: Option<Stdout<File>>,
+    /// The figures of the brokers.
+    watch: Option<Watch>,
+}
+
+/// Opens the sinks. The journal is last: at the end it is committed before a reader is waited for.
+fn open(args: &SinkArgs, workers: usize, quiet: bool) -> Result<Opened, Failure> {
+    let mut sinks = Sinks::new();
+    let (mut only_stdout, mut watch) = (None, None);
+    let failed = |error: &dyn std::error::Error| Failure::Failed(error.to_string());
+    let destinations = args.destinations()?;
+    let buffer_bytes = args.journal.buffer_bytes(workers)?;
+    if args.prints() {
+        let stdout = open_stdout(args.format())?;
+        if args.sinks.len() > 1 {
+            let thread = stdout_thread::start(stdout, sinks.notices())?;
+            sinks = sinks.to_open(Box::new(thread));
+        } else {
+            only_stdout = Some(stdout.clone());
+            sinks = sinks.to_open(Box::new(stdout));
+        }
+    }
+    for file in args.files() {
+        sinks = sinks.to(file).map_err(|error| failed(&*error))?;
+    }
+    if let Some(dir) = args.dir() {
+        let journal = args.journal.spec(dir, buffer_bytes, args.retention())?;
+        if destinations.is_empty() {
+            let journal = Journal::open_with(journal, sinks.notices()).map_err(|e| failed(&e))?;
+            tell_repaired(&journal, quiet);
+            sinks = sinks.to_open(Box::new(journal));
+        } else {
+            let (window, flush_timeout) = (args.ship.window(), args.ship.flush_timeout());
+            let spec = ShippedSpec { journal, destinations, window, flush_timeout };
+            let shipped =
+                ShippedJournal::open(spec, sinks.notices()).map_err(|error| failed(&*error))?;
+            shipped.damaged().iter().for_each(|text| paint::say(&format!("{text}\n")));
+            tell_repaired(shipped.journal(), quiet);
+            watch = Some(shipped.watch().clone());
+            sinks = sinks.to_open(Box::new(shipped));
+        }
+    }
+    Ok(Opened { sinks, only_stdout, watch })
+}
+
+/// Receives into the sinks until it is to stop.
 pub(crate) fn receive(
     engine_args: &EngineArgs,
     args: &SinkArgs,
-    (mut builder, formats): (Builder, &Formats),
+    (builder, formats): (Builder, &Formats),
     signals: &Signals,
 ) -> Result<(), Failure> {
-    let quiet = engine_args.quiet;
-    let destinations = args.destinations()?;
-    let dir = args.journal_dir().or(args.ship.spool.as_deref());
-    let cursors = match dir {
-        Some(dir) => CursorPositions::read(dir, &destinations)
-            .map_err(|error| Failure::Failed(format!("{}: {error}", dir.display())))?,
-        None => CursorPositions::default(),
-    };
-    cursors.damaged.iter().for_each(|text| paint::say(&format!("{text}\n")));
-    let readers = cursors.positions.clone();
-    let (workers, carriers) = (builder.plan()?.handlers(), destinations.len());
-    let buffer_bytes = args.journal.buffer_bytes(workers)?;
-    let journal = dir
-        .map(|dir| args.journal.open(dir, buffer_bytes, (args.retention(), readers), quiet))
-        .transpose()?;
-    if journal.is_some() {
-        // Its workers commit also when nothing comes.
-        builder = builder.idle_tick(args.journal.commit_interval());
-    }
-    let out = Out::open(args, journal.as_ref())?;
-    let mut tallies = Vec::new();
-    let engine = builder.start(|worker| {
-        let printer = out.printer().map(SinkEnd::from);
-        let pen = journal
-            .as_ref()
-            .map(|journal| SinkEnd { sink: Box::new(journal.writer(worker, workers)), carriers });
-        let ends = printer.into_iter().chain(pen).collect();
-        let flush = args.ship.flush_timeout();
-        let landing = SinkHandler::with_sets(formats.stage(), vec![ends], Vec::new(), flush);
-        tallies.extend(landing.tallies().map(Arc::clone));
-        landing
-    })?;
-    let first_lane = usize::from(args.prints());
-    let fleet = match &journal {
-        Some(journal) if carriers > 0 => Some(Fleet::start(
-            journal,
-            destinations,
-            cursors.positions,
-            (&tallies, first_lane),
-            args.ship.window(),
-        )?),
-        _ => None,
-    };
+    let workers = builder.plan()?.handlers();
+    let Opened { sinks, only_stdout, watch } = open(args, workers, engine_args.quiet)?;
+    let (engine, sinks) = sinks.start(builder, formats)?;
     // Datagrams and a status line on one terminal would overwrite each other.
-    let quiet = quiet || args.prints() && io::stdout().is_terminal();
-    let status = Status::on_stderr(quiet)
-        .with_notices(journal.as_ref().map(Journal::notices))
-        .with_watch(fleet.as_ref().map(Fleet::watch));
-    let other = out.ending().map(AsFd::as_fd);
-    let undelivered = args.undelivered();
-    let flush = args.ship.flush_timeout();
-    let beside = Beside { other, status, tallies, fleet, flush, journal, undelivered };
+    let quiet = engine_args.quiet || args.prints() && io::stdout().is_terminal();
+    let status =
+        Status::on_stderr(quiet).with_notices(Some(sinks.notices())).with_watch(watch.as_ref());
+    let beside = Beside {
+        other: only_stdout.as_ref().map(AsFd::as_fd),
+        status,
+        sinks: Some(sinks),
+        watch,
+        has_journal: args.dir().is_some(),
+        undelivered: args.undelivered(),
+    };
     let ended = until_stop::run_until_stop("listen", engine_args, engine, signals, beside);
-    match out.ending().and_then(Stdout::failure) {
+    match only_stdout.as_ref().and_then(Stdout::failure) {
         Some(error) => Err(closed(&error)),
         None => ended,
     }
 }
 
-/// Standard output as a sink.
-enum Out {
-    Nowhere,
-    /// There is no other: its reader sets the pace, and when that goes it is over.
-    PacedStdout(Stdout<File>),
-    /// There are others, which do not wait for it.
-    StdoutThread(StdoutThread),
-}
-
-impl Out {
-    fn open(args: &SinkArgs, journal: Option<&Journal>) -> Result<Self, Failure> {
-        if !args.prints() {
-            return Ok(Self::Nowhere);
-        }
-        let stdout = open_stdout(args.format())?;
-        Ok(match journal {
-            // Every sink beside it has a journal.
-            Some(journal) => Self::StdoutThread(StdoutThread::start(stdout, journal.notices())?),
-            None => Self::PacedStdout(stdout),
-        })
-    }
-
-    /// One worker's end.
-    fn printer(&self) -> Option<Box<dyn Sink>> {
-        match self {
-            Self::Nowhere => None,
-            Self::PacedStdout(stdout) => Some(Box::new(stdout.printer())),
-            Self::StdoutThread(aside) => Some(Box::new(aside.printer())),
-        }
-    }
-
-    /// What ends everything when it fails.
-    fn ending(&self) -> Option<&Stdout<File>> {
-        match self {
-            Self::PacedStdout(stdout) => Some(stdout),
-            Self::Nowhere | Self::StdoutThread(_) => None,
-        }
-    }
-}
-
-/// Standard output without std's buffer: a batch's lines are one write, and what was written is
-/// known to the byte.
+/// Opens standard output without std's buffer: the lines of a batch are one write(2), and the bytes written are
+/// known.
 fn open_stdout(format: Format) -> Result<Stdout<File>, Failure> {
     let fd = io::stdout().as_fd().try_clone_to_owned().map_err(|error| Failure::stdout(&error))?;
     Stdout::new(File::from(fd), format).map_err(|error| Failure::stdout(&error))

@@ -40,6 +40,26 @@ pub struct JournalSpec {
     pub readers: Vec<BTreeMap<u16, Position>>,
 }
 
+impl JournalSpec {
+    /// Describes a journal in `dir` that commits every 50 ms or 4 MiB, begins a segment every 256 MiB or hour,
+    /// buffers 32 MiB, and keeps everything.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            writer: WriterSpec {
+                commit_interval: Duration::from_millis(50),
+                commit_bytes: 4 << 20,
+                segment_bytes: 256 << 20,
+                segment_age: Duration::from_secs(3600),
+            },
+            buffer_bytes: 32 << 20,
+            retention: Retention::default(),
+            readers: Vec::new(),
+        }
+    }
+}
+
 /// Number of buffers a worker. At least two: one is filled while another is written. At most 1024: an
 /// io_uring ring registers no more.
 const BUFFERS: RangeInclusive<usize> = 2..=1024;
@@ -129,6 +149,12 @@ impl Journal {
     /// Returns the directory with its file system, for readers that must notice an unmounted disk.
     pub fn journal_dir(&self) -> &JournalDir {
         self.dir_lock.journal_dir()
+    }
+
+    /// Returns how long a record waits before it is committed, at most.
+    #[must_use]
+    pub fn commit_interval(&self) -> Duration {
+        self.spec.writer.commit_interval
     }
 
     /// Returns how long segments are kept.

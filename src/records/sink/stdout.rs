@@ -1,8 +1,8 @@
-//! Standard output, or any other writer: one line a record.
+//! Standard output, or any other writer, as the only sink: one line a record.
 //!
-//! Each worker formats a batch into its own buffer and writes it under one lock, so lines of two
-//! workers never interleave and appear as soon as their batch was handled. When the writer fails (its
-//! reader went away), that and everything after is undelivered, and `Stdout` becomes readable.
+//! Each worker formats a batch into its own buffer and writes it under one lock, so lines of two workers never
+//! interleave, and appear as soon as their batch was handled. When the writer fails (its reader went away),
+//! that datagram and all that follow are undelivered, and the descriptor of [`Stdout`] becomes readable.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -16,35 +16,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::settle::run::Run;
 use crate::sink::handler::Sink;
-use ringest_base::text::escape;
-use ringest_base::text::json::Object;
-use ringest_base::text::rfc3339::Rfc3339;
+use crate::sink::lines::{Format, WRITE_BYTES, write_line};
 use ringest_engine::batch::arena::Datagram;
 
-/// How a datagram is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// The payload as text; what does not print is escaped.
-    #[default]
-    Text,
-    /// The payload as hexadecimal digits.
-    Hex,
-    /// `{"peer","time","length","payload"}`, or `payload_hex` where the payload is not UTF-8; with
-    /// `kernel_time`, `destination`, `ttl`, `dscp` and `ecn` where the engine was told to ask.
-    Json,
-}
-
-ringest_base::names!(Format {
-    "text" => Text;
-    "hex" => Hex;
-    "json" => Json
-});
-
-/// Lines are written out at this size even before their batch is done. Lower costs system calls,
-/// higher costs memory: escapes make a batch up to six times as long.
-pub(crate) const WRITE_BYTES: usize = 64 << 10;
-
-/// One writer for all workers; readable once it has failed.
+/// A writer that all workers share. Clones share it, too. Its descriptor is readable once the writer has failed.
 #[derive(Debug)]
 pub struct Stdout<W> {
     shared: Arc<Shared<W>>,
@@ -54,7 +29,7 @@ pub struct Stdout<W> {
 #[derive(Debug)]
 struct Shared<W> {
     door: Mutex<Door<W>>,
-    /// Set once; spares the formatting of what cannot be written.
+    /// Set once. Spares the formatting of lines that cannot be written.
     failed: AtomicBool,
     event: EventFd,
 }
@@ -65,8 +40,14 @@ struct Door<W> {
     failure: Option<io::Error>,
 }
 
+impl<W> Clone for Stdout<W> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), format: self.format }
+    }
+}
+
 impl<W: Write + Send> Stdout<W> {
-    /// A sink that nothing was written to yet.
+    /// Makes a sink of a writer.
     ///
     /// # Errors
     /// eventfd(2) failed.
@@ -77,7 +58,7 @@ impl<W: Write + Send> Stdout<W> {
         Ok(Self { shared: Arc::new(shared), format })
     }
 
-    /// One worker's end.
+    /// Makes one worker's end.
     #[must_use]
     pub fn printer(&self) -> Printer<W> {
         Printer {
@@ -98,10 +79,10 @@ impl<W: Write + Send> Stdout<W> {
         self.shared.write_whole(lines, ends)
     }
 
-    /// Why the writer failed, if it did.
+    /// Returns the error of the writer, or `None` if it has not failed.
     #[must_use]
     pub fn failure(&self) -> Option<io::Error> {
-        // Not the lock: a writer that blocks for ever holds it, and there is no failure then.
+        // Checked without the lock: a writer that blocks for ever holds it, and has not failed.
         if !self.shared.failed.load(Ordering::Acquire) {
             return None;
         }
@@ -122,13 +103,13 @@ impl<W> AsFd for Stdout<W> {
 
 impl<W> Shared<W> {
     fn door(&self) -> MutexGuard<'_, Door<W>> {
-        // A panicking writer stops the engine; the bytes it left are nobody's any more.
+        // A writer that panics stops the engine, so nobody reads the state it left.
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<W: Write> Shared<W> {
-    /// Writes `lines` unless the writer has failed. Returns how many bytes it took.
+    /// Writes `lines` unless the writer has failed. Returns the number of bytes written.
     fn write(&self, lines: &[u8]) -> usize {
         let mut door = self.door();
         if door.failure.is_some() {
@@ -145,12 +126,13 @@ impl<W: Write> Shared<W> {
         }
         match door.writer.flush() {
             Ok(()) => written,
-            // What a buffer kept to itself is nobody's: none of it counts as delivered.
+            // Bytes may be in a buffer of the writer: none of them counts as delivered.
             Err(error) => self.fail(&mut door, error, 0),
         }
     }
 
-    /// Writes the lines of datagrams that end at `ends`. Returns how many were written, and how many were not.
+    /// Writes the lines of datagrams that end at `ends`. Returns the datagrams that were written, and those that
+    /// were not.
     fn write_whole(&self, lines: &[u8], ends: &[usize]) -> [Run; 2] {
         let written = self.write(lines);
         let whole = ends.partition_point(|end| *end <= written) as u64;
@@ -161,13 +143,13 @@ impl<W: Write> Shared<W> {
     fn fail(&self, door: &mut Door<W>, error: io::Error, written: usize) -> usize {
         door.failure = Some(error);
         self.failed.store(true, Ordering::Release);
-        // EAGAIN: the counter is full, so the event shows already.
+        // EAGAIN: the counter is full, so the event is readable already.
         let _ = self.event.write(1);
         written
     }
 }
 
-/// One worker's end; made by [`Stdout::printer`].
+/// One worker's end of a [`Stdout`].
 #[derive(Debug)]
 pub struct Printer<W> {
     shared: Arc<Shared<W>>,
@@ -175,7 +157,7 @@ pub struct Printer<W> {
     lines: Vec<u8>,
     /// Where the lines of each datagram end in `lines`.
     ends: Vec<usize>,
-    /// What became of datagrams, until it is told.
+    /// The fate of datagrams that was not told yet.
     runs: VecDeque<Run>,
 }
 
@@ -187,7 +169,7 @@ impl<W: Write + Send + Debug> Sink for Printer<W> {
     }
 
     fn end_datagram(&mut self, _: Instant) {
-        // After a failure it ends where nothing was written, so it does not count as written.
+        // After a failure the end lies behind the lines, so that the datagram does not count as written.
         let nothing = usize::from(self.shared.failed.load(Ordering::Acquire));
         self.ends.push(self.lines.len() + nothing);
         if self.lines.len() >= WRITE_BYTES {
@@ -209,42 +191,6 @@ impl<W: Write> Printer<W> {
         self.lines.clear();
         self.ends.clear();
     }
-}
-
-pub(crate) fn write_line(
-    out: &mut Vec<u8>,
-    format: Format,
-    datagram: &Datagram<'_>,
-    record: &[u8],
-) {
-    match format {
-        Format::Text => escape::text(out, record),
-        Format::Hex => escape::hex(out, record),
-        Format::Json => write_json(out, datagram, record),
-    }
-    out.push(b'\n');
-}
-
-/// One line of `--output json`. What comes behind the payload is there only where the engine was told to ask.
-fn write_json(out: &mut Vec<u8>, datagram: &Datagram<'_>, bytes: &[u8]) {
-    let mut object = Object::begin(out);
-    object.address("peer", datagram.peer());
-    object.time("time", Rfc3339(datagram.unix_time_ns()));
-    object.payload(bytes);
-    if let Some(time) = datagram.kernel_unix_ns() {
-        object.time("kernel_time", Rfc3339(time));
-    }
-    if let Some(destination) = datagram.destination() {
-        object.address("destination", destination);
-    }
-    if let Some(hops) = datagram.hop_limit() {
-        object.number("ttl", hops);
-    }
-    if let Some(class) = datagram.traffic_class() {
-        object.number("dscp", class >> 2);
-        object.number("ecn", class & 3);
-    }
-    object.end();
 }
 
 #[cfg(test)]

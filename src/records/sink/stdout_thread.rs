@@ -1,234 +1,53 @@
-//! Standard output beside other sinks: nobody waits for its reader.
-//!
-//! ```text
-//!  worker: lines ─► room? ─► queue ─► writer thread ─► pipe
-//!                    └ lost     ◄── how much of it was written
-//! ```
-//! What waits for the reader is bounded. What does not fit is undelivered, as is everything once the reader
-//! has gone; the other sinks go on.
+//! Standard output beside other sinks: a thread writes it, and nobody waits for its reader. Once the reader has
+//! gone, everything is undelivered, and the other sinks go on.
 
-use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
-
-use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::settle::notices::Notices;
 use crate::settle::run::Run;
-use crate::sink::handler::Sink;
-use crate::sink::stdout::{Format, Stdout, WRITE_BYTES, write_line};
-use ringest_base::sys::threads::spawn_named;
-use ringest_engine::batch::arena::Datagram;
+use crate::sink::stdout::Stdout;
+use crate::sink::writer_thread::{WriteLines, WriterThread};
 use ringest_engine::error::Result;
 
-/// Bytes that may wait for the reader, of all workers, and one chunk of each more: lower loses more when it is slow for a moment, higher
-/// costs memory.
-const ROOM_BYTES: usize = 4 << 20;
+/// Starts the thread that writes to `stdout`. Trouble goes to `notices`.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn start<W>(stdout: Stdout<W>, notices: &Arc<Notices>) -> Result<WriterThread>
+where
+    W: Write + Send + Debug + 'static,
+{
+    let format = stdout.format();
+    let writer = StdoutWriter { stdout, is_reported: false };
+    WriterThread::start("ringest-stdout", writer, format, "the reader of stdout", notices)
+}
 
-/// What a chunk takes beside its lines.
-const CHUNK_BYTES: usize = 256;
-
-/// How often to look what has been written, while anything is on its way.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-
-/// How long the reader is waited for at the end.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Lines on their way to the reader.
+/// Writes lines to stdout until its reader has gone.
 #[derive(Debug)]
-struct Chunk {
-    lines: Vec<u8>,
-    /// Where those of each datagram end.
-    ends: Vec<usize>,
-    /// What it takes of the room.
-    bytes: usize,
-    answer: Sender<[Run; 2]>,
+struct StdoutWriter<W> {
+    stdout: Stdout<W>,
+    /// The failure was reported: there is only one.
+    is_reported: bool,
 }
 
-/// See the module's description. Its thread is not waited for: it may be writing to a reader that stands
-/// still for ever.
-#[derive(Debug)]
-pub struct StdoutThread {
-    chunks: Sender<Chunk>,
-    /// Bytes that wait.
-    waiting: Arc<AtomicUsize>,
-    notices: Arc<Notices>,
-    format: Format,
-}
-
-impl StdoutThread {
-    /// Writes to `stdout` from here on; what goes wrong is said by `notices`.
-    ///
-    /// # Errors
-    /// There can be no thread.
-    pub fn start<W>(stdout: Stdout<W>, notices: &Arc<Notices>) -> Result<Self>
-    where
-        W: Write + Send + Debug + 'static,
-    {
-        let (chunks, queue) = unbounded();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let format = stdout.format();
-        let (room, said) = (Arc::clone(&waiting), Arc::clone(notices));
-        spawn_named("ringest-stdout".to_owned(), None, move || {
-            write_all(&stdout, &queue, &room, &said);
-        })?;
-        Ok(Self { chunks, waiting, notices: Arc::clone(notices), format })
-    }
-
-    /// One worker's end.
-    #[must_use]
-    pub fn printer(&self) -> AsidePrinter {
-        AsidePrinter {
-            chunks: self.chunks.clone(),
-            waiting: Arc::clone(&self.waiting),
-            notices: Arc::clone(&self.notices),
-            format: self.format,
-            lines: Vec::new(),
-            ends: Vec::new(),
-            handed: VecDeque::new(),
-            answers: unbounded(),
-        }
-    }
-}
-
-/// Writes what comes until nothing can come any more.
-fn write_all<W: Write + Send>(
-    stdout: &Stdout<W>,
-    queue: &Receiver<Chunk>,
-    waiting: &AtomicUsize,
-    notices: &Notices,
-) {
-    let mut is_told = false;
-    for chunk in queue {
-        let runs = stdout.write(&chunk.lines, &chunk.ends);
-        if let (false, Some(error)) = (is_told, stdout.failure()) {
-            is_told = true;
-            let what = match error.kind() {
+impl<W: Write + Send + Debug> WriteLines for StdoutWriter<W> {
+    fn write(&mut self, lines: &[u8], ends: &[usize], notices: &Notices) -> [Run; 2] {
+        let runs = self.stdout.write(lines, ends);
+        if let (false, Some(error)) = (self.is_reported, self.stdout.failure()) {
+            self.is_reported = true;
+            let failed = match error.kind() {
                 io::ErrorKind::BrokenPipe => "stdout was closed by its reader".to_owned(),
                 _ => format!("cannot write to stdout: {error}"),
             };
             notices.repeated("stdout", || {
-                format!("{what}: what arrives is counted as undelivered, and the other sinks go on")
+                format!(
+                    "{failed}: datagrams that arrive are counted as undelivered, and the other sinks go on"
+                )
             });
         }
-        waiting.fetch_sub(chunk.bytes, Ordering::AcqRel);
-        // A worker that has ended asks no more.
-        let _ = chunk.answer.send(runs);
-    }
-}
-
-/// One worker's end; made by [`StdoutThread::printer`].
-#[derive(Debug)]
-pub struct AsidePrinter {
-    chunks: Sender<Chunk>,
-    waiting: Arc<AtomicUsize>,
-    notices: Arc<Notices>,
-    format: Format,
-    lines: Vec<u8>,
-    ends: Vec<usize>,
-    /// Datagrams in their order: a run for each chunk that is not answered yet, and of those in between that
-    /// were lost.
-    handed: VecDeque<Run>,
-    answers: (Sender<[Run; 2]>, Receiver<[Run; 2]>),
-}
-
-impl Sink for AsidePrinter {
-    fn record(&mut self, datagram: &Datagram<'_>, record: &[u8], _: Instant) {
-        write_line(&mut self.lines, self.format, datagram, record);
-    }
-
-    fn end_datagram(&mut self, _: Instant) {
-        // One datagram may be more lines than there is ever room for: it takes nobody with it.
-        let before = self.ends.last().copied().unwrap_or(0);
-        if before > 0 && self.lines.len() - before > WRITE_BYTES {
-            let own = self.lines.split_off(before);
-            self.hand_over();
-            self.lines = own;
-        }
-        self.ends.push(self.lines.len());
-        if self.lines.len() >= WRITE_BYTES {
-            self.hand_over();
-        }
-    }
-
-    fn pump(&mut self, _: Instant, tell: &mut dyn FnMut(Run)) {
-        self.hand_over();
-        self.settle(tell);
-    }
-
-    fn due_within(&self, _: Instant) -> Option<Duration> {
-        (!self.handed.is_empty()).then_some(LOOK_EVERY)
-    }
-
-    fn finish(&mut self, now: Instant, tell: &mut dyn FnMut(Run)) {
-        self.hand_over();
-        self.settle(tell);
-        while !self.handed.is_empty() {
-            let Ok(runs) = self.answers.1.recv_deadline(now + PATIENCE) else { break };
-            self.answered(runs, tell);
-            self.settle(tell);
-        }
-        let left = self.handed.drain(..);
-        left.for_each(|run| tell(Run { lost: true, ..run }));
-    }
-}
-
-impl AsidePrinter {
-    /// Gives the lines to the writer, or up.
-    fn hand_over(&mut self) {
-        let datagrams = self.ends.len() as u64;
-        if datagrams == 0 {
-            return;
-        }
-        let bytes = CHUNK_BYTES + self.lines.len() + self.ends.len() * size_of::<usize>();
-        let before = self.waiting.fetch_add(bytes, Ordering::AcqRel);
-        // The last one in may be larger than what is left: one datagram can be more lines than there is room for.
-        if before >= ROOM_BYTES {
-            self.waiting.fetch_sub(bytes, Ordering::AcqRel);
-            self.lines.clear();
-            self.ends.clear();
-            self.notices.repeated("stdout is behind", || {
-                "the reader of stdout is behind: what does not fit before it is counted as undelivered, and \
-                 the other sinks go on"
-            });
-            self.lose(datagrams);
-            return;
-        }
-        let (lines, ends) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.ends));
-        let answer = self.answers.0.clone();
-        match self.chunks.send(Chunk { lines, ends, bytes, answer }) {
-            Ok(()) => self.handed.push_back(Run { datagrams, lost: false }),
-            Err(_) => self.lose(datagrams),
-        }
-    }
-
-    fn lose(&mut self, datagrams: u64) {
-        match self.handed.back_mut() {
-            Some(run) if run.lost => run.datagrams += datagrams,
-            _ => self.handed.push_back(Run { datagrams, lost: true }),
-        }
-    }
-
-    /// Tells what is known by now.
-    fn settle(&mut self, tell: &mut dyn FnMut(Run)) {
-        while let Some(run) = self.handed.front() {
-            if run.lost {
-                tell(*run);
-                self.handed.pop_front();
-                continue;
-            }
-            let Ok(runs) = self.answers.1.try_recv() else { return };
-            self.answered(runs, tell);
-        }
-    }
-
-    /// The first chunk that was not answered is. What was lost before it has been told.
-    fn answered(&mut self, runs: [Run; 2], tell: &mut dyn FnMut(Run)) {
-        self.handed.pop_front();
-        runs.into_iter().filter(|run| run.datagrams > 0).for_each(tell);
+        runs
     }
 }
 
@@ -237,7 +56,10 @@ mod tests {
     use super::*;
     use crate::decode::stage::Formats;
     use crate::sink::handler::SinkHandler;
+    use crate::sink::lines::Format;
     use crate::sink::stdout::tests::{batch, no_replies};
+    use crate::sink::writer_thread::ROOM_BYTES;
+    use crossbeam_channel::{Receiver, Sender, unbounded};
     use ringest_engine::work::handler::{Handler, Outcome};
 
     /// Takes a write for each permit; without any more permits its reader is gone.
@@ -273,7 +95,7 @@ mod tests {
         let (give, taken) = unbounded();
         let stdout = Stdout::new(Gate { permits: asked, taken: give }, Format::Text).unwrap();
         let notices = Arc::new(Notices::default());
-        let aside = StdoutThread::start(stdout, &notices).unwrap();
+        let aside = start(stdout, &notices).unwrap();
         let landing = SinkHandler::new(Formats::raw().stage(), vec![Box::new(aside.printer())]);
         Rig { permits, taken, notices, landing }
     }
@@ -317,7 +139,7 @@ mod tests {
         let (give, taken) = unbounded();
         let stdout = Stdout::new(Gate { permits: asked, taken: give }, Format::Json).unwrap();
         let notices = Arc::new(Notices::default());
-        let aside = StdoutThread::start(stdout, &notices).unwrap();
+        let aside = start(stdout, &notices).unwrap();
         let formats = Formats::new(vec!["lines".parse().unwrap()], None);
         let mut landing = SinkHandler::new(formats.stage(), vec![Box::new(aside.printer())]);
         (0..2).for_each(|_| permits.send(()).unwrap());

@@ -20,14 +20,14 @@ use crate::rigs::support::{small, stop, until};
 
 /// A `ringest listen` at work; killed if it is dropped before its end.
 #[derive(Debug)]
-struct Listen {
+pub(crate) struct Listen {
     child: Child,
     stderr: BufReader<std::process::ChildStderr>,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Listen {
-    fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = Command::new(RINGEST)
             .args(["listen", "127.0.0.1:0"])
             .args(args)
@@ -48,8 +48,13 @@ impl Listen {
         Self { child, stderr, address }
     }
 
+    /// Returns the message of the program about arguments that it refuses.
+    pub(crate) fn refused(args: &[&str]) -> String {
+        refused(args)
+    }
+
     /// Waits for the program to end well and returns its stdout and stderr.
-    fn end(mut self) -> (String, String) {
+    pub(crate) fn end(mut self) -> (String, String) {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
         self.stderr.read_to_string(&mut stderr).unwrap();
