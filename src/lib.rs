@@ -58,11 +58,88 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//! Without default features this is the engine and the client alone. `journal` adds [`decode`], [`journal`],
+//! [`settle`] and [`sink`]; `load` the load generator; `kafka` and `nats` the brokers that a journal is shipped
+//! to, in [`ship`]. `program`, the default, is the program `ringest`.
+//!
+//! Write lines to a journal and to a file:
+//!
+//! ```
+//! # #[cfg(feature = "journal")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! use ringest::decode::stage::Formats;
+//! use ringest::journal::open::JournalSpec;
+//! use ringest::sink::{assemble::Sinks, kinds::FileSpec, lines::Format};
+//! use std::net::{SocketAddr, UdpSocket};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! let builder = ringest::Engine::builder().listen("127.0.0.1:0".parse::<SocketAddr>()?).limit(1);
+//! let (engine, sinks) = Sinks::new()
+//!     .to(FileSpec { path: dir.join("lines"), format: Format::Text })?
+//!     .to(JournalSpec::new(dir.join("journal")))?
+//!     .start(builder, &Formats::new(vec!["lines".parse()?], None))?;
+//! UdpSocket::bind("127.0.0.1:0")?.send_to(b"one\ntwo\n", engine.addresses()[0])?;
+//! engine.wait(std::time::Duration::from_secs(10));
+//! assert_eq!(sinks.stop(engine)?.ledger.delivered, 1);
+//! assert_eq!(std::fs::read_to_string(dir.join("lines"))?, "one\ntwo\n");
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "journal"))]
+//! # fn main() {}
+//! ```
+//!
+//! Write a journal, and ship it to two brokers. A datagram is delivered when both have it:
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "kafka", feature = "nats"))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # use ringest::decode::stage::Formats;
+//! # use ringest::journal::open::JournalSpec;
+//! # use ringest::ship::{assemble::ShippedSpec, kafka::*, nats::{Nats, NatsSpec, Login}};
+//! # use ringest::{Engine, sink::assemble::Sinks};
+//! # let builder = Engine::builder().listen("127.0.0.1:0".parse::<std::net::SocketAddr>()?);
+//! # let kafka_spec = KafkaSpec {
+//! #     brokers: "127.0.0.1:9092".into(),
+//! #     topic: "syslog".into(),
+//! #     properties: Vec::new(),
+//! #     login: None,
+//! # };
+//! # let nats_spec = NatsSpec {
+//! #     servers: vec!["nats://127.0.0.1:4222".into()],
+//! #     stream: "LOGS".into(),
+//! #     subject: "logs.syslog".into(),
+//! #     login: Login::Nobody,
+//! #     tls: false,
+//! #     root_certificates: None,
+//! #     client_certificate: None,
+//! #     sole_writer: false,
+//! # };
+//! let shipped = ShippedSpec::new(JournalSpec::new("/var/lib/ringest"))
+//!     .to("kafka:syslog", Kafka::new(&kafka_spec)?)
+//!     .to("nats:LOGS", Nats::new(nats_spec));
+//! let (engine, sinks) = Sinks::new().to(shipped)?.start(builder, &Formats::raw())?;
+//! engine.wait(std::time::Duration::from_secs(3600));
+//! let summary = sinks.stop(engine)?;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(feature = "kafka", feature = "nats")))]
+//! # fn main() {}
+//! ```
 
 /// A UDP client that hears what becomes of its datagrams.
 pub mod client {
     pub use ringest_client::client::*;
 }
+
+#[cfg(feature = "load")]
+pub use ringest_load as load;
+#[cfg(feature = "journal")]
+pub use ringest_records::{decode, journal, settle, sink};
+#[cfg(any(feature = "program", feature = "kafka", feature = "nats"))]
+pub use ringest_ship as ship;
 
 pub use ringest_client::client::Client;
 pub use ringest_engine::batch::arena::{Batch, Datagram};

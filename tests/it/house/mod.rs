@@ -12,3 +12,5 @@ pub(crate) mod graph;
 pub(crate) mod walls;
 /// Limits on files and folders, and a doc line on each module.
 pub(crate) mod floors;
+/// The number of crates that the library alone builds.
+mod weight;
