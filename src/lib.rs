@@ -148,7 +148,10 @@ pub use ringest_engine::control::config::{ArrivalsChoice, BackendChoice, ListenA
 pub use ringest_engine::control::engine::Engine;
 pub use ringest_engine::control::names::Resolve;
 pub use ringest_engine::control::plan::Plan;
+pub use ringest_engine::count::document::Document;
 pub use ringest_engine::count::ledger::{Dropped, Ledger, Unit};
+pub use ringest_engine::count::row::Row;
+pub use ringest_engine::count::rows::ROWS;
 pub use ringest_engine::count::summary::Summary;
 pub use ringest_engine::error::{Error, Result};
 pub use ringest_engine::receive::dispatch::{Dispatch, Overload};

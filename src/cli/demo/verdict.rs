@@ -1,12 +1,13 @@
 //! The demo's table: the phases side by side, and the check that nothing is missing.
 
 use ringest::{Summary, Unit};
+use ringest_engine::count::row::RowUnit;
+use ringest_engine::count::rows;
 
 use crate::cli::demo::phase::Phase;
 use crate::cli::failure::Failure;
 use crate::cli::show::paint;
 use crate::cli::show::paint::{Paint, count};
-use crate::cli::show::status::causes;
 
 const NAME_WIDTH: usize = 34;
 const COLUMN_WIDTH: usize = 20;
@@ -151,11 +152,10 @@ fn books(outcomes: &Outcomes<'_>, paint: Paint) -> String {
     );
     text += &row("  left in the socket", each(|o| count(o.summary.ledger.unread_at_stop)));
     text += &row("  received", each(|o| count(o.summary.ledger.received)));
-    for index in 1..causes(&outcomes[0].1.summary.ledger.dropped).len() {
-        let all = outcomes.iter().map(|(_, o)| causes(&o.summary.ledger.dropped)[index]);
-        let (name, _) = causes(&outcomes[0].1.summary.ledger.dropped)[index];
-        if all.clone().any(|(_, dropped)| dropped > 0) {
-            text += &row(&format!("    dropped: {name}"), all.map(|(_, dropped)| count(dropped)));
+    for drop in rows::drops().filter(|row| row.unit != RowUnit::Kernel) {
+        let all = outcomes.iter().map(|(_, o)| drop.count(&o.summary));
+        if all.clone().any(|dropped| dropped > 0) {
+            text += &row(&format!("    {}", drop.label), all.map(count));
         }
     }
     text += &row("    delivered to the handler", each(|o| count(o.summary.ledger.delivered)));

@@ -1,135 +1,55 @@
-//! One sentence for every loss: what happened, and what to do next.
+//! Explains losses: the cause of each, and the next move. The texts stand in the ledger table; the one about the
+//! receive buffer depends on this host and is made here.
 
 use std::fs;
 
-use ringest::{Summary, Unit};
+use ringest::{ROWS, Row, Summary, Unit};
+use ringest_engine::count::row::Help;
 
 use crate::cli::show::paint;
 
-/// A loss, or a warning sign, with its explanation.
+/// Explanation of a count above 0.
 #[derive(Debug)]
 pub(crate) struct Advice {
-    /// As the ledger calls it.
+    /// Name of the count in the ledger table.
     pub(crate) name: &'static str,
     pub(crate) count: u64,
+    /// Unit of `count`, in the plural.
     pub(crate) unit: &'static str,
+    /// The cause, and the next move.
     pub(crate) text: String,
-    /// Whether datagrams or replies are gone, or only may be one day.
+    /// Whether datagrams or replies are lost. `false`: a sign that some may be lost later.
     pub(crate) is_loss: bool,
 }
 
-impl Advice {
-    fn new(name: &'static str, count: u64, unit: &'static str, text: &str) -> Self {
-        Self { name, count, unit, text: text.to_owned(), is_loss: true }
-    }
-}
-
-/// What to say about a summary, losses first; empty if there is nothing to say. `undelivered`: why datagrams
-/// can be that.
+/// Explains every count of a summary that needs it: drops first, then other losses, then signs. `undelivered` is the
+/// text for datagrams that the sink gave up.
 pub(crate) fn advise(summary: &Summary, undelivered: &str) -> Vec<Advice> {
-    let ways =
-        [receiving(summary), handling(summary, undelivered), replying(summary), signs(summary)];
-    ways.into_iter().flatten().filter(|advice| advice.count > 0).collect()
+    let is_sign = |row: &Row| matches!(row.help, Help::Sign(_));
+    let (drops, others): (Vec<_>, Vec<_>) = ROWS.iter().partition(|row| row.is_drop());
+    let (signs, losses): (Vec<_>, Vec<_>) = others.into_iter().partition(|row| is_sign(row));
+    let rows = drops.into_iter().chain(losses).chain(signs);
+    rows.filter(|row| row.count(summary) > 0)
+        .filter_map(|row| {
+            let text = match row.help {
+                Help::None => return None,
+                Help::Loss(text) | Help::Sign(text) => text.to_owned(),
+                Help::Buffers => kernel(summary),
+                Help::Sink => undelivered.to_owned(),
+            };
+            Some(Advice {
+                name: row.name,
+                count: row.count(summary),
+                unit: row.unit.word(summary.ledger.kernel_unit),
+                text,
+                is_loss: !is_sign(&row),
+            })
+        })
+        .collect()
 }
 
-/// Lost before a handler saw them.
-fn receiving(summary: &Summary) -> Vec<Advice> {
-    let (ledger, dropped) = (&summary.ledger, &summary.ledger.dropped);
-    let datagrams = |name, count, text| Advice::new(name, count, "datagrams", text);
-    vec![
-        Advice::new("kernel", dropped.kernel, ledger.kernel_unit.as_str(), &kernel(summary)),
-        datagrams("denied", dropped.denied, "An access list refused their peer."),
-        datagrams("rate_limited", dropped.rate_limited, "Their peer sent more than it may."),
-        datagrams(
-            "truncated",
-            dropped.truncated,
-            "They were longer than a slot or came with more control data than there is room for, \
-             and half a datagram is not delivered as a whole one. Next: report how they were sent.",
-        ),
-        datagrams(
-            "pool_empty",
-            dropped.pool_empty,
-            "All batches were in use, so --overload drop dropped what came. Next: a larger \
-             --pool-bytes rides out longer bursts; more --workers or a faster handler is needed if \
-             it lasts.",
-        ),
-        datagrams(
-            "queue_full",
-            dropped.queue_full,
-            "A worker's queue was full, so --overload drop dropped whole batches. Next: more \
-             --workers, or --dispatch spread if a single peer sends it all.",
-        ),
-        datagrams(
-            "unread_at_stop",
-            ledger.unread_at_stop,
-            "They were still in the sockets when those were closed: more came in than could be \
-             taken within the time a stop may take. Next: stop the senders first.",
-        ),
-    ]
-}
-
-/// Lost on the way to the handler, or in it.
-fn handling(summary: &Summary, undelivered: &str) -> Vec<Advice> {
-    let ledger = &summary.ledger;
-    let datagrams = |name, count, text| Advice::new(name, count, "datagrams", text);
-    vec![
-        datagrams(
-            "queued",
-            ledger.queued,
-            "They were received and abandoned on their way to the handler: the second signal stops \
-             at once. Next: send one signal and wait.",
-        ),
-        datagrams("rejected", ledger.rejected, "The handler refused them as malformed."),
-        datagrams("undelivered", ledger.undelivered, undelivered),
-    ]
-}
-
-fn replying(summary: &Summary) -> Vec<Advice> {
-    let replies = &summary.replies;
-    vec![
-        Advice::new(
-            "send_timed_out",
-            replies.send_timed_out,
-            "replies",
-            "The send buffer stayed full until the reply's deadline. Next: a faster link or fewer \
-             answers; `ss -uamn` shows the buffer.",
-        ),
-        Advice::new(
-            "failed",
-            replies.failed,
-            "replies",
-            "The kernel refused them (no route, a firewall), or there was no room for them. Next: \
-             `ip route get PEER`, `nft list ruleset`.",
-        ),
-    ]
-}
-
-/// Not losses, but signs of what may become one.
-fn signs(summary: &Summary) -> Vec<Advice> {
-    let times =
-        |name, count, text| Advice { is_loss: false, ..Advice::new(name, count, "times", text) };
-    vec![
-        times(
-            "ring_exhausted",
-            summary.ring_exhausted,
-            "All slots were full; nothing is lost by that, the socket buffer holds what comes. \
-             Next, if the kernel dropped too: more --slots.",
-        ),
-        times(
-            "cq_overflow",
-            summary.cq_overflow,
-            "The completion queue overflowed; nothing is lost by that, receiving was armed again.",
-        ),
-        times(
-            "socket_errors",
-            summary.socket_errors,
-            "A socket reported an error and receiving went on; nothing is lost by that. Next, if it \
-             keeps growing: `ss -uamn` and the kernel's log.",
-        ),
-    ]
-}
-
-/// Drops before us: the buffer was too small for a burst, or we were too slow for too long.
+/// Explains drops of the kernel: the receive buffer was too small for a burst, or receivers were too slow for too
+/// long.
 fn kernel(summary: &Summary) -> String {
     let granted = summary.receivers.iter().map(|r| r.rcvbuf_bytes as u64 / 2).min().unwrap_or(0);
     let sockets = summary.listen.len().max(1) as u64;

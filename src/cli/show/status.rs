@@ -1,35 +1,37 @@
-//! The live line: one a second on a terminal's stderr, rewritten in place; nothing elsewhere.
+//! The status line: shown once a second on stderr if that is a terminal, and rewritten in place.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringest::{Dropped, Summary, Unit};
+use ringest::Summary;
+use ringest_engine::count::rows;
 use ringest_records::settle::notices::Notices;
 use ringest_ship::fleet::Watch;
 
 use crate::cli::show::{paint, shipments};
 
-/// The line and what its rates are measured from.
+/// The line, and the counts that its rates are measured from.
 #[derive(Debug)]
 pub(crate) struct Status {
     on: bool,
     indent: usize,
     last: Sample,
     shown: bool,
-    /// What is said above the line, also where the line itself is off.
+    /// Messages of the sinks, printed above the line. They are printed also if the line itself is off.
     notices: Option<Arc<Notices>>,
-    /// Brokers, whose backlogs are shown.
+    /// The brokers' shippers, whose backlogs are shown.
     watch: Option<Watch>,
 }
 
-/// The figures of one moment.
-#[derive(Clone, Copy, Debug, Default)]
+/// Counts of one moment.
+#[derive(Clone, Debug, Default)]
 struct Sample {
     elapsed: Duration,
     received: u64,
     bytes: u64,
-    dropped: Dropped,
+    /// Drops, in the order of `rows::drops`; empty before the first moment.
+    dropped: Vec<u64>,
 }
 
 impl Sample {
@@ -38,45 +40,45 @@ impl Sample {
             elapsed: summary.elapsed,
             received: summary.ledger.received,
             bytes: summary.ledger.received_bytes,
-            dropped: summary.ledger.dropped,
+            dropped: rows::drops().map(|row| row.count(summary)).collect(),
         }
     }
 }
 
 impl Status {
-    /// How often it is shown.
+    /// Time between two updates.
     pub(crate) const EVERY: Duration = Duration::from_secs(1);
 
-    /// On if stderr is a terminal and nobody asked for quiet.
+    /// Makes a status line that is on if stderr is a terminal and `quiet` is not set.
     pub(crate) fn on_stderr(quiet: bool) -> Self {
         let on = !quiet && paint::is_terminal(&io::stderr());
         Self { on, indent: 0, last: Sample::default(), shown: false, notices: None, watch: None }
     }
 
-    /// The same, shown further to the right.
+    /// Moves the line `indent` columns to the right.
     pub(crate) fn indented(self, indent: usize) -> Self {
         Self { indent, ..self }
     }
 
-    /// The same, with what a sink has to say.
+    /// Adds the messages of the sinks.
     pub(crate) fn with_notices(self, notices: Option<&Arc<Notices>>) -> Self {
         Self { notices: notices.map(Arc::clone), ..self }
     }
 
-    /// The same, with what waits for brokers.
+    /// Adds the backlogs of the brokers.
     pub(crate) fn with_watch(self, watch: Option<&Watch>) -> Self {
         Self { watch: watch.cloned(), ..self }
     }
 
-    /// Whether there is anything to show now and then.
+    /// Returns whether `show` has anything to print.
     pub(crate) fn is_on(&self) -> bool {
         self.on || self.notices.is_some()
     }
 
-    /// Rewrites the line.
+    /// Prints new messages and rewrites the line.
     pub(crate) fn show(&mut self, summary: &Summary) {
-        let said = self.notices.as_ref().map(|notices| notices.take()).unwrap_or_default();
-        for text in said {
+        let messages = self.notices.as_ref().map(|notices| notices.take()).unwrap_or_default();
+        for text in messages {
             self.clear();
             paint::say(&format!("{text}\n"));
         }
@@ -89,13 +91,13 @@ impl Status {
         let line = format!("{:1$}{2}", "", self.indent, line(&self.last, &now, summary, shipped));
         self.last = now;
         self.shown = true;
-        // Back to the margin and clear what the last line left; a line that wrapped could not be
-        // rewritten, so it is cut.
+        // Return to the margin and clear the rest of the old line. A line that wrapped could not be
+        // rewritten, so it is cut at the terminal's width.
         let cut: String = line.chars().take(width().saturating_sub(1)).collect();
         paint::say(&format!("\r{cut}\x1b[K"));
     }
 
-    /// Takes the line away, so that what follows starts at the margin.
+    /// Removes the line, so that following output starts at the margin.
     pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
             paint::say("\r\x1b[K");
@@ -112,22 +114,23 @@ fn line(last: &Sample, now: &Sample, summary: &Summary, shipped: Vec<String>) ->
     let rate = |now: u64, last: u64| now.saturating_sub(last) as f64 / seconds;
     let megabits = rate(now.bytes, last.bytes) * 8.0 / 1e6;
     let latency = &summary.queue_latency_ns;
-    let drops: Vec<_> = causes(&now.dropped)
-        .iter()
-        .zip(causes(&last.dropped))
-        // A cause that has lost anything stays in sight.
-        .filter(|((_, total), _)| *total > 0)
-        .map(|((cause, total), (_, before))| {
-            let is_buffers = *cause == "kernel" && summary.ledger.kernel_unit == Unit::Buffers;
-            let unit = if is_buffers { " buffers" } else { "" };
-            format!("{cause} {}{unit}", paint::whole(rate(*total, before)))
+    let drops: Vec<_> = rows::drops()
+        .zip(&now.dropped)
+        .enumerate()
+        // A cause that has dropped any datagram stays on the line.
+        .filter(|(_, (_, total))| **total > 0)
+        .map(|(index, (row, total))| {
+            let before = last.dropped.get(index).copied().unwrap_or(0);
+            let unit =
+                if row.unit.is_buffers(summary.ledger.kernel_unit) { " buffers" } else { "" };
+            format!("{} {}{unit}", row.name, paint::whole(rate(*total, before)))
         })
         .collect();
     let drops = if drops.is_empty() { "none".to_owned() } else { drops.join(", ") };
     let mut parts = vec![
         format!("{:.0} s", now.elapsed.as_secs_f64()),
         format!("{} datagrams/s", paint::whole(rate(now.received, last.received))),
-        // Before the rest, so that a narrow terminal does not cut the loss, nor what waits.
+        // Drops and backlogs come first: a narrow terminal cuts the end of the line.
         format!("drops/s {drops}"),
     ];
     parts.extend(shipped);
@@ -139,32 +142,22 @@ fn line(last: &Sample, now: &Sample, summary: &Summary, shipped: Vec<String>) ->
     parts.join("  ")
 }
 
-/// Drops by cause, in the order a datagram meets them.
-pub(crate) fn causes(dropped: &Dropped) -> [(&'static str, u64); 6] {
-    [
-        ("kernel", dropped.kernel),
-        ("denied", dropped.denied),
-        ("rate_limited", dropped.rate_limited),
-        ("truncated", dropped.truncated),
-        ("pool_empty", dropped.pool_empty),
-        ("queue_full", dropped.queue_full),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::show::table::tests::summary;
+    use ringest::{Dropped, Unit};
 
     #[test]
     fn rates_are_of_the_last_second_and_losses_stay_in_sight() {
         let mut summary = summary();
         let last = Sample::default();
-        let mut now = Sample { elapsed: Duration::from_secs(1), received: 1000, ..last };
+        let mut now = Sample { elapsed: Duration::from_secs(1), received: 1000, ..last.clone() };
         now.bytes = 125_000;
         let first = line(&last, &now, &summary, Vec::new());
         assert!(first.starts_with("1 s  1,000 datagrams/s  drops/s none  1.0 Mbit/s"), "{first}");
-        now.dropped.kernel = 50;
+        summary.ledger.dropped = Dropped { kernel: 50, ..Dropped::default() };
+        now.dropped = Sample::of(&summary).dropped;
         summary.ledger.kernel_unit = Unit::Buffers;
         let shipped = vec!["LOGS 7 wait".to_owned()];
         let second = line(&last, &now, &summary, shipped);
@@ -172,7 +165,7 @@ mod tests {
             second.contains("drops/s kernel 50 buffers  LOGS 7 wait  1.0 Mbit/s  queue"),
             "{second}"
         );
-        let later = Sample { elapsed: Duration::from_secs(2), ..now };
+        let later = Sample { elapsed: Duration::from_secs(2), ..now.clone() };
         assert!(line(&now, &later, &summary, Vec::new()).contains("drops/s kernel 0 buffers"));
     }
 }

@@ -1,19 +1,20 @@
-//! The summary at the end, for a person.
+//! The summary at the end of a run, as text.
 
-use ringest::{Summary, Unit};
+use ringest::{ROWS, Summary, Unit};
+use ringest_engine::count::row::Part;
 use ringest_engine::count::summary::RecordSummary;
 
 use crate::cli::show::advice::{Advice, advise};
 use crate::cli::show::paint;
 use crate::cli::show::paint::{Paint, count};
-use crate::cli::show::status::causes;
 
-/// Width of the ledger's names with their indent, and of its figures.
+/// Width of the ledger's names, their indent included.
 const NAME_WIDTH: usize = 30;
+/// Width of the ledger's figures.
 const FIGURE_WIDTH: usize = 16;
 
-/// The whole sheet. `unwritten`: how much of what is pending no sink has for good; `undelivered`: why
-/// datagrams can be that.
+/// Renders the summary. `unwritten` is the number of pending datagrams that are not on disk yet; `undelivered` is the
+/// text for datagrams that the sink gave up.
 pub(crate) fn render(
     (title, reason): (&str, &str),
     summary: &Summary,
@@ -118,74 +119,76 @@ fn facts(summary: &Summary) -> String {
     text
 }
 
-/// One line of the ledger: its depth, name, figure, and what is said beside it.
+/// Renders one line of the ledger: indent, name, figure, note.
 fn entry(depth: usize, name: &str, figure: u64, note: &str) -> String {
     let name = format!("{:1$}{name}", "", depth * 2);
     let line = format!("  {name:<NAME_WIDTH$}{:>FIGURE_WIDTH$}   {note}", count(figure));
     format!("{}\n", line.trim_end())
 }
 
-/// Where every datagram is. Causes that took none share one line.
+/// The ledger, one line a row. Losses of 0 share one line at the end.
 fn ledger(summary: &Summary, unwritten: u64, paint: Paint) -> String {
-    let ledger = &summary.ledger;
-    let dropped = &ledger.dropped;
-    let total = ledger.arrived.unwrap_or(ledger.received);
-    let share = |figure: u64| paint::percent(figure, total);
-    let loss = |line: String| paint.yellow(line.trim_end()) + "\n";
     let mut text = format!("\n  {}\n", paint.bold("Ledger, in datagrams"));
     let mut none = Vec::new();
-    match ledger.arrived {
-        Some(arrived) => text += &entry(0, "arrived at the sockets", arrived, &share(arrived)),
-        None => {
-            let unknown = "not known: trains may have been dropped";
-            text += &format!(
-                "  {:<NAME_WIDTH$}{:>FIGURE_WIDTH$}   {unknown}\n",
-                "arrived at the sockets", "?"
-            );
-        }
-    }
-    let mut loss_or_none = |text: &mut String, depth: usize, name: &'static str, figure: u64| {
-        let is_buffers = name == "dropped: kernel" && ledger.kernel_unit == Unit::Buffers;
-        let note = if is_buffers { "buffers".to_owned() } else { share(figure) };
-        match figure {
-            0 => none.push(name.strip_prefix("dropped: ").unwrap_or(name)),
-            _ => *text += &loss(entry(depth, name, figure, &note)),
-        }
-    };
-    loss_or_none(&mut text, 1, "dropped: kernel", dropped.kernel);
-    loss_or_none(&mut text, 1, "unread_at_stop", ledger.unread_at_stop);
-    text += &entry(1, "received", ledger.received, &share(ledger.received));
-    for (name, figure) in causes(dropped).into_iter().skip(1) {
-        let name = match name {
-            "denied" => "dropped: denied",
-            "rate_limited" => "dropped: rate_limited",
-            "truncated" => "dropped: truncated",
-            "pool_empty" => "dropped: pool_empty",
-            _ => "dropped: queue_full",
-        };
-        loss_or_none(&mut text, 2, name, figure);
-    }
-    loss_or_none(&mut text, 2, "queued", ledger.queued);
-    text += &entry(2, "handled", ledger.handled, &share(ledger.handled));
-    loss_or_none(&mut text, 3, "rejected", ledger.rejected);
-    loss_or_none(&mut text, 3, "undelivered", ledger.undelivered);
-    if ledger.pending > 0 {
-        let (share, unwritten) = (share(ledger.pending), unwritten.min(ledger.pending));
-        text += &match unwritten {
-            0 => entry(3, "pending", ledger.pending, &format!("{share} wait in the journal")),
-            _ => {
-                let note = format!("{share}, {} of them not written", count(unwritten));
-                loss(entry(3, "pending", ledger.pending, &note))
+    for row in ROWS {
+        let figure = (row.get)(summary);
+        match (row.part, figure) {
+            (Part::Passed(depth), Some(figure)) => {
+                text += &entry(depth, row.label, figure, &share(summary, figure));
             }
-        };
+            (Part::Passed(_), None) => {
+                let unknown = "not known: trains may have been dropped";
+                let (name, figure) = (row.label, "?");
+                text += &format!("  {name:<NAME_WIDTH$}{figure:>FIGURE_WIDTH$}   {unknown}\n");
+            }
+            (Part::Dropped(_) | Part::Lost(_), None | Some(0)) => none.push(row.name),
+            (Part::Dropped(depth) | Part::Lost(depth), Some(figure)) => {
+                let note = match row.unit.is_buffers(summary.ledger.kernel_unit) {
+                    true => "buffers".to_owned(),
+                    false => share(summary, figure),
+                };
+                text += &loss(&entry(depth, row.label, figure, &note), paint);
+            }
+            (Part::Held(depth), Some(figure)) => {
+                text += &held((depth, row.label), figure, summary, unwritten, paint);
+            }
+            (Part::Check, _) => text += &residual(summary.ledger.residual, paint),
+            (Part::Held(_), None) | (Part::Beside, _) => {}
+        }
     }
-    text += &entry(3, "delivered", ledger.delivered, &share(ledger.delivered));
-    text += &residual(ledger.residual, paint);
     if !none.is_empty() {
         let line = paint::paragraph(&format!("none were {}", none.join(", ")), 2);
         text += &format!("{}\n", paint.dim(line.trim_end()));
     }
     text
+}
+
+/// Returns `figure` in percent of what arrived, or of what was received if arrivals are not known.
+fn share(summary: &Summary, figure: u64) -> String {
+    paint::percent(figure, summary.ledger.arrived.unwrap_or(summary.ledger.received))
+}
+
+fn loss(line: &str, paint: Paint) -> String {
+    paint.yellow(line.trim_end()) + "\n"
+}
+
+/// The line of datagrams whose outcome is open; empty if there are none.
+fn held(
+    (depth, label): (usize, &str),
+    figure: u64,
+    summary: &Summary,
+    unwritten: u64,
+    paint: Paint,
+) -> String {
+    let (share, unwritten) = (share(summary, figure), unwritten.min(figure));
+    match (figure, unwritten) {
+        (0, _) => String::new(),
+        (_, 0) => entry(depth, label, figure, &format!("{share} wait in the journal")),
+        _ => {
+            let note = format!("{share}, {} of them not written", count(unwritten));
+            loss(&entry(depth, label, figure, &note), paint)
+        }
+    }
 }
 
 fn residual(residual: i64, paint: Paint) -> String {
@@ -219,7 +222,7 @@ fn explain(title: &str, advice: &[Advice], paint: Paint) -> String {
     text
 }
 
-/// A row per thread.
+/// Renders a row for each thread.
 fn threads(summary: &Summary, paint: Paint) -> String {
     let head = format!(
         "  {:<12}{:>6}{:>16}{:>14}{:>14}{:>12}",

@@ -1,8 +1,8 @@
 //! Counters with one writer and any number of readers.
 //!
-//! A thread counts in a plain struct of its own and *publishes* a copy when it has finished a turn.
-//! The copy is guarded by a sequence number (a seqlock), so a reader always sees the counters of
-//! one moment: `received = dropped + enqueued` holds in every snapshot, not only at rest.
+//! A thread counts in a plain struct of its own and *publishes* a copy at the end of each turn. A sequence
+//! number guards the copy (a seqlock), so a reader always sees the counters of one moment:
+//! `received = dropped + enqueued` holds in every snapshot, also while the thread runs.
 //!
 //! ```text
 //!  owner:   seq+1 (odd) ── store every value ── seq+2 (even)
@@ -11,16 +11,36 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// Declares a struct of `u64` counters together with its published form.
+/// Declares a struct of `u64` counters, its published form, and their sum over threads. `sum` or `max` behind a
+/// counter says how the values of several threads make one.
 macro_rules! counters {
-    ($(#[$meta:meta])* $name:ident, $published:ident { $($(#[$field_meta:meta])* $field:ident,)* }) => {
+    ($(#[$meta:meta])* $name:ident, $published:ident {
+        $($(#[$field_meta:meta])* $field:ident: $over_threads:ident,)*
+    }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct $name {
             $($(#[$field_meta])* pub $field: u64,)*
         }
 
-        /// The published copy, alone on its cache lines: a reader must not slow the neighbour.
+        impl $name {
+            /// Names of all counters, each with access to its value.
+            pub const FIELDS: &'static [(&'static str, fn(&mut Self) -> &mut u64)] =
+                &[$((stringify!($field), |counts| &mut counts.$field),)*];
+
+            /// Returns the counters of several threads as one.
+            #[must_use]
+            pub fn total<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+                let mut total = Self::default();
+                for counts in all {
+                    $(total.$field = $over_threads(total.$field, counts.$field);)*
+                }
+                total
+            }
+        }
+
+        /// The published copy. It has its cache lines to itself, so that reading it does not slow a
+        /// neighbouring thread.
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct $published {
@@ -29,7 +49,7 @@ macro_rules! counters {
         }
 
         impl $published {
-            /// Makes `counts` visible. Only the owning thread may call this.
+            /// Makes `counts` visible to readers. Only the owning thread may call this.
             pub fn publish(&self, counts: &$name) {
                 let sequence = self.sequence.load(Ordering::Relaxed);
                 self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
@@ -38,8 +58,8 @@ macro_rules! counters {
                 self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
             }
 
-            /// The counters of one moment. Retries while the owner is writing, which takes it a
-            /// few nanoseconds.
+            /// Returns the counters of one moment. Retries while the owner is writing, which takes the
+            /// owner a few nanoseconds.
             #[must_use]
             pub fn read(&self) -> $name {
                 loop {
@@ -56,75 +76,87 @@ macro_rules! counters {
     };
 }
 
+fn sum(total: u64, more: u64) -> u64 {
+    total + more
+}
+
+fn max(total: u64, more: u64) -> u64 {
+    total.max(more)
+}
+
 counters! {
-    /// What one receiver counted. Datagrams unless the name says otherwise.
+    /// Counters of one receiver, in datagrams unless the name says otherwise.
     ReceiverCounts, PublishedReceiver {
         /// Taken from the sockets.
-        received,
+        received: sum,
         /// Payload bytes of those.
-        received_bytes,
+        received_bytes: sum,
         /// Frames that held two or more datagrams (UDP_GRO).
-        trains,
+        trains: sum,
         /// Put into a batch on its way to a handler.
-        enqueued,
-        /// Dropped: the slot or its control room was too small for what came.
-        truncated,
+        enqueued: sum,
+        /// Dropped by an access list. There is none yet.
+        denied: sum,
+        /// Dropped by a rate limit. There is none yet.
+        rate_limited: sum,
+        /// Dropped: the slot, or its room for control messages, was too small.
+        truncated: sum,
         /// Dropped under `overload = drop`: no empty batch was left.
-        pool_empty,
+        pool_empty: sum,
         /// Dropped under `overload = drop`: the worker's queue was full.
-        queue_full,
+        queue_full: sum,
         /// Left in the sockets when they were closed.
-        unread_at_stop,
-        /// What the kernel dropped at our sockets, in its own unit: buffers (a train counts 1).
-        kernel_buffers,
-        /// Times the slots ran out and a receive ended for it (ENOBUFS).
-        ring_exhausted,
+        unread_at_stop: sum,
+        /// Dropped by the kernel at our sockets, in the kernel's unit: buffers (a train counts 1).
+        kernel_buffers: sum,
+        /// Times the slots ran out, which ends a receive (ENOBUFS).
+        ring_exhausted: sum,
         /// Times the completion queue overflowed.
-        cq_overflow,
-        /// Times a receive was armed again after it had ended.
-        rearmed,
-        /// Errors a socket reported and the receiver lived through.
-        socket_errors,
-        /// Replies the kernel took.
-        replies_sent,
+        cq_overflow: sum,
+        /// Times a receive was armed: once at the start, and after each end.
+        rearmed: sum,
+        /// Errors that a socket reported and the receiver survived.
+        socket_errors: sum,
+        /// Replies taken by the kernel.
+        replies_sent: sum,
         /// Replies given up at the send deadline: the send buffer stayed full.
-        replies_timed_out,
-        /// Replies the kernel refused, or that found no room.
-        replies_failed,
-        /// When it took the last datagram, CLOCK_MONOTONIC ns; 0: none came yet.
-        last_received_ns,
-        /// Times the thread slept in the kernel for more to do.
-        sleeps,
+        replies_timed_out: sum,
+        /// Replies that the kernel refused, or for which there was no room.
+        replies_failed: sum,
+        /// Time of the last datagram, CLOCK_MONOTONIC ns; 0 before the first.
+        last_received_ns: max,
+        /// Times the thread slept in the kernel because there was nothing to do.
+        sleeps: sum,
         /// CPU time of the thread, ns.
-        cpu_ns,
+        cpu_ns: sum,
     }
 }
 
 counters! {
-    /// What one worker (or one inline handler) counted. Datagrams unless the name says otherwise.
+    /// Counters of one worker (or one inline handler), in datagrams unless the name says otherwise.
     WorkerCounts, PublishedWorker {
-        /// Taken out of the queue.
-        taken,
+        /// Taken off the queue.
+        taken: sum,
         /// Given to the handler, which has returned.
-        handled,
-        /// The handler or its decoder refused it.
-        rejected,
-        /// The sink accepted it.
-        delivered,
-        /// The sink gave up on it.
-        undelivered,
+        handled: sum,
+        /// Refused by the handler or its decoder.
+        rejected: sum,
+        /// Accepted by the sink.
+        delivered: sum,
+        /// Given up by the sink.
+        undelivered: sum,
         /// In the sink now.
-        pending,
+        pending: sum,
         /// Records found in datagrams.
-        records,
+        records: sum,
         /// Parts of datagrams that were no record.
-        records_rejected,
+        records_rejected: sum,
         /// Replies that found no room on the worker's side.
-        replies_failed,
+        replies_failed: sum,
         /// Batches handled.
-        batches,
-        /// CPU time of the thread, ns (0 for an inline handler: the receiver's says it).
-        cpu_ns,
+        batches: sum,
+        /// CPU time of the thread, ns; 0 for an inline handler, whose time is its receiver's.
+        cpu_ns: sum,
     }
 }
 

@@ -1,19 +1,18 @@
-//! A histogram with one writer and any number of readers, which neither allocates nor locks.
+//! A histogram with one writer and any number of readers. Recording neither allocates nor locks.
 //!
-//! 64 cells for every power of two, so a value is off by at most 1/64. The reader side turns the
-//! cells into an `hdrhistogram::Histogram` ([`crate::count::latency`]); that crate's own shared
-//! form makes the reader wait for every writer to record something, which an idle worker never
-//! does.
+//! There are 64 cells for every power of two, so a value is off by at most 1/64. Readers merge the cells into
+//! an `hdrhistogram::Histogram` ([`crate::count::latency`]). That crate's own concurrent histogram is not
+//! used because its reader waits until every writer has recorded a value, which an idle worker never does.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const SUB_BITS: u32 = 6;
 const SUB_CELLS: usize = 1 << SUB_BITS;
-/// Values from 2^42 ns (73 minutes) up share the last cell.
+/// Largest exponent with cells of its own: values from 2^42 ns (73 minutes) up share the last cell.
 const EXPONENT_MAX: u32 = 41;
 const CELLS: usize = (EXPONENT_MAX - SUB_BITS) as usize * SUB_CELLS + 2 * SUB_CELLS;
 
-/// Counts of values, by size.
+/// Number of values recorded, by size.
 #[derive(Debug)]
 pub struct Histogram {
     cells: Box<[AtomicU64]>,
@@ -28,7 +27,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts `value` `times` times. Only the owning thread may call this.
+    /// Records `value` `times` times. Only the owning thread may call this.
     pub fn record(&self, value: u64, times: u64) {
         let cell = &self.cells[cell_of(value)];
         cell.store(cell.load(Ordering::Relaxed) + times, Ordering::Relaxed);
@@ -37,13 +36,13 @@ impl Histogram {
         }
     }
 
-    /// The largest value recorded.
+    /// Returns the largest value recorded, 0 if there is none.
     #[must_use]
     pub fn max(&self) -> u64 {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Every cell that is not empty: a value from its middle, and how often.
+    /// Returns every cell that is not empty: the value in its middle, and the number of values recorded.
     pub fn cells(&self) -> impl Iterator<Item = (u64, u64)> {
         self.cells.iter().enumerate().filter_map(|(index, cell)| {
             let times = cell.load(Ordering::Relaxed);
@@ -52,7 +51,7 @@ impl Histogram {
     }
 }
 
-/// `value` in floating point with a 6-bit mantissa.
+/// Returns the index of the cell of `value`: its floating-point form with a 6-bit mantissa.
 fn cell_of(value: u64) -> usize {
     let exponent = value.max(1).ilog2().min(EXPONENT_MAX);
     let shift = exponent.saturating_sub(SUB_BITS);
@@ -60,6 +59,7 @@ fn cell_of(value: u64) -> usize {
     shift as usize * SUB_CELLS + mantissa
 }
 
+/// Returns the value in the middle of a cell.
 fn middle_of(index: usize) -> u64 {
     let shift = (index / SUB_CELLS).saturating_sub(1);
     let lowest = ((index - shift * SUB_CELLS) as u64) << shift;

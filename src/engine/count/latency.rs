@@ -1,29 +1,29 @@
-//! Percentiles out of the threads' histograms.
+//! Percentiles of the threads' histograms.
 
 use hdrhistogram::Histogram as Hdr;
 
 use crate::count::histogram::Histogram;
 
 /// Percentiles of a latency, ns; all 0 while nothing was recorded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Percentiles {
-    /// Half are faster.
+    /// Median.
     pub p50: u64,
-    /// Nine in ten are faster.
+    /// 90th percentile.
     pub p90: u64,
-    /// 99 in 100 are faster.
+    /// 99th percentile.
     pub p99: u64,
-    /// 999 in 1000 are faster.
+    /// 99.9th percentile.
     pub p999: u64,
-    /// The slowest.
+    /// Maximum, exact.
     pub max: u64,
 }
 
 impl Percentiles {
-    /// Merges the histograms of several threads; exact to 1/64, the maximum exactly.
+    /// Merges the histograms of several threads. Values are off by at most 1/64; the maximum is exact.
     #[must_use]
     pub fn merge<'a>(histograms: impl IntoIterator<Item = &'a Histogram>) -> Self {
-        // Bounds are constants that the crate accepts; three digits are finer than the cells.
+        // Cannot fail: the crate accepts these bounds. Three digits are finer than our cells.
         let Ok(mut merged) = Hdr::<u64>::new_with_bounds(1, 1 << 43, 3) else {
             return Self::default();
         };

@@ -1,25 +1,25 @@
-//! The ledger: where every datagram is, from counters alone. Pure arithmetic.
+//! The ledger: the number of datagrams at each place on their way, computed from the threads' counters.
 //!
 //! ```text
 //! received = dropped (without kernel) + queued + handled
 //! handled  = rejected + delivered + undelivered + pending
 //! arrived  = received + dropped.kernel + unread_at_stop      (after a stop)
-//! residual = what these lines are off by: 0
+//! residual = difference between the two sides of these equations: 0
 //! ```
 
 use crate::count::counters::{ReceiverCounts, WorkerCounts};
 
-/// What the kernel's drops are counted in.
+/// Unit of the kernel's drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Datagrams, exactly.
     Datagrams,
-    /// The kernel's buffers: with UDP_GRO one may be a whole train of datagrams.
+    /// Buffers of the kernel. With UDP_GRO, one buffer may hold a whole train of datagrams.
     Buffers,
 }
 
 impl Unit {
-    /// The word used in JSON and tables.
+    /// Returns the word used in JSON and tables.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -29,41 +29,55 @@ impl Unit {
     }
 }
 
-/// Drops by cause, in datagrams (`kernel` in [`Ledger::kernel_unit`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// By the kernel at our sockets: the receive buffer was full. Never received.
-    pub kernel: u64,
-    /// By an access list. There is none yet: always 0.
-    pub denied: u64,
-    /// By a rate limit. There is none yet: always 0.
-    pub rate_limited: u64,
-    /// Longer than the slot or its control room.
-    pub truncated: u64,
+/// Declares the causes of drops after a receive. Each is a counter of the receiver with the same name.
+macro_rules! dropped {
+    ($($(#[$meta:meta])* $cause:ident,)*) => {
+        /// Drops by cause, in datagrams (`kernel` in [`Ledger::kernel_unit`]).
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub struct Dropped {
+            /// Dropped by the kernel at our sockets because the receive buffer was full. These were
+            /// never received.
+            pub kernel: u64,
+            $($(#[$meta])* pub $cause: u64,)*
+        }
+
+        impl Dropped {
+            fn new(kernel: u64, receivers: &ReceiverCounts) -> Self {
+                Self { kernel, $($cause: receivers.$cause,)* }
+            }
+
+            /// Returns the number of datagrams dropped after they had been received.
+            #[must_use]
+            pub fn after_receive(&self) -> u64 {
+                0 $(+ self.$cause)*
+            }
+        }
+    };
+}
+
+dropped! {
+    /// Dropped by an access list. There is none yet, so always 0.
+    denied,
+    /// Dropped by a rate limit. There is none yet, so always 0.
+    rate_limited,
+    /// Longer than the slot, or with more control messages than it has room for.
+    truncated,
     /// No empty batch was left (`overload = drop`).
-    pub pool_empty: u64,
+    pool_empty,
     /// The worker's queue was full (`overload = drop`).
-    pub queue_full: u64,
+    queue_full,
 }
 
-impl Dropped {
-    /// What was dropped after it had been received.
-    #[must_use]
-    pub fn after_receive(&self) -> u64 {
-        self.denied + self.rate_limited + self.truncated + self.pool_empty + self.queue_full
-    }
-}
-
-/// Where every datagram is.
+/// Number of datagrams at each place on their way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ledger {
-    /// Reached our sockets; `None` where it cannot be counted exactly.
+    /// Reached our sockets; `None` where they cannot be counted exactly.
     pub arrived: Option<u64>,
     /// Taken from the sockets.
     pub received: u64,
     /// Payload bytes of those.
     pub received_bytes: u64,
-    /// What `dropped.kernel` is counted in.
+    /// Unit of `dropped.kernel`.
     pub kernel_unit: Unit,
     /// Dropped, by cause.
     pub dropped: Dropped,
@@ -71,32 +85,32 @@ pub struct Ledger {
     pub queued: u64,
     /// Given to the handler.
     pub handled: u64,
-    /// The handler refused them.
+    /// Refused by the handler.
     pub rejected: u64,
-    /// The sink accepted them.
+    /// Accepted by the sink.
     pub delivered: u64,
-    /// The sink gave up on them, or was stopped before it could accept.
+    /// Given up by the sink, which failed or was stopped first.
     pub undelivered: u64,
     /// In the sink now.
     pub pending: u64,
     /// Left in the sockets when they were closed.
     pub unread_at_stop: u64,
-    /// What the lines of the ledger are off by; anything but 0 is a bug.
+    /// Sum of the differences between the two sides of each equation; anything but 0 is a bug.
     pub residual: i64,
 }
 
-/// What only the end of a run can tell.
+/// Facts known only at the end of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// Datagrams found in queues and open batches after the threads had ended. Counted there, not
-    /// derived, so that the residual is a check and not a tautology.
+    /// Datagrams found in queues and open batches after the threads had ended. They are counted there, not
+    /// derived from other counters, so that the residual is a real check.
     pub abandoned: u64,
 }
 
-/// Arrivals of one receiver's sockets, or `None` if they are not counted.
+/// Datagrams that reached one receiver's sockets, or `None` if they are not counted.
 pub type Arrived = Option<u64>;
 
-/// Kernel drops of one receiver and their unit.
+/// Returns the kernel's drops at one receiver's sockets, and their unit.
 #[must_use]
 pub fn kernel_drops(
     counts: &ReceiverCounts,
@@ -105,7 +119,7 @@ pub fn kernel_drops(
     ended: bool,
 ) -> (u64, Unit) {
     match arrived {
-        // What is in the socket is not known before the end, so the difference is not either.
+        // Before the end, the number still in the sockets is not known, so the difference would be wrong.
         Some(arrived) if ended => {
             (arrived.saturating_sub(counts.received + counts.unread_at_stop), Unit::Datagrams)
         }
@@ -114,8 +128,8 @@ pub fn kernel_drops(
     }
 }
 
-/// Adds up the counters. Read the workers' before the receivers', so that nothing is handled before
-/// it was queued.
+/// Makes the ledger from the counters. Read the workers' counters before the receivers': otherwise more may be
+/// handled than was queued.
 #[must_use]
 pub fn balance(
     receivers: &[(ReceiverCounts, Arrived)],
@@ -123,10 +137,8 @@ pub fn balance(
     gro: bool,
     ended: Option<Ended>,
 ) -> Ledger {
-    let rx = |field: fn(&ReceiverCounts) -> u64| -> u64 {
-        receivers.iter().map(|(counts, _)| field(counts)).sum()
-    };
-    let wk = |field: fn(&WorkerCounts) -> u64| -> u64 { workers.iter().map(field).sum() };
+    let rx = ReceiverCounts::total(receivers.iter().map(|(counts, _)| counts));
+    let wk = WorkerCounts::total(workers);
     let mut kernel = 0;
     let mut kernel_unit = Unit::Datagrams;
     for (counts, arrived) in receivers {
@@ -136,45 +148,35 @@ pub fn balance(
             kernel_unit = unit;
         }
     }
-    let dropped = Dropped {
-        kernel,
-        denied: 0,
-        rate_limited: 0,
-        truncated: rx(|c| c.truncated),
-        pool_empty: rx(|c| c.pool_empty),
-        queue_full: rx(|c| c.queue_full),
-    };
-    let received = rx(|c| c.received);
-    let unread_at_stop = rx(|c| c.unread_at_stop);
     let counted: Option<u64> = receivers.iter().map(|(_, arrived)| *arrived).sum();
     let countable = ended.is_some() && (kernel_unit == Unit::Datagrams || kernel == 0);
-    let arrived = counted.or_else(|| countable.then_some(received + kernel + unread_at_stop));
-    let handled = wk(|c| c.handled);
+    let arrived = counted.or_else(|| countable.then_some(rx.received + kernel + rx.unread_at_stop));
     let queued = match ended {
-        Some(ended) => ended.abandoned + wk(|c| c.taken) - handled,
-        None => rx(|c| c.enqueued).saturating_sub(handled),
+        Some(ended) => ended.abandoned + wk.taken - wk.handled,
+        None => rx.enqueued.saturating_sub(wk.handled),
     };
     let mut ledger = Ledger {
         arrived,
-        received,
-        received_bytes: rx(|c| c.received_bytes),
+        received: rx.received,
+        received_bytes: rx.received_bytes,
         kernel_unit,
-        dropped,
+        dropped: Dropped::new(kernel, &rx),
         queued,
-        handled,
-        rejected: wk(|c| c.rejected),
-        delivered: wk(|c| c.delivered),
-        undelivered: wk(|c| c.undelivered),
-        pending: wk(|c| c.pending),
-        unread_at_stop,
+        handled: wk.handled,
+        rejected: wk.rejected,
+        delivered: wk.delivered,
+        undelivered: wk.undelivered,
+        pending: wk.pending,
+        unread_at_stop: rx.unread_at_stop,
         residual: 0,
     };
-    ledger.residual = ledger.off_by(rx(|c| c.enqueued), ended.is_some());
+    ledger.residual = ledger.off_by(rx.enqueued, ended.is_some());
     ledger
 }
 
 impl Ledger {
-    /// Takes note of what was settled after the workers had ended: so many are undelivered and pending by now.
+    /// Moves datagrams that were settled after the workers had ended out of `pending`. `undelivered` and
+    /// `pending` are the totals as they are now.
     pub fn settled_late(&mut self, undelivered: u64, pending: u64) {
         let settled = self.pending.saturating_sub(pending);
         let lost = undelivered.saturating_sub(self.undelivered).min(settled);
@@ -183,7 +185,8 @@ impl Ledger {
         self.delivered += settled - lost;
     }
 
-    /// The sum of what each line is off by, as absolute values: two errors must not cancel out.
+    /// Returns the sum of the differences between the two sides of each equation. Absolute values, so that two
+    /// errors do not cancel out.
     fn off_by(&self, enqueued: u64, ended: bool) -> i64 {
         let received = self.received.abs_diff(self.dropped.after_receive() + enqueued);
         let carried = enqueued.abs_diff(self.queued + self.handled);

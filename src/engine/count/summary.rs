@@ -1,4 +1,4 @@
-//! What a run came to: the ledger, costs and latencies, by thread and in total.
+//! The summary of a run: the ledger, costs and latencies, by thread and in total.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,20 +7,20 @@ use crate::count::counters::{ReceiverCounts, WorkerCounts};
 use crate::count::latency::Percentiles;
 use crate::count::ledger::{Arrived, Ended, Ledger, balance, kernel_drops};
 
-/// The engine's state at one moment; after a stop, its final accounts.
+/// State of an engine at one moment; after a stop, its final state.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// `io_uring` or `recvmmsg`.
+    /// Name of the backend: `io_uring` or `recvmmsg`.
     pub backend: &'static str,
-    /// Why that one.
+    /// Reason for that backend.
     pub backend_reason: String,
-    /// How arrivals are counted, or why they are not.
+    /// Method by which arrivals are counted, or the reason why they are not.
     pub arrivals_reason: String,
-    /// Addresses listened on, with the ports the kernel chose.
+    /// Listen addresses, with the ports that the kernel chose.
     pub listen: Vec<SocketAddr>,
-    /// Since the start.
+    /// Time since the start.
     pub elapsed: Duration,
-    /// Where every datagram is.
+    /// Number of datagrams at each place on their way.
     pub ledger: Ledger,
     /// Frames that held two or more datagrams.
     pub trains: u64,
@@ -28,17 +28,17 @@ pub struct Summary {
     pub ring_exhausted: u64,
     /// Times the completion queue overflowed.
     pub cq_overflow: u64,
-    /// Times a receive was armed, again after each end.
+    /// Times a receive was armed: once at the start, and after each end.
     pub rearmed: u64,
-    /// Errors that sockets reported and the receivers lived through.
+    /// Errors that sockets reported and the receivers survived.
     pub socket_errors: u64,
-    /// What became of the handlers' replies.
+    /// The handlers' replies, by outcome.
     pub replies: ReplySummary,
-    /// What decoders found in the datagrams; nothing where none ran.
+    /// Records that decoders found in the datagrams; 0 where no decoder ran.
     pub records: RecordSummary,
-    /// From the socket to the handler.
+    /// Time from the socket to the handler.
     pub queue_latency_ns: Percentiles,
-    /// The most that gathering datagrams may have added to a latency; zero: nothing.
+    /// Upper bound of the latency added by gathering datagrams into batches; zero if it is off.
     pub coalesce_bound: Duration,
     /// Resident memory of the process, bytes.
     pub rss_bytes: u64,
@@ -48,68 +48,68 @@ pub struct Summary {
     pub workers: Vec<WorkerSummary>,
 }
 
-/// What decoders found, in records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Records by outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RecordSummary {
-    /// Records.
+    /// Records found.
     pub found: u64,
-    /// Parts of datagrams that were none.
+    /// Parts of datagrams that were no record.
     pub rejected: u64,
 }
 
-/// What became of replies, in datagrams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Replies by outcome, in datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ReplySummary {
-    /// The kernel took them. That they arrived is not known.
+    /// Taken by the kernel. Whether they reached their peer is not known.
     pub sent: u64,
     /// Given up: the send buffer stayed full until the send deadline.
     pub send_timed_out: u64,
-    /// Refused by the kernel, or there was no room for them.
+    /// Refused by the kernel, or given up because no room was left for them.
     pub failed: u64,
 }
 
 /// One receiver's share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceiverSummary {
-    /// Where it is pinned.
+    /// Core that the thread is pinned to.
     pub core: usize,
-    /// Datagrams taken.
+    /// Datagrams taken from its sockets.
     pub received: u64,
     /// Drops of the kernel at its sockets, in the ledger's `kernel_unit`.
     pub dropped_kernel: u64,
-    /// What the kernel's own counter showed, in buffers: equal to `dropped_kernel` without trains,
-    /// however that was counted.
+    /// The same drops by the kernel's own counter, in buffers. Equal to `dropped_kernel` if there were no
+    /// trains.
     pub kernel_buffers: u64,
-    /// Receive buffer granted, the sum of its sockets.
+    /// Receive buffer granted, bytes, the sum of its sockets.
     pub rcvbuf_bytes: usize,
     /// CPU time, ns; up to a second old while running.
     pub cpu_ns: u64,
-    /// Times it slept for more to do.
+    /// Times it slept because there was nothing to do.
     pub sleeps: u64,
 }
 
 /// One worker's share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerSummary {
-    /// Where it is pinned.
+    /// Core that the thread is pinned to.
     pub core: usize,
     /// Datagrams handled.
     pub handled: u64,
-    /// Batches they came in.
+    /// Batches handled.
     pub batches: u64,
     /// CPU time, ns; up to a second old while running; 0 for an inline handler.
     pub cpu_ns: u64,
 }
 
 impl Summary {
-    /// CPU time of all receivers per datagram received, ns; `None` before the first.
+    /// Returns the CPU time of all receivers per datagram received, ns; `None` before the first datagram.
     #[must_use]
     pub fn receiver_ns_per_datagram(&self) -> Option<f64> {
         per(self.receivers.iter().map(|r| r.cpu_ns).sum(), self.ledger.received)
     }
 
-    /// CPU time of all workers per datagram handled, ns; `None` before the first, and for inline
-    /// handlers, whose time is their receiver's.
+    /// Returns the CPU time of all workers per datagram handled, ns; `None` before the first datagram, and
+    /// for inline handlers, whose time is their receiver's.
     #[must_use]
     pub fn worker_ns_per_datagram(&self) -> Option<f64> {
         let cpu_ns = self.workers.iter().map(|w| w.cpu_ns).sum();
@@ -122,7 +122,7 @@ fn per(total: u64, datagrams: u64) -> Option<f64> {
     (datagrams > 0).then(|| total as f64 / datagrams as f64)
 }
 
-/// A receiver's counters with what the engine knows of it.
+/// A receiver's counters, with its core, buffer and arrivals.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReceiverRow {
     pub(crate) core: usize,
@@ -138,7 +138,7 @@ pub(crate) struct WorkerRow {
     pub(crate) counts: WorkerCounts,
 }
 
-/// The facts of a run that do not change.
+/// Facts that do not change during a run.
 #[derive(Clone, Debug)]
 pub(crate) struct RunFacts {
     pub(crate) backend: &'static str,
@@ -149,7 +149,7 @@ pub(crate) struct RunFacts {
     pub(crate) coalesce_bound: Duration,
 }
 
-/// Puts a summary together.
+/// Makes a summary from the counters of all threads.
 pub(crate) fn summarize(
     facts: &RunFacts,
     receivers: &[ReceiverRow],
@@ -159,9 +159,8 @@ pub(crate) fn summarize(
 ) -> Summary {
     let rx: Vec<_> = receivers.iter().map(|row| (row.counts, row.arrived)).collect();
     let wk: Vec<_> = workers.iter().map(|row| row.counts).collect();
-    let sum = |field: fn(&ReceiverCounts) -> u64| -> u64 {
-        receivers.iter().map(|row| field(&row.counts)).sum()
-    };
+    let receiving = ReceiverCounts::total(rx.iter().map(|(counts, _)| counts));
+    let working = WorkerCounts::total(&wk);
     Summary {
         backend: facts.backend,
         backend_reason: facts.backend_reason.clone(),
@@ -169,20 +168,17 @@ pub(crate) fn summarize(
         listen: facts.listen.clone(),
         elapsed,
         ledger: balance(&rx, &wk, facts.gro, ended),
-        trains: sum(|c| c.trains),
-        ring_exhausted: sum(|c| c.ring_exhausted),
-        cq_overflow: sum(|c| c.cq_overflow),
-        rearmed: sum(|c| c.rearmed),
-        socket_errors: sum(|c| c.socket_errors),
+        trains: receiving.trains,
+        ring_exhausted: receiving.ring_exhausted,
+        cq_overflow: receiving.cq_overflow,
+        rearmed: receiving.rearmed,
+        socket_errors: receiving.socket_errors,
         replies: ReplySummary {
-            sent: sum(|c| c.replies_sent),
-            send_timed_out: sum(|c| c.replies_timed_out),
-            failed: sum(|c| c.replies_failed) + wk.iter().map(|c| c.replies_failed).sum::<u64>(),
+            sent: receiving.replies_sent,
+            send_timed_out: receiving.replies_timed_out,
+            failed: receiving.replies_failed + working.replies_failed,
         },
-        records: RecordSummary {
-            found: wk.iter().map(|c| c.records).sum(),
-            rejected: wk.iter().map(|c| c.records_rejected).sum(),
-        },
+        records: RecordSummary { found: working.records, rejected: working.records_rejected },
         queue_latency_ns,
         coalesce_bound: facts.coalesce_bound,
         rss_bytes: 0,
@@ -208,5 +204,30 @@ pub(crate) fn summarize(
                 cpu_ns: row.counts.cpu_ns,
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Returns the summary of an engine with one receiver and one worker that counted this.
+    pub(crate) fn summary_of(
+        receiver: ReceiverCounts,
+        worker: WorkerCounts,
+        ended: Option<Ended>,
+    ) -> Summary {
+        let facts = RunFacts {
+            backend: "io_uring",
+            backend_reason: String::new(),
+            arrivals_reason: String::new(),
+            listen: Vec::new(),
+            gro: false,
+            coalesce_bound: Duration::ZERO,
+        };
+        let receivers = [ReceiverRow { core: 0, rcvbuf_bytes: 0, counts: receiver, arrived: None }];
+        let workers = [WorkerRow { core: 1, counts: worker }];
+        let when = (Duration::from_secs(1), ended);
+        summarize(&facts, &receivers, &workers, Percentiles::default(), when)
     }
 }
