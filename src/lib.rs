@@ -161,3 +161,4 @@ pub use ringest_engine::socket::multicast::Group;
 pub use ringest_engine::socket::options::{MulticastSending, PathMtu, SocketOptions};
 pub use ringest_engine::socket::steer::Steer;
 pub use ringest_engine::work::handler::{Handler, Outcome};
+pub use ringest_engine::work::remains::Remains;

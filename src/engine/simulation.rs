@@ -169,7 +169,8 @@ impl World {
                     Err(crossbeam_channel::TryRecvError::Empty) => break,
                     Err(crossbeam_channel::TryRecvError::Disconnected) => {
                         worker.finish();
-                        self.reply_pools.extend(bench.worker.take().map(Worker::into_reply_pool));
+                        self.reply_pools
+                            .extend(bench.worker.take().map(|worker| worker.into_parts().0));
                         break;
                     }
                 }

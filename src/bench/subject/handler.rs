@@ -12,11 +12,12 @@ use ringest_engine::batch::arena::Batch;
 use ringest_engine::send::reply::Replies;
 use ringest_engine::work::handler::Handler;
 use ringest_load::account::RunAccount;
+use ringest_engine::work::remains::Remains;
 use ringest_load::receive::tracker::{Taken, Tracker, TrackerSpec};
 use ringest_load::report::{histogram, percentiles};
 use ringest_load::stamp::Seen;
 
-/// The results of one handler, handed over after its last batch.
+/// The results of one handler, which it leaves at the stop.
 #[derive(Debug)]
 pub(crate) struct Findings {
     pub(crate) datagrams: u64,
@@ -131,9 +132,6 @@ impl Gate {
     }
 }
 
-/// The results of all handlers that have finished.
-pub(crate) type SharedFindings = Arc<Mutex<Vec<Findings>>>;
-
 /// One worker's handler.
 pub(crate) struct TrialHandler {
     tracker: Option<Tracker>,
@@ -145,7 +143,6 @@ pub(crate) struct TrialHandler {
     bytes: u64,
     /// The timed datagrams of the current batch.
     marks: Vec<Mark>,
-    shared: SharedFindings,
 }
 
 /// The times of a datagram that its stages are computed from.
@@ -156,12 +153,7 @@ struct Mark {
 }
 
 impl TrialHandler {
-    pub(crate) fn new(
-        spec: &ReceiverSpec,
-        clocks_shared: bool,
-        gate: Option<Arc<Gate>>,
-        shared: SharedFindings,
-    ) -> Self {
+    pub(crate) fn new(spec: &ReceiverSpec, clocks_shared: bool, gate: Option<Arc<Gate>>) -> Self {
         let tracker = || Tracker::new(&TrackerSpec::new(spec.run, spec.flows));
         Self {
             tracker: spec.tracks.then(tracker),
@@ -172,7 +164,6 @@ impl TrialHandler {
             datagrams: 0,
             bytes: 0,
             marks: Vec::with_capacity(if spec.stages { 16_384 } else { 0 }),
-            shared,
         }
     }
 
@@ -229,13 +220,12 @@ impl Handler for TrialHandler {
         }
     }
 
-    fn finish(&mut self) {
-        let findings = Findings {
+    fn into_remains(self) -> Remains {
+        Remains::new(Findings {
             datagrams: self.datagrams,
             bytes: self.bytes,
             account: self.tracker.as_ref().map(Tracker::account),
-            stages: self.stages.take(),
-        };
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).push(findings);
+            stages: self.stages,
+        })
     }
 }

@@ -2,13 +2,13 @@
 //! warm-up, and finished when its counts no longer change.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::document::facts::HostFacts;
 use crate::document::report::Setup;
 use crate::rivals::rival::{Call, Rival, RivalSpec};
-use crate::subject::handler::{Findings, Gate, SharedFindings, Stages, TrialHandler};
+use crate::subject::handler::{Findings, Gate, Stages, TrialHandler};
 use crate::subject::layers::{Layers, Sockets, backlog_waiting, interface_of};
 use crate::subject::threads::Usage;
 use crate::wire::message::{EngineSpec, Kind, ReceiverOutcome, ReceiverSpec, SeenCounts};
@@ -50,7 +50,7 @@ struct Mark {
 
 enum Subject {
     // Drop order: the gate first, so that handlers can end before the engine waits for them.
-    Engine { gate: Option<OpenAtEnd>, engine: Box<Engine>, shared: SharedFindings },
+    Engine { gate: Option<OpenAtEnd>, engine: Box<Engine> },
     Bare(Rival),
 }
 
@@ -271,11 +271,9 @@ impl Receiver {
         (issued_by_flow, failed): (&[u64], u64),
     ) -> Result<ReceiverOutcome> {
         match self.subject {
-            Subject::Engine { engine, shared, gate } => {
+            Subject::Engine { engine, gate } => {
                 drop(gate);
-                let summary = engine.stop()?;
-                let findings =
-                    std::mem::take(&mut *shared.lock().unwrap_or_else(PoisonError::into_inner));
+                let (summary, findings) = engine.stop_with_remains()?;
                 Ok(engine_outcome(mark, &summary, findings, (issued_by_flow, failed)))
             }
             Subject::Bare(peer) => {
@@ -364,7 +362,6 @@ fn start_engine(
     engine: &EngineSpec,
     template: Builder,
 ) -> Result<(Subject, Threads)> {
-    let shared = SharedFindings::default();
     let gate = engine.stalled.then(|| Arc::new(Gate::new(false)));
     let clocks_shared = HostFacts::boot_id_here() == spec.sender_boot_id;
     let timestamps = template.config().timestamps || spec.stages;
@@ -389,12 +386,11 @@ fn start_engine(
     if let Some(bound) = engine.coalesce_us {
         builder = builder.coalesce(Duration::from_micros(bound));
     }
-    let engine = builder
-        .start(|_| TrialHandler::new(spec, clocks_shared, gate.clone(), Arc::clone(&shared)))?;
+    let engine = builder.start(|_| TrialHandler::new(spec, clocks_shared, gate.clone()))?;
     let mut threads = engine.thread_ids();
     threads.sort();
     let engine = Box::new(engine);
-    Ok((Subject::Engine { gate: gate.map(OpenAtEnd), engine, shared }, threads))
+    Ok((Subject::Engine { gate: gate.map(OpenAtEnd), engine }, threads))
 }
 
 fn counts_of(summary: &Summary) -> Counts {

@@ -1,5 +1,6 @@
-//! The engine: the only place that makes threads, and the one that ends them.
+//! The running engine: its threads, its state at any moment, and its end.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver as Inbox;
 
 use crate::batch::arena::Batch;
+use crate::batch::pool::Pool;
 use crate::bpf::arrivals::Arrivals;
 use crate::control::shared::{Report, Shared};
 use crate::control::sockets::{GroupSockets, Groups};
@@ -21,15 +23,16 @@ use crate::error::{Error, Result};
 use crate::socket::multicast::Group;
 use crate::socket::read_back::ReadBack;
 use crate::sync::stop::StopKind;
+use crate::work::remains::Remains;
 use crate::work::worker::WorkerShared;
 use ringest_base::host::resources::resident_bytes;
 use ringest_base::sys::clock;
 
-/// How long threads may take to notice an abort. One that does not (a handler that never returns)
-/// is left behind, and what it held is reported as queued.
+/// Time that threads have to notice an abort. A thread that does not end in that time (a handler that never
+/// returns) is left running, and the datagrams it holds are reported as queued.
 const ABORT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A running engine. Dropping it aborts; [`stop`](Self::stop) ends it without losing anything.
+/// A running engine. [`stop`](Self::stop) ends it without losing a datagram; dropping it aborts.
 #[derive(Debug)]
 pub struct Engine {
     parts: Parts,
@@ -37,7 +40,7 @@ pub struct Engine {
     started: Instant,
 }
 
-/// What an engine is made of, apart from its threads.
+/// Parts of an engine, apart from its threads.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
@@ -46,12 +49,12 @@ pub(crate) struct Parts {
     pub(crate) options: Vec<ReadBack>,
     pub(crate) groups: Groups,
     pub(crate) handles: (Vec<ReceiverHandle>, Vec<WorkerHandle>),
-    /// The workers' queues, to count what an abort leaves in them.
+    /// The workers' queues. After an abort the datagrams left in them are counted.
     pub(crate) queues: Vec<Inbox<Batch>>,
     pub(crate) reports: Inbox<Report>,
 }
 
-/// What the engine keeps of a receiver.
+/// A receiver as the engine sees it.
 #[derive(Debug)]
 pub(crate) struct ReceiverHandle {
     pub(crate) core: usize,
@@ -60,20 +63,24 @@ pub(crate) struct ReceiverHandle {
     pub(crate) arrivals: Vec<Arc<Arrivals>>,
 }
 
-/// What the engine keeps of a worker.
+/// A worker as the engine sees it.
 #[derive(Debug)]
 pub(crate) struct WorkerHandle {
     pub(crate) core: usize,
     pub(crate) shared: Arc<WorkerShared>,
 }
 
-/// What the threads of an engine left when they had ended.
+/// The reports of all threads that ended.
 #[derive(Default)]
-struct Remains {
+struct Reports {
+    /// The first failure.
     failure: Option<Error>,
+    /// Datagrams in batches that were never queued.
     open_datagrams: u64,
     batches_missing: usize,
-    reply_pools: Vec<crate::batch::pool::Pool>,
+    reply_pools: Vec<Pool>,
+    /// The handlers' remains, each with the index of its worker.
+    remains: Vec<(usize, Remains)>,
 }
 
 impl Engine {
@@ -81,12 +88,12 @@ impl Engine {
         Self { parts, threads: Vec::new(), started: Instant::now() }
     }
 
-    /// The engine stands: time counts from here.
+    /// Starts the clock: all threads are running.
     pub(crate) fn begin(&mut self) {
         self.started = Instant::now();
     }
 
-    /// Starts a thread. Its affinity and signal mask are inherited until it pins itself.
+    /// Spawns a thread. It inherits affinity and signal mask from the caller until it pins itself.
     pub(crate) fn spawn(
         &mut self,
         name: String,
@@ -121,7 +128,7 @@ impl Engine {
         Arc::clone(&self.parts.handles.0[index].published)
     }
 
-    /// Names and kernel ids (gettid(2)) of the threads, once all have started.
+    /// Returns the threads' names and kernel ids (gettid(2)). Waits until all have started.
     pub fn thread_ids(&self) -> Vec<(String, i32)> {
         loop {
             let started = self.parts.shared.thread_ids();
@@ -133,19 +140,19 @@ impl Engine {
         }
     }
 
-    /// The addresses listened on, in the order given, with the ports the kernel chose.
+    /// Returns the listen addresses in the order given, with the ports that the kernel chose.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.parts.facts.listen
     }
 
-    /// What the operator should know about this host and these settings.
+    /// Returns warnings for the operator about this host and these settings.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.parts.warnings
     }
 
-    /// The socket options that were asked for, as the kernel has them.
+    /// Returns the socket options that were asked for, with the values that the kernel set.
     #[must_use]
     pub fn socket_options(&self) -> &[ReadBack] {
         &self.parts.options
@@ -154,27 +161,27 @@ impl Engine {
     /// Joins a multicast group on every listen address that can take it.
     ///
     /// # Errors
-    /// No address can, it is joined already ([`Error::Setting`]), or the kernel refused
-    /// ([`Error::Option`]).
+    /// [`Error::Setting`] if no listen address can take the group, or if it is joined already;
+    /// [`Error::Option`] if the kernel refused.
     pub fn join(&self, group: &Group) -> Result<()> {
         self.parts.groups.join(group)
     }
 
-    /// Leaves a multicast group wherever it was joined, written as it was then.
+    /// Leaves a multicast group on every listen address. `group` must equal the group that was joined.
     ///
     /// # Errors
-    /// It was not joined ([`Error::Setting`]), or the kernel refused ([`Error::Option`]).
+    /// [`Error::Setting`] if it was not joined; [`Error::Option`] if the kernel refused.
     pub fn leave(&self, group: &Group) -> Result<()> {
         self.parts.groups.leave(group)
     }
 
-    /// The state of this moment. Its ledger balances too: what is on the way counts as queued.
+    /// Returns the state of this moment. Its ledger balances: datagrams on the way count as queued.
     #[must_use]
     pub fn stats(&self) -> Summary {
         self.summary(None)
     }
 
-    /// How long nothing has come: since the last datagram was taken, or since the start.
+    /// Returns the time since the last datagram was taken, or since the start if none was.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
         let last =
@@ -183,41 +190,41 @@ impl Engine {
         self.started.elapsed().min(Duration::from_nanos(since_last))
     }
 
-    /// Begins a stop and returns at once: nothing new is taken, what is here is finished. The
-    /// engine's descriptor becomes readable as its threads end.
+    /// Begins a stop and returns at once. Sockets accept no new datagrams; those already received are handled.
+    /// The engine's descriptor becomes readable as its threads end.
     pub fn request_stop(&self) {
         self.parts.shared.stop.begin(StopKind::Drain);
         self.parts.shared.wake_all();
     }
 
-    /// Makes every thread leave at once. What was on the way is reported as queued.
+    /// Makes every thread end at once. Datagrams on the way are reported as queued.
     pub fn abort(&self) {
         self.parts.shared.stop.begin(StopKind::Abort);
         self.parts.shared.wake_all();
     }
 
-    /// Whether a stop has begun: asked for, by the limit, or because a thread failed.
+    /// Returns whether a stop has begun: by request, by the limit, or because a thread failed.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.parts.shared.stop.has_begun()
     }
 
-    /// Whether all threads have ended; [`stop`](Self::stop) will not wait then.
+    /// Returns whether all threads have ended. If so, [`stop`](Self::stop) does not wait.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.parts.shared.alive.load(Ordering::SeqCst) == 0
     }
 
-    /// Makes the engine's descriptor unreadable until the next event. For those who poll it
-    /// themselves; call it before looking at [`has_ended`](Self::has_ended).
+    /// Makes the engine's descriptor unreadable until the next event. A caller that polls the descriptor calls
+    /// this before [`has_ended`](Self::has_ended).
     pub fn clear_event(&self) {
         self.parts.shared.clear_event();
     }
 
-    /// Waits until the engine has ended by itself (the limit was reached, or a thread failed) or
-    /// the time is up. Returns whether it has ended.
+    /// Waits until the engine has ended by itself (the limit was reached, or a thread failed), for at most
+    /// `timeout`. Returns whether it has ended.
     pub fn wait(&self, timeout: Duration) -> bool {
-        // A time beyond all clocks is no deadline.
+        // A time that the clock cannot represent is no deadline.
         let deadline = Instant::now().checked_add(timeout);
         while !self.has_ended() {
             let left =
@@ -228,74 +235,94 @@ impl Engine {
             let fd = nix::poll::PollFd::new(self.as_fd(), nix::poll::PollFlags::POLLIN);
             let left = nix::poll::PollTimeout::try_from(left.min(Duration::from_secs(60)))
                 .unwrap_or(nix::poll::PollTimeout::ZERO);
-            // EINTR and the timeout lead back to the checks above.
+            // After EINTR or the timeout, the loop checks again.
             let _ = nix::poll::poll(&mut [fd], left);
             self.clear_event();
         }
         true
     }
 
-    /// Stops: shuts the doors, reads every socket to its end, lets queues, handlers and replies
-    /// run empty, joins the threads. Returns the final accounts.
+    /// Stops: closes the sockets to new datagrams, reads each until it is empty, waits until queues, handlers and
+    /// replies are done, and joins the threads. Returns the final summary.
     ///
     /// # Errors
-    /// A thread had failed ([`Error::HandlerPanicked`], [`Error::Receiver`]), or a batch is missing.
-    pub fn stop(mut self) -> Result<Summary> {
+    /// [`Error::HandlerPanicked`] or [`Error::Receiver`] if a thread had failed; [`Error::BatchesMissing`].
+    pub fn stop(self) -> Result<Summary> {
+        self.end().map(|(summary, _)| summary)
+    }
+
+    /// Stops like [`stop`](Self::stop), and returns what the handlers leave
+    /// ([`Handler::into_remains`](crate::work::handler::Handler::into_remains)): those of type `T`, in the order of
+    /// the workers. A handler that an abort left behind leaves nothing.
+    ///
+    /// # Errors
+    /// As for [`stop`](Self::stop).
+    pub fn stop_with_remains<T: Any>(self) -> Result<(Summary, Vec<T>)> {
+        let (summary, mut remains) = self.end()?;
+        remains.sort_by_key(|(worker, _)| *worker);
+        Ok((summary, remains.into_iter().filter_map(|(_, left)| left.into_value()).collect()))
+    }
+
+    fn end(mut self) -> Result<(Summary, Vec<(usize, Remains)>)> {
         self.request_stop();
-        let mut remains = self.await_threads();
+        let mut reports = self.await_threads();
         let elapsed = self.started.elapsed();
-        if let Some(failure) = remains.failure {
+        if let Some(failure) = reports.failure {
             return Err(failure);
         }
         let in_queues: u64 =
             self.parts.queues.iter().flat_map(|queue| queue.try_iter()).map(|b| b.len()).sum();
-        let ended = Ended { abandoned: in_queues + remains.open_datagrams };
-        let missing = remains.batches_missing
-            + remains.reply_pools.iter_mut().map(|pool| pool.missing()).sum::<usize>();
+        let ended = Ended { abandoned: in_queues + reports.open_datagrams };
+        let missing = reports.batches_missing
+            + reports.reply_pools.iter_mut().map(|pool| pool.missing()).sum::<usize>();
         if missing > 0 && !self.parts.shared.stop.is_abort() {
             return Err(Error::BatchesMissing { missing });
         }
         let mut summary = self.summary(Some(ended));
         summary.elapsed = elapsed;
-        Ok(summary)
+        Ok((summary, reports.remains))
     }
 
-    /// Collects how every thread ended, and joins it.
-    fn await_threads(&mut self) -> Remains {
-        let mut remains = Remains::default();
-        let mut left = self.threads.len();
-        while left > 0 {
+    /// Collects the reports of all threads, and joins the threads.
+    fn await_threads(&mut self) -> Reports {
+        let mut reports = Reports::default();
+        let mut running = self.threads.len();
+        while running > 0 {
             let report = if self.parts.shared.stop.is_abort() {
                 self.parts.reports.recv_timeout(ABORT_PATIENCE).ok()
             } else {
                 self.parts.reports.recv().ok()
             };
             match report {
-                Some(Report::Receiver(behind)) => {
-                    remains.open_datagrams += behind.open_datagrams;
-                    remains.batches_missing += behind.batches_missing;
+                Some(Report::Receiver { left, index, remains }) => {
+                    reports.open_datagrams += left.open_datagrams;
+                    reports.batches_missing += left.batches_missing;
+                    reports.remains.extend(remains.map(|remains| (index, remains)));
                 }
-                Some(Report::Worker(pool)) => remains.reply_pools.push(pool),
+                Some(Report::Worker { replies, index, remains }) => {
+                    reports.reply_pools.push(replies);
+                    reports.remains.push((index, remains));
+                }
                 Some(Report::Failed(error)) => {
-                    remains.failure.get_or_insert(error);
+                    reports.failure.get_or_insert(error);
                 }
                 None => break,
             }
-            left -= 1;
+            running -= 1;
         }
         let threads = std::mem::take(&mut self.threads);
-        if left == 0 {
+        if running == 0 {
             for thread in threads {
-                // Panics were caught and reported on the thread itself.
+                // Cannot fail: the thread itself caught and reported any panic.
                 let _ = thread.join();
             }
         }
-        remains
+        reports
     }
 
     fn summary(&self, ended: Option<Ended>) -> Summary {
         let (receivers, workers) = &self.parts.handles;
-        // Workers first: what they handled was queued before.
+        // Workers are read first, so that no more is handled than was queued.
         let worker_rows: Vec<_> = workers
             .iter()
             .map(|handle| WorkerRow { core: handle.core, counts: handle.shared.counts.read() })
@@ -320,7 +347,7 @@ impl Engine {
     }
 }
 
-/// The sum over a receiver's sockets, or `None` if any is not counted.
+/// Returns the arrivals at all sockets of a receiver, or `None` if any socket's are not counted.
 fn arrived(arrivals: &[Arc<Arrivals>]) -> Option<u64> {
     if arrivals.is_empty() {
         return None;
@@ -329,7 +356,7 @@ fn arrived(arrivals: &[Arc<Arrivals>]) -> Option<u64> {
 }
 
 impl AsFd for Engine {
-    /// Readable when a thread has ended; reaching the limit ends them all.
+    /// Returns a descriptor that is readable when a thread has ended. Reaching the limit ends all threads.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.parts.shared.event().as_fd()
     }

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::receive::receiver::LeftBehind;
 use crate::sync::stop::{Stop, StopKind};
 use crate::sync::waker::Waker;
+use crate::work::remains::Remains;
 
 /// State shared by every thread of an engine.
 #[derive(Debug)]
@@ -38,10 +39,10 @@ pub(crate) struct Shared {
 /// Report of one thread that ended.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// A receiver ended in order.
-    Receiver(LeftBehind),
-    /// A worker ended in order. Its reply batches may still be on their way back to this pool.
-    Worker(Pool),
+    /// A receiver ended in order. `remains` are those of its inline handler, if it has one.
+    Receiver { left: LeftBehind, index: usize, remains: Option<Remains> },
+    /// A worker ended in order. Its reply batches may still be on their way back to `replies`.
+    Worker { replies: Pool, index: usize, remains: Remains },
     /// The thread failed.
     Failed(Error),
 }

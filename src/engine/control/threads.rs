@@ -47,7 +47,10 @@ impl<H: Handler> WorkerThread<H> {
                 worker.run(&self.queue, &self.homes, &shared.wakers, &shared.stop);
             }));
             match ended {
-                Ok(()) => Ok(Report::Worker(self.worker.into_reply_pool())),
+                Ok(()) => {
+                    let (replies, remains) = ask_handler(index, || self.worker.into_parts())?;
+                    Ok(Report::Worker { replies, index, remains })
+                }
                 Err(panic) => {
                     let counts = self.worker.counts();
                     Err(Error::HandlerPanicked {
@@ -59,6 +62,15 @@ impl<H: Handler> WorkerThread<H> {
             }
         });
     }
+}
+
+/// Calls a handler that has no batch, and blames a panic on the handler.
+fn ask_handler<T>(worker: usize, call: impl FnOnce() -> T) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| Error::HandlerPanicked {
+        worker,
+        message: panic_message(&*panic),
+        datagrams: 0,
+    })
 }
 
 /// Everything a receiver thread needs.
@@ -128,7 +140,10 @@ impl<H: Handler> RunOn<Listener> for ReceiverRun<'_, H> {
         let ended = catch_unwind(AssertUnwindSafe(|| receiver.run()));
         shared.rss_bytes.fetch_max(resident_bytes(), Ordering::SeqCst);
         match ended {
-            Ok(Ok(left)) => Ok(Report::Receiver(left)),
+            Ok(Ok(left)) => {
+                let remains = ask_handler(index, || receiver.into_remains())?;
+                Ok(Report::Receiver { left, index, remains })
+            }
             Ok(Err(source)) => Err(Error::Receiver { receiver: index, step: "receiving", source }),
             Err(panic) if !receiver.is_in_handler() => {
                 Err(Error::Panicked { message: panic_message(&*panic) })

@@ -17,6 +17,7 @@ use crate::batch::arena::{Batch, Frame};
 use crate::batch::pool::Pool;
 use crate::count::counters::{PublishedReceiver, ReceiverCounts};
 use crate::work::handler::Handler;
+use crate::work::remains::Remains;
 use crate::work::worker::Worker;
 use ringest_base::sys::clock;
 
@@ -356,6 +357,15 @@ impl<H: Handler> Dispatcher<H> {
         match &self.route {
             Route::Inline(worker) => worker.counts().taken - worker.counts().handled,
             Route::Queues(_) | Route::Closed => 0,
+        }
+    }
+
+    /// Ends the dispatcher. Returns what an inline handler leaves, or `None` if there is no inline handler.
+    #[must_use]
+    pub fn into_remains(self) -> Option<Remains> {
+        match self.route {
+            Route::Inline(worker) => Some(worker.into_parts().1),
+            Route::Queues(_) | Route::Closed => None,
         }
     }
 

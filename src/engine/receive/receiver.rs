@@ -25,6 +25,7 @@ use crate::send::transmitter::{Pumped, Transmitter};
 use crate::sync::stop::{Stop, StopKind};
 use crate::sync::waker::{REPLIES, ROOM, Waker};
 use crate::work::handler::Handler;
+use crate::work::remains::Remains;
 use ringest_base::sys::clock;
 
 /// From this many frames in one turn on, more are likely waiting: look before flushing. Too low and
@@ -456,6 +457,12 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
             open_datagrams: self.dispatcher.open_datagrams(),
             batches_missing: self.dispatcher.missing(),
         }
+    }
+
+    /// Ends the receiver. Returns what an inline handler leaves, or `None` if there is no inline handler.
+    #[must_use]
+    pub fn into_remains(self) -> Option<Remains> {
+        self.dispatcher.into_remains()
     }
 
     #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::batch::arena::Batch;
 use crate::send::reply::Replies;
+use crate::work::remains::Remains;
 
 /// Handles datagrams. A closure `FnMut(&Batch, &mut Replies)` is a handler.
 ///
@@ -35,6 +36,16 @@ pub trait Handler: Send {
 
     /// Flushes everything held: no batch will follow.
     fn finish(&mut self) {}
+
+    /// Returns what the handler leaves when its thread ends, for
+    /// [`Engine::stop_with_remains`](crate::control::engine::Engine::stop_with_remains). Called after
+    /// [`finish`](Self::finish); after an abort `finish` was not called. The default leaves nothing.
+    fn into_remains(self) -> Remains
+    where
+        Self: Sized,
+    {
+        Remains::none()
+    }
 }
 
 impl<F: FnMut(&Batch, &mut Replies) + Send> Handler for F {

@@ -13,6 +13,7 @@ use crate::send::reply::Replies;
 use crate::sync::stop::Stop;
 use crate::sync::waker::{ROOM, Waker};
 use crate::work::handler::Handler;
+use crate::work::remains::Remains;
 use ringest_base::sys::clock;
 
 /// Counters of a worker that other threads may read at any time.
@@ -168,10 +169,13 @@ impl<H: Handler> Worker<H> {
         self.replies.has_room()
     }
 
-    /// Ends the worker and closes its lanes; returns the pool, to which reply batches may still come home.
+    /// Ends the worker and closes its reply lanes. Returns the pool that its reply batches come back to, and
+    /// what the handler leaves.
     #[must_use]
-    pub fn into_reply_pool(self) -> Pool {
-        self.replies.into_pool()
+    pub fn into_parts(mut self) -> (Pool, Remains) {
+        self.in_handler = true;
+        let remains = self.handler.into_remains();
+        (self.replies.into_pool(), remains)
     }
 
     /// Returns how many reply batches are not home.

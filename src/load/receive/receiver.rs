@@ -3,8 +3,9 @@
 //!
 //! ```text
 //!   ReceivingHalf ──handler()──► TrackingHandler ─ tracker, delays (one per worker, no lock)
-//!        │  ▲                        │ after each batch: counts, for live()
-//!        │  └────── finish() ────────┘ the books, for collect()
+//!        │                           │ after each batch: counts, for live()
+//!        │                           │ at the stop: HandlerBooks, by Engine::stop_with_remains
+//!        └── collect(books) ◄────────┘
 //! ```
 
 use std::collections::HashMap;
@@ -12,7 +13,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam_channel::{Receiver, Sender};
 use hdrhistogram::Histogram;
 
 use crate::account::{RunAccount, RunCounts};
@@ -22,6 +22,7 @@ use ringest_base::sys::clock;
 use ringest_engine::batch::arena::Batch;
 use ringest_engine::send::reply::Replies;
 use ringest_engine::work::handler::Handler;
+use ringest_engine::work::remains::Remains;
 
 /// A longer delay counts as this long: a minute.
 const DELAY_MAX_NS: u64 = 60_000_000_000;
@@ -144,13 +145,11 @@ pub struct ReceivingHalf {
     timing: Arc<AtomicBool>,
     /// One for each handler made.
     live: Mutex<Vec<Arc<Live>>>,
-    books: Sender<HandlerBooks>,
-    finished: Receiver<HandlerBooks>,
 }
 
-/// What one handler hands over at its end.
+/// HandlerBooks of one handler, which it leaves at the stop.
 #[derive(Debug)]
-struct HandlerBooks {
+pub struct HandlerBooks {
     tracker: Tracker,
     delays: Option<Delays>,
 }
@@ -160,14 +159,11 @@ impl ReceivingHalf {
     /// [`Self::time`].
     #[must_use]
     pub fn new(mut spec: ReceivingSpec) -> Self {
-        let (books, finished) = crossbeam_channel::unbounded();
         Self {
             peers: Arc::new(std::mem::take(&mut spec.peers)),
             spec,
             timing: Arc::new(AtomicBool::new(true)),
             live: Mutex::default(),
-            books,
-            finished,
         }
     }
 
@@ -181,7 +177,6 @@ impl ReceivingHalf {
             peers: Arc::clone(&self.peers),
             timing: Arc::clone(&self.timing),
             live,
-            books: self.books.clone(),
         }
     }
 
@@ -201,17 +196,17 @@ impl ReceivingHalf {
         sum
     }
 
-    /// What all handlers saw. To be called when the engine has stopped; handlers that have not
-    /// finished by then are `unreported`.
+    /// Puts together the books that the handlers left, as `Engine::stop_with_remains` returns them. A handler
+    /// whose books are missing counts as `unreported`.
     #[must_use]
-    pub fn collect(self) -> Received {
+    pub fn collect(self, books: Vec<HandlerBooks>) -> Received {
         let handlers = self.live.into_inner().unwrap_or_else(PoisonError::into_inner).len();
         let mut received = Received {
             account: RunAccount::default(),
             delays: self.spec.shared_clock.then(Delays::new),
             unreported: handlers,
         };
-        for books in self.finished.try_iter() {
+        for books in books {
             received.unreported -= 1;
             received.account.merge(&books.tracker.account());
             if let (Some(all), Some(delays)) = (&mut received.delays, &books.delays) {
@@ -230,7 +225,6 @@ pub struct TrackingHandler {
     peers: Arc<HashMap<SocketAddr, usize>>,
     timing: Arc<AtomicBool>,
     live: Arc<Live>,
-    books: Sender<HandlerBooks>,
 }
 
 impl Handler for TrackingHandler {
@@ -254,11 +248,7 @@ impl Handler for TrackingHandler {
         self.live.publish(&self.tracker.tally());
     }
 
-    fn finish(&mut self) {
-        // An engine finishes a handler once; what is left behind is the smallest there is.
-        let small = TrackerSpec { window: Some(0), ..TrackerSpec::new(0, 1) };
-        let tracker = std::mem::replace(&mut self.tracker, Tracker::new(&small));
-        // The half may be gone; then nobody wants to know.
-        let _ = self.books.send(HandlerBooks { tracker, delays: self.delays.take() });
+    fn into_remains(self) -> Remains {
+        Remains::new(HandlerBooks { tracker: self.tracker, delays: self.delays })
     }
 }

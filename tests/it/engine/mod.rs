@@ -12,6 +12,8 @@ pub(crate) mod replies;
 pub(crate) mod stopping;
 /// A handler that panics ends the engine with its message, on a worker and on a receiver.
 pub(crate) mod panics;
+/// Values that handlers leave come back from the stop.
+pub(crate) mod remains;
 /// Refusals of the host: each error says what failed and what to do next.
 pub(crate) mod refusals;
 /// A host that refuses io_uring, made with a seccomp filter in a child process.

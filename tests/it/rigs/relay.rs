@@ -14,7 +14,7 @@ use ringest_load::receive::receiver::{ReceivingHalf, ReceivingSpec};
 use ringest_load::receive::tracker::TrackerSpec;
 use ringest_load::stamp::{Seen, Stamp};
 
-use crate::rigs::support::{SMALL_BATCH_BYTES, balance, client, grounds, stop, until};
+use crate::rigs::support::{SMALL_BATCH_BYTES, balance, client, grounds, stop_with_remains, until};
 
 const RUN: u32 = 0x0f0e_0d0c;
 
@@ -213,9 +213,9 @@ fn the_script_of_a_relay_is_found_again() {
             let engine = ground.builder().workers(workers).start(|_| half.handler()).unwrap();
             let forwarded = through_relay(&engine, &half, first);
             let live = half.live();
-            let summary = stop(engine);
+            let (summary, books) = stop_with_remains(engine);
             balance(&summary, forwarded);
-            let received = half.collect();
+            let received = half.collect(books);
             assert_eq!((received.unreported, received.account.split_flows), (0, 0));
             assert_eq!(live, received.account.tally);
             assert_eq!(received.account.tally.received, summary.ledger.handled);
@@ -260,9 +260,9 @@ fn what_is_not_of_this_run_is_never_counted_as_ours() {
         let mut future = stamped(RUN, 1, 0, 64);
         future[16..32].fill(0x7f);
         send(&future);
-        let summary = stop(engine);
+        let (summary, books) = stop_with_remains(engine);
         balance(&summary, sent);
-        let received = half.collect();
+        let received = half.collect(books);
         let tally = received.account.tally;
         assert_eq!((tally.received, tally.distinct, tally.other_run), (40, 11, 11), "{tally:?}");
         assert_eq!((tally.foreign, tally.unstamped, tally.implausible), (10, 3, 5), "{tally:?}");
@@ -297,8 +297,9 @@ fn short_datagrams_are_told_by_their_peer() {
             }
         }
         await_received(&half, 150);
-        balance(&stop(engine), 150);
-        let received = half.collect();
+        let (summary, books) = stop_with_remains(engine);
+        balance(&summary, 150);
+        let received = half.collect(books);
         assert!(received.delays.is_none(), "the clocks are not shared");
         let account = received.account;
         assert_eq!((account.flows[0].distinct, account.flows[1].unnumbered), (50, 50));
@@ -325,8 +326,9 @@ fn a_flow_spread_over_workers_is_said_to_be_and_its_loss_is_exact() {
         }
         let sent = COUNT - COUNT / 100;
         await_received(&half, sent);
-        balance(&stop(engine), sent);
-        let received = half.collect();
+        let (summary, books) = stop_with_remains(engine);
+        balance(&summary, sent);
+        let received = half.collect(books);
         assert!(received.account.split_flows > 0);
         assert_eq!((received.unreported, received.account.settle(&[COUNT]).lost), (0, 10));
         assert!(received.delays.unwrap().from_sent.is_empty(), "nobody asked for them");
@@ -337,5 +339,5 @@ fn a_flow_spread_over_workers_is_said_to_be_and_its_loss_is_exact() {
 fn a_handler_that_never_finished_is_missed() {
     let half = half(TrackerSpec::new(RUN, 1));
     drop(half.handler());
-    assert_eq!(half.collect().unreported, 1);
+    assert_eq!(half.collect(Vec::new()).unreported, 1);
 }

@@ -1,6 +1,7 @@
 //! Tools that all tests share: an engine with a handler that writes down all that it sees, senders, and the
 //! checks that every run must pass.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -278,9 +279,19 @@ impl Rig {
 
 /// Stops an engine, and fails the test if that hangs.
 pub(crate) fn stop(engine: Engine) -> Summary {
+    await_end(&engine);
+    engine.stop().unwrap()
+}
+
+/// Stops an engine, and returns what its handlers leave. Fails the test if that hangs.
+pub(crate) fn stop_with_remains<T: Any>(engine: Engine) -> (Summary, Vec<T>) {
+    await_end(&engine);
+    engine.stop_with_remains().unwrap()
+}
+
+fn await_end(engine: &Engine) {
     engine.request_stop();
     assert!(engine.wait(DEADLINE), "hung: waited for the engine to end: {:?}", engine.stats());
-    engine.stop().unwrap()
 }
 
 /// Checks a summary after any stop, whatever was sent: every line of the ledger, and the threads' rows beside
