@@ -147,7 +147,7 @@ pub struct ReceivingHalf {
     live: Mutex<Vec<Arc<Live>>>,
 }
 
-/// HandlerBooks of one handler, which it leaves at the stop.
+/// Books of one handler, which it leaves at the stop.
 #[derive(Debug)]
 pub struct HandlerBooks {
     tracker: Tracker,
