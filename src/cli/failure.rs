@@ -1,32 +1,30 @@
-//! How a command can fail, and the exit code that goes with it.
+//! The failures of a command, and their exit codes.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ringest_client::client::ClientError;
 use ringest_load::report::LoadError;
 use ringest_load::spec::SpecError;
 
-use crate::cli::show::paint;
-
-/// Why a command did not do what it was asked to.
+/// Reason for which a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The engine refused or ended badly.
+    /// The engine could not be set up, or failed: exit code 1, or 2 for a setting.
     Engine(ringest::Error),
-    /// What was typed cannot be: exit code 2.
+    /// Wrong usage: exit code 2.
     Usage(String),
-    /// What was waited for did not come: exit code 3.
+    /// No datagram came in time: exit code 3.
     NothingCame(String),
-    /// Nobody reads stdout any more: exit code 1, unless that is how such a command ends.
+    /// The reader of stdout has gone: exit code 1, except for commands that end normally that way.
     Unread,
-    /// Anything else: exit code 1. What failed, why, and the next move.
+    /// Any other failure: exit code 1. The text says what failed, why, and the next move.
     Failed(String),
 }
 
 impl Failure {
-    /// Results could not be written to stdout.
+    /// Returns the failure for results that could not be written to stdout.
     pub(crate) fn stdout(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::Unread;
@@ -34,9 +32,10 @@ impl Failure {
         Self::Failed(format!("cannot write to stdout: {error}; what was to be printed is lost"))
     }
 
-    /// Says it on stderr and returns the exit code.
+    /// Prints the failure on stderr and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        paint::say(&format!("ringest: {self}\n"));
+        // Cannot be reported anywhere if stderr is closed.
+        let _ = writeln!(io::stderr().lock(), "ringest: {self}");
         ExitCode::from(self.code())
     }
 
@@ -91,7 +90,7 @@ impl From<ringest::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Settings carry the names of their flags, so an error can be read as what was typed.
+            // A setting has the name of its flag, so the error shows the flag as it was typed.
             Self::Engine(ringest::Error::Setting { setting: "listen", value, reason }) => {
                 write!(f, "{value}: {reason}")
             }

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 
 use crate::socket::error::{OpenCause, OpenError, OptionError};
 
-/// What the crate's functions return.
+/// Result of the crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why the engine could not be set up, or how it ended badly. Every text says what failed, why, and
-/// what to do next.
+/// Reason why an engine could not be set up, or why it failed. Every text says what failed, why, and the next move.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -18,9 +17,9 @@ pub enum Error {
     Setting {
         /// The setting, as the builder and the command line name it.
         setting: &'static str,
-        /// What it was set to.
+        /// Value that was refused.
         value: String,
-        /// Why that cannot be, and what can.
+        /// Reason why it was refused, and the values that are accepted.
         reason: String,
     },
     /// Another socket holds the port.
@@ -78,7 +77,7 @@ pub enum Error {
         address: SocketAddr,
         /// The call or option.
         step: &'static str,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// A socket option was refused.
@@ -99,7 +98,7 @@ pub enum Error {
         address: SocketAddr,
         /// The call.
         step: &'static str,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// io_uring was asked for by name and cannot be had.
@@ -113,9 +112,9 @@ pub enum Error {
     Receiver {
         /// Index of the receiver.
         receiver: usize,
-        /// What was being done.
+        /// Step that failed.
         step: &'static str,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// Counting arrivals was asked for and cannot be had.
@@ -149,7 +148,7 @@ pub enum Error {
         /// The panic's message.
         message: String,
     },
-    /// A batch did not come home: a bug in the engine, never in its use.
+    /// A batch was not returned to its pool: a bug in the engine, never in its use.
     #[error("{missing} batches did not come home after the stop; this is a bug in ringest")]
     BatchesMissing {
         /// How many.

@@ -1,12 +1,12 @@
 //! The two phases of the demo: datagrams sent one by one, and in trains.
 
-/// One of the two ways datagrams come.
+/// One phase of the demo.
 #[derive(Debug)]
 pub(crate) struct Phase {
     pub(crate) title: &'static str,
     pub(crate) explanation: &'static str,
     pub(crate) train: usize,
-    /// Off, the kernel's own drop counter is exact in datagrams, whatever our rights.
+    /// Whether UDP_GRO is on. If it is off, the kernel's drop counter is exact in datagrams, without any capability.
     pub(crate) gro: bool,
 }
 

@@ -32,7 +32,7 @@ Examples:
 It uses 127.0.0.1 only, needs no rights, and takes about ten seconds. As root (CAP_BPF) it can also \
 prove how many datagrams were in the trains the kernel dropped.";
 
-/// Payload bytes of the demo's datagrams: small, because small ones are hard.
+/// Payload of the demo's datagrams, bytes. Small, because the cost of a datagram hardly depends on its size.
 const SIZE_BYTES: usize = 64;
 
 /// Show what this host can receive, and that every datagram is accounted for
@@ -97,7 +97,7 @@ fn print(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::stdout(&error))
 }
 
-/// How this program was called, so that what is suggested next can be typed as it stands.
+/// Returns the name by which this program was called, so that the suggested commands can be typed as shown.
 fn program() -> String {
     let called = std::env::args().next().unwrap_or_else(|| "ringest".to_owned());
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
@@ -118,7 +118,7 @@ fn run_phase(phase: &Phase, length: Duration, signals: &Signals) -> Result<Outco
     status.clear();
     let why = why?;
     if why != Why::Other {
-        // First the sender, or the engine would have to drain against it.
+        // The sender first: otherwise it would keep sending while the engine drains.
         drop(sender);
         StopDeadlines::new(signals, true).stop(engine, || {})?;
         return Err(Failure::Failed(match why {
@@ -134,7 +134,7 @@ fn run_phase(phase: &Phase, length: Duration, signals: &Signals) -> Result<Outco
     Ok(Outcome { report, summary })
 }
 
-/// The second process. However this ends, it is ended and reaped.
+/// The sender process. Dropping this kills and reaps it.
 #[derive(Debug)]
 struct Sender {
     child: Child,
@@ -165,7 +165,7 @@ impl Sender {
         self.child.stdout.as_mut().ok_or_else(missing)
     }
 
-    /// Its report; waits for it to end.
+    /// Waits for the process to end and returns its report.
     fn finish(mut self) -> Result<LoadObject, Failure> {
         let mut text = String::new();
         let read = self.output()?.read_to_string(&mut text);
@@ -176,7 +176,7 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        // Both fail only if it has been reaped already.
+        // Both calls fail only if the process has been reaped already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

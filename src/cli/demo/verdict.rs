@@ -1,4 +1,4 @@
-//! The demo's table: the phases side by side, and the check that nothing is missing.
+//! The demo's table: both phases side by side, and the check that no datagram is missing.
 
 use ringest::{Summary, Unit};
 use ringest_engine::count::row::RowUnit;
@@ -12,34 +12,34 @@ use crate::cli::show::paint::{Paint, count};
 const NAME_WIDTH: usize = 34;
 const COLUMN_WIDTH: usize = 20;
 
-/// What the sender says.
+/// The sender's report.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report {
-    /// The kernel took them.
+    /// Datagrams that the sender's kernel took.
     pub(crate) sent: u64,
     pub(crate) elapsed_ns: u64,
 }
 
-/// What one phase came to, on both sides.
+/// Result of one phase, from sender and receiver.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) report: Report,
     pub(crate) summary: Summary,
 }
 
-/// What can be said of a phase's books.
+/// Result of comparing sender and receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// sent = arrived = received + kernel + unread, to the datagram.
+    /// sent = arrived = received + kernel + unread, exactly.
     Exact,
-    /// The kernel dropped trains and only their number is known; nothing contradicts it.
+    /// The kernel dropped trains, and only the number of trains is known. The counts are possible, but not proven.
     Unproven,
-    /// Something is missing, or there is too much.
+    /// The two sides do not agree.
     Off,
 }
 
 impl Outcome {
-    /// Datagrams sent that were neither received nor left in the socket.
+    /// Returns the number of datagrams sent that were neither received nor left in the socket.
     fn missing(&self) -> i128 {
         let ledger = &self.summary.ledger;
         i128::from(self.report.sent)
@@ -47,7 +47,7 @@ impl Outcome {
             - i128::from(ledger.unread_at_stop)
     }
 
-    /// The same, to be read.
+    /// Returns the same number as text.
     fn missing_text(&self) -> String {
         let missing = self.missing();
         match u64::try_from(missing) {
@@ -80,7 +80,7 @@ fn per_second(number: u64, nanos: u128) -> String {
     paint::whole(number as f64 * 1e9 / (nanos.max(1) as f64))
 }
 
-/// A phase in a line, said as it ends.
+/// Returns one line about a phase, printed at its end.
 pub(crate) fn one_line(outcome: &Outcome) -> String {
     let sending_ns = u128::from(outcome.report.elapsed_ns);
     format!(
@@ -97,7 +97,7 @@ fn row(name: &str, cells: impl IntoIterator<Item = String>) -> String {
     format!("  {name:<NAME_WIDTH$}{cells}\n")
 }
 
-/// The table, the check, and what to try next.
+/// Renders the table, the check, and commands to try next.
 pub(crate) fn render(outcomes: &Outcomes<'_>, program: &str, paint: Paint) -> String {
     let head = row("", outcomes.iter().map(|(phase, _)| phase.title.to_owned()));
     let mut text = format!("\n{}\n", paint.bold(head.trim_end()));
@@ -131,7 +131,7 @@ pub(crate) fn render(outcomes: &Outcomes<'_>, program: &str, paint: Paint) -> St
     text
 }
 
-/// The ledger of both phases, from what was sent to what was delivered.
+/// Renders the ledger of both phases, from sent to delivered.
 fn books(outcomes: &Outcomes<'_>, paint: Paint) -> String {
     let each = |cell: fn(&Outcome) -> String| outcomes.iter().map(move |(_, o)| cell(o));
     let mut text = format!("\n  {}\n", paint.bold("Where every datagram went"));

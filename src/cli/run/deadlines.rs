@@ -1,11 +1,11 @@
-//! The end of a run, and how long it is waited for.
+//! The end of a run, and the time it may take.
 //!
 //! ```text
 //!  engine drains ─► shippers keep their cursors ─► summary ─► the journal is sealed
 //!     └──────────────┴──── second signal: a moment for all that is left, then go ──┘
 //! ```
-//! What does not end within that moment is left behind as it is. A disk that stalls holds it: a thread that
-//! waits for one cannot be stopped, and what it has begun to write is read from its memory until then.
+//! Threads that do not finish in that moment are abandoned. A thread blocked in disk I/O cannot be interrupted,
+//! and the kernel may still read its buffers.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -18,20 +18,20 @@ use crate::cli::run::signals;
 use crate::cli::run::signals::Signals;
 use crate::cli::show::paint;
 
-/// How long after the second signal what only needs a moment may take. The engine gives its threads as long.
+/// Time that the remaining work has after the second signal. The engine gives its threads the same time.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// See the module's description.
+/// Deadlines of a stop: none until a second signal, then one second.
 #[derive(Debug)]
 pub(crate) struct StopDeadlines<'a> {
     signals: &'a Signals,
     quiet: bool,
-    /// When it ends: the second signal has come.
+    /// End of the time after the second signal; `None` before that signal.
     until: Option<Instant>,
 }
 
 impl<'a> StopDeadlines<'a> {
-    /// Without an end, until a signal comes; that is the second one.
+    /// Makes deadlines without an end. The next signal counts as the second one and sets it.
     pub(crate) fn new(signals: &'a Signals, quiet: bool) -> Self {
         Self { signals, quiet, until: None }
     }
@@ -40,8 +40,8 @@ impl<'a> StopDeadlines<'a> {
         self.signals
     }
 
-    /// Stops the engine and returns its final accounts. A signal meanwhile makes it abandon what is still on
-    /// the way, after `abandon`.
+    /// Stops the engine and returns its final summary. On a signal meanwhile it calls `abandon` and aborts the
+    /// engine, which abandons the datagrams still on the way.
     pub(crate) fn stop(
         &mut self,
         engine: Engine,
@@ -59,7 +59,7 @@ impl<'a> StopDeadlines<'a> {
         Ok(engine.stop()?)
     }
 
-    /// Does what a disk may hold up. `false`: it was left.
+    /// Runs work that a disk may block, on a thread of its own. Returns `false` if the work was abandoned.
     pub(crate) fn run(
         &mut self,
         name: &str,
@@ -69,7 +69,7 @@ impl<'a> StopDeadlines<'a> {
         self.spend(errand.as_fd(), || errand.has_ended())
     }
 
-    /// Waits until `has_ended`, which something at `speaks` tells of; `false`: for no longer.
+    /// Waits until `has_ended`; `speaks` is readable when it should be asked again. Returns `false` at the deadline.
     fn spend(
         &mut self,
         speaks: BorrowedFd<'_>,

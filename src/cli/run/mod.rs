@@ -1,8 +1,8 @@
-//! A running engine: signals, waiting, the end.
+//! Runs a started engine: signals, waiting, the end.
 
-/// From a started engine to its last word.
+/// Runs a started engine until it stops, and prints the summary.
 pub(crate) mod until_stop;
-/// The end of a run, and how long it is waited for.
+/// The end of a run, and the time it may take.
 pub(crate) mod deadlines;
-/// SIGINT and SIGTERM as a descriptor, and waiting for several descriptors at once.
+/// SIGINT and SIGTERM as a descriptor, and poll(2) on several descriptors.
 pub(crate) mod signals;

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM as a descriptor, and waiting for several descriptors at once.
+//! SIGINT and SIGTERM as a descriptor (signalfd(2)), and poll(2) on several descriptors.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,15 +11,15 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::cli::failure::Failure;
 
-/// The signals that stop the program; blocked from here on and read instead.
+/// The signals that stop the program. They are blocked and read from a descriptor.
 #[derive(Debug)]
 pub(crate) struct Signals {
     fd: SignalFd,
 }
 
 impl Signals {
-    /// Blocks them. To be called before any thread is started: threads inherit the mask, and one
-    /// that had not would be killed by a signal meant for the main loop.
+    /// Blocks the signals. Call it before any thread is started: threads inherit the mask, and a thread that does
+    /// not block the signals would end the process when one arrives.
     pub(crate) fn block() -> Result<Self, Failure> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGINT);
@@ -31,7 +31,7 @@ impl Signals {
             .map_err(|error| Failure::Failed(format!("cannot take signals: signalfd(2): {error}")))
     }
 
-    /// The next one, if any has come.
+    /// Returns the name of the next signal, or `None` if none has come.
     pub(crate) fn take(&self) -> Option<&'static str> {
         let info = self.fd.read_signal().ok().flatten()?;
         let number = i32::try_from(info.ssi_signo).unwrap_or(0);
@@ -45,8 +45,8 @@ impl std::os::fd::AsFd for Signals {
     }
 }
 
-/// Waits until one of `fds` is readable (or closed, or in error) or `deadline` has come. Returns
-/// which ones are; all `false` is the deadline or a spurious return.
+/// Waits until one of `fds` is readable (or closed, or in error), or until the deadline. Returns which are; all
+/// are `false` at the deadline, or if a signal interrupted poll(2).
 pub(crate) fn wait<const N: usize>(
     fds: [BorrowedFd<'_>; N],
     deadline: Option<Instant>,
@@ -59,14 +59,14 @@ pub(crate) fn wait<const N: usize>(
     }
 }
 
-/// Waits until one of `fds` is readable, or nobody reads what is written to `output` any more: returns
-/// whether that is so.
+/// Waits until one of `fds` is readable, or until the reader of `output` has gone. Returns whether the reader has
+/// gone.
 pub(crate) fn wait_or_closed<const N: usize>(
     fds: [BorrowedFd<'_>; N],
     output: BorrowedFd<'_>,
 ) -> Result<bool, Failure> {
     let mut polled = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).to_vec();
-    // Asked for nothing, poll(2) still tells of errors and hang-ups.
+    // Without any requested event, poll(2) still reports errors and hang-ups.
     polled.push(PollFd::new(output, PollFlags::empty()));
     match poll(&mut polled, PollTimeout::NONE) {
         Ok(_) => Ok(polled.last().is_some_and(|output| output.any().unwrap_or(false))),
@@ -75,8 +75,8 @@ pub(crate) fn wait_or_closed<const N: usize>(
     }
 }
 
-/// Rounded up to a millisecond, so that a deadline has come when the poll ends and is not polled
-/// for again at once.
+/// Returns the time until the deadline, rounded up to a millisecond: rounded down, poll(2) would return early and be
+/// called again at once.
 fn timeout(deadline: Option<Instant>) -> PollTimeout {
     let Some(deadline) = deadline else { return PollTimeout::NONE };
     let left = deadline.saturating_duration_since(Instant::now());

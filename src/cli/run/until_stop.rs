@@ -1,4 +1,4 @@
-//! From a started engine to its last word: wait for a reason to stop, let it end, tell what it came to.
+//! Runs a started engine: waits for a reason to stop, stops it, and prints the summary.
 //!
 //! ```text
 //!  poll {signals, engine, one descriptor more, next status line, deadline} ─► Why ─► leave
@@ -22,33 +22,33 @@ use crate::cli::show::paint::Paint;
 use crate::cli::show::status::Status;
 use crate::cli::show::{json, shipments, table};
 
-/// Why an engine is to stop.
+/// Reason for a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     /// A signal came.
     Signal(&'static str),
-    /// The time is up.
+    /// The run's time (`--for`) is over.
     Time,
-    /// Nothing came for as long as was to be waited.
+    /// No datagram came for the idle time-out.
     Idle,
     /// The engine stopped itself: the limit was reached, or a thread failed.
     Engine,
-    /// The other descriptor has something to say.
+    /// The other descriptor is readable or closed.
     Other,
 }
 
-/// What else to watch while an engine runs.
+/// Events to watch for while an engine runs, besides signals.
 #[derive(Debug, Default)]
 pub(crate) struct Watch<'a> {
-    /// Stop then.
+    /// Stop at this time.
     pub(crate) until: Option<Instant>,
-    /// Stop when nothing came for this long.
+    /// Stop when no datagram came for this long.
     pub(crate) idle: Option<Duration>,
-    /// Stop when it is readable or closed.
+    /// Stop when this descriptor is readable or closed.
     pub(crate) other: Option<BorrowedFd<'a>>,
 }
 
-/// Waits until the engine is to stop, with a status line meanwhile. Does not stop it.
+/// Waits for a reason to stop, and shows the status line meanwhile. Does not stop the engine.
 pub(crate) fn until_stop(
     engine: &Engine,
     signals: &Signals,
@@ -79,7 +79,7 @@ pub(crate) fn until_stop(
             *tick = now + Status::EVERY;
         }
         let deadline = [next_tick, watch.until, idle_at].into_iter().flatten().min();
-        // Without another descriptor the signals stand in: readable, it is looked at above.
+        // Without another descriptor, the signals' is polled twice; a signal is handled above.
         let other = watch.other.unwrap_or_else(|| signals.as_fd());
         let [_, engine_speaks, other_speaks] =
             signals::wait([signals.as_fd(), engine.as_fd(), other], deadline)?;
@@ -92,8 +92,8 @@ pub(crate) fn until_stop(
     }
 }
 
-/// When an engine that nothing comes to has been idle for `bound`; `None`: it has. One that is behind
-/// with what came is not idle.
+/// Returns when the engine will have been idle for `bound`, or `None` if it already has. An engine with a backlog is
+/// not idle.
 fn idle_until(engine: &Engine, now: Instant, bound: Duration) -> Option<Instant> {
     let left = bound.saturating_sub(engine.idle_for());
     if !left.is_zero() {
@@ -102,10 +102,10 @@ fn idle_until(engine: &Engine, now: Instant, bound: Duration) -> Option<Instant>
     (engine.stats().ledger.queued > 0).then(|| now + BEHIND_EVERY.min(bound))
 }
 
-/// How often an engine that is behind is looked at.
+/// Time between two looks at an engine with a backlog.
 const BEHIND_EVERY: Duration = Duration::from_millis(100);
 
-/// What goes on beside an engine.
+/// Parts of the program beside the engine: sinks, shippers, status line.
 #[derive(Debug)]
 pub(crate) struct Beside<'a> {
     /// Stops the engine when readable.
@@ -117,7 +117,7 @@ pub(crate) struct Beside<'a> {
     pub(crate) watch: Option<ShipWatch>,
     /// A sink is a journal, which takes its time to close.
     pub(crate) has_journal: bool,
-    /// Why datagrams can be undelivered.
+    /// Text that says why datagrams can be undelivered.
     pub(crate) undelivered: String,
 }
 
@@ -128,7 +128,7 @@ impl Beside<'_> {
     }
 }
 
-/// Runs a started engine to its end, prints what it came to, and closes what is beside it.
+/// Runs a started engine until it stops, prints the summary, and closes the parts beside it.
 pub(crate) fn run_until_stop(
     title: &str,
     args: &EngineArgs,
@@ -159,7 +159,7 @@ pub(crate) fn run_until_stop(
     ended.and_then(|()| closed.map(drop))
 }
 
-/// Waits until a started engine is to stop, stops it, and prints what it came to.
+/// Waits for a reason to stop, stops the engine, and prints the summary.
 fn finish(
     title: &str,
     args: &EngineArgs,
@@ -266,7 +266,8 @@ fn reason(why: Why, limits: &StopLimits) -> String {
     }
 }
 
-/// Whether the run did what it promises. `unwritten`: what the sinks were given and have not written.
+/// Fails if the ledger does not balance, or if datagrams were abandoned. `unwritten` is the number of datagrams that
+/// sinks have not written.
 fn judge(summary: &Summary, unwritten: u64) -> Result<(), Failure> {
     let ledger = &summary.ledger;
     if ledger.residual != 0 {

@@ -1,16 +1,16 @@
-//! What is printed.
+//! Output: summary, status line, JSON, plan.
 
-/// One sentence for every loss.
+/// Explains losses: cause and next move.
 pub(crate) mod advice;
-/// `--json`.
+/// Prints `--json`.
 pub(crate) mod json;
-/// How things look.
+/// Colours, and numbers as text.
 pub(crate) mod paint;
-/// `--plan`.
+/// Prints `--plan`.
 pub(crate) mod plan;
-/// What became of the records of each broker, for a person.
+/// The part of the summary about brokers.
 pub(crate) mod shipments;
-/// The live line.
+/// The status line.
 pub(crate) mod status;
-/// The summary at the end, for a person.
+/// The summary at the end of a run, as text.
 pub(crate) mod table;

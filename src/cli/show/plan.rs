@@ -1,4 +1,4 @@
-//! `--plan`: what would be set up, on stdout.
+//! `--plan`: prints the plan of an engine on stdout, without opening anything.
 
 use std::io::{self, Write};
 

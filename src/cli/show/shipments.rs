@@ -1,15 +1,15 @@
-//! What became of the records of each broker, for a person.
+//! The part of the summary about brokers, in records.
 
 use ringest_ship::fleet::ShipStats;
 
 use crate::cli::show::paint;
 use crate::cli::show::paint::{Paint, count};
 
-/// One destination on the status line, by its stream or topic.
+/// Returns the backlog of one destination for the status line, named by its stream or topic.
 pub(crate) fn brief(stats: &ShipStats) -> String {
     let mut words = stats.name.rsplit('/');
     let last = words.next().unwrap_or_default();
-    // A subject stands behind its stream.
+    // The name ends in STREAM/SUBJECT.
     let name = if stats.name.starts_with("nats:") { words.next().unwrap_or(last) } else { last };
     if stats.backlog.records == 0 {
         return format!("{name} nothing waits");
@@ -32,7 +32,7 @@ fn waiting(stats: &ShipStats) -> String {
     )
 }
 
-/// The part of the summary that is about brokers; nothing without any.
+/// Renders the part of the summary about brokers; empty without brokers.
 pub(crate) fn render(shipped: &[ShipStats], paint: Paint) -> String {
     if shipped.is_empty() {
         return String::new();
@@ -64,7 +64,7 @@ mod tests {
     use ringest_records::journal::keep::commit_index::Backlog;
     use ringest_ship::account::ShipCounts;
 
-    /// Of two destinations each is told from the other, and both fit a line.
+    /// Two destinations have different names, and both fit the line.
     #[test]
     fn what_waits_is_told_in_a_few_words_by_stream_or_topic() {
         let stats = |name: &str, records| ShipStats {

@@ -1,4 +1,4 @@
-//! What to bind, and which multicast groups to join there: part of the plan, and as pure.
+//! The addresses to bind, and the multicast groups to join there. Part of the plan; opens nothing.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,13 +13,13 @@ use ringest_base::host::resources::Host;
 pub struct Bind {
     /// The address.
     pub address: SocketAddr,
-    /// `[::]` takes IPv6 alone: asked for, or because an IPv4 address with its port is listed too.
+    /// Whether `[::]` takes IPv6 only: it was asked for, or an IPv4 address with the same port is listed too.
     pub only_v6: bool,
     /// Multicast groups to join there.
     pub groups: Vec<Membership>,
 }
 
-/// A multicast group and the receiver that joins it for all: each member gets a copy.
+/// A multicast group and the one receiver that joins it. If several joined, each would get a copy of every datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
     /// The group.
@@ -28,8 +28,8 @@ pub struct Membership {
     pub receiver: usize,
 }
 
-/// What to bind for each address. Two that overlap cannot both be bound: the kernel would call the
-/// port taken, and nobody could see by whom.
+/// Returns the bind of each listen address. Overlapping addresses are refused here: the kernel would only say that the
+/// port is taken.
 pub(crate) fn binds(config: &Config, host: &Host) -> Result<Vec<Bind>> {
     let resolved: Vec<_> = config.listen.iter().map(|listen| listen.resolve(host.ipv6)).collect();
     if let Some(&address) = resolved.iter().find(|address| address.is_ipv6() && !host.ipv6) {
@@ -66,13 +66,13 @@ pub(crate) fn binds(config: &Config, host: &Host) -> Result<Vec<Bind>> {
     Ok(binds)
 }
 
-/// The groups to join: those asked for, and each listen address that is one.
+/// Returns the groups to join: those asked for, and each listen address that is a group.
 pub(crate) fn groups(config: &Config, binds: &[Bind]) -> Vec<Group> {
     let mut groups = config.groups.clone();
     for bind in binds.iter().filter(|bind| bind.address.ip().is_multicast()) {
         let address = bind.address.ip();
         if !groups.iter().any(|group| group.address == address) {
-            // [ff02::1%eth0]:P says where.
+            // [ff02::1%eth0]:P names the interface.
             let interface = match bind.address {
                 SocketAddr::V6(v6) if v6.scope_id() > 0 => Some(Interface::Index(v6.scope_id())),
                 _ => None,
@@ -83,8 +83,8 @@ pub(crate) fn groups(config: &Config, binds: &[Bind]) -> Vec<Group> {
     groups
 }
 
-/// Says where each of `groups` is joined, beside those that are, and by which receiver. All
-/// memberships of one group are one receiver's: a datagram that two of them want is to come once.
+/// Adds `groups` to the listen addresses that can take them, each with its receiver. All memberships of one group
+/// belong to one receiver, so that a datagram which matches two of them comes once.
 pub(crate) fn assign_groups(groups: &[Group], binds: &mut [Bind], receivers: usize) -> Result<()> {
     for group in groups {
         let owner = owner(group, binds, receivers)?;
@@ -113,7 +113,7 @@ fn bracketed(address: IpAddr) -> String {
     }
 }
 
-/// Who joins `group`: the receiver that has a membership of it already, else the next in turn.
+/// Returns the receiver that joins `group`: the one with a membership of it already, or else the next in turn.
 fn owner(group: &Group, binds: &[Bind], receivers: usize) -> Result<usize> {
     let mut addresses = Vec::new();
     let mut same = None;
@@ -135,7 +135,7 @@ fn owner(group: &Group, binds: &[Bind], receivers: usize) -> Result<usize> {
 }
 
 impl Bind {
-    /// Whether datagrams to a group can come to this address.
+    /// Returns whether datagrams to a group can arrive at this address.
     fn takes(&self, group: &Group) -> bool {
         let ip = self.address.ip();
         let mapped = ip.is_ipv6() && group.address.is_ipv4() && !self.only_v6;

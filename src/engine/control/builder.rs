@@ -54,7 +54,7 @@ macro_rules! setters {
 }
 
 impl Builder {
-    /// Adds an address to listen on. Port 0 lets the kernel choose; [`Engine::addresses`] tells.
+    /// Adds an address to listen on. With port 0 the kernel chooses one; [`Engine::addresses`] returns it.
     #[must_use]
     pub fn listen(mut self, address: impl Into<ListenAddr>) -> Self {
         self.config.listen.push(address.into());
@@ -74,7 +74,7 @@ impl Builder {
         only_v6: bool => only_v6;
         /// Which receiver's socket gets a datagram. Default: the kernel's hash of its addresses.
         steer: Steer => steer;
-        /// What else to set on every socket. Default: nothing.
+        /// Further options of every socket. Default: none.
         socket_options: SocketOptions => socket;
         /// Receiver threads, each with one socket per address. Default: half of the cores.
         receivers: usize => receivers as Some;
@@ -87,7 +87,7 @@ impl Builder {
         backend: BackendChoice => backend;
         /// Which worker gets a datagram. Default: always the same for one peer.
         dispatch: Dispatch => dispatch;
-        /// What to do when workers fall behind. Default: wait, and let the kernel drop.
+        /// Policy when workers fall behind. Default: wait, and let the kernel drop.
         overload: Overload => overload;
         /// Provided buffers per receiver, rounded up to a power of two. Default: 256.
         slots: usize => slots;
@@ -135,12 +135,12 @@ impl Builder {
         self
     }
 
-    /// What was set so far.
+    /// Returns the settings made so far.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What [`start`](Self::start) would set up on this host.
+    /// Returns what [`start`](Self::start) would set up on this host.
     ///
     /// # Errors
     /// [`Error::Setting`] if the settings cannot be.
@@ -152,7 +152,7 @@ impl Builder {
     /// receiver if there are no workers).
     ///
     /// # Errors
-    /// What failed and the next move; nothing is left behind then.
+    /// Any [`Error`] but those of a stop. No thread or socket is left behind.
     pub fn start<H: Handler + 'static>(
         self,
         make_handler: impl FnMut(usize) -> H,
@@ -204,7 +204,7 @@ fn choose_backend(choice: BackendChoice) -> Result<Chosen> {
     }
 }
 
-/// A clamped receive buffer loses datagrams in bursts, silently; so it is said.
+/// Returns a warning if the kernel granted a smaller receive buffer than asked: bursts would overflow it.
 fn rcvbuf_warning(asked: usize, granted: usize, host: &Host) -> Option<String> {
     let wanted = asked.saturating_mul(2);
     (granted < wanted).then(|| {

@@ -1,11 +1,11 @@
-//! From a host's name to its addresses, once, at start.
+//! Resolves a host's name to its addresses, once, at start.
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV6, ToSocketAddrs};
 
 use crate::socket::interface::Interface;
 
-/// Which of a name's addresses are meant.
+/// Choice among a name's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolve {
     /// IPv4 alone.
@@ -28,7 +28,7 @@ ringest_base::names!(Resolve {
     "all" => All
 });
 
-/// Why a name has no address to use.
+/// Reason why a name has no address to use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
@@ -37,7 +37,7 @@ pub enum NameError {
     Unknown {
         /// The name.
         name: String,
-        /// What the resolver said.
+        /// Error of the resolver.
         source: io::Error,
     },
     /// It has addresses, but none of the family wanted.
@@ -45,14 +45,14 @@ pub enum NameError {
     OtherFamily {
         /// The name.
         name: String,
-        /// What was wanted.
+        /// Family that was wanted.
         family: &'static str,
-        /// What it has.
+        /// Addresses that the name has.
         others: String,
     },
 }
 
-/// The addresses of `name`, each with `port`, in the resolver's order (RFC 6724), none twice.
+/// Returns the addresses of `name`, each with `port`, in the resolver's order (RFC 6724), without duplicates.
 ///
 /// # Errors
 /// The name is unknown, or has no address of the family wanted.
@@ -63,8 +63,8 @@ pub fn resolve(name: &str, port: u16, wanted: Resolve) -> Result<Vec<SocketAddr>
     choose(name, found, wanted)
 }
 
-/// `[IP6%INTERFACE]:PORT` with the interface by name, which std reads by its index only. `None` if the
-/// text is of another form.
+/// Reads `[IP6%INTERFACE]:PORT` with the interface by name; std reads an index only. Returns `None` if the text has
+/// another form.
 ///
 /// # Errors
 /// There is no such interface.

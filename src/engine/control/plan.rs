@@ -10,7 +10,7 @@ use crate::socket::steer::Steer;
 use crate::wire::cmsg::Asked;
 use ringest_base::host::resources::Host;
 
-/// What an engine will be, before anything is started.
+/// Plan of an engine: threads, cores, sizes, memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The core of each receiver.
@@ -29,23 +29,23 @@ pub struct Plan {
     pub reply_batches: usize,
     /// Memory, line by line.
     pub bill: Vec<BillLine>,
-    /// What the operator should know.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
 /// One line of the memory bill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BillLine {
-    /// Who holds it.
+    /// The part of the program, or of the kernel, that holds it.
     pub holder: String,
-    /// How much, bytes.
+    /// Size, bytes.
     pub bytes: usize,
     /// Whether it is the kernel's memory (socket buffers), taken only as it fills.
     pub kernel: bool,
 }
 
 impl Plan {
-    /// How many handlers there will be.
+    /// Returns the number of handlers.
     #[must_use]
     pub fn handlers(&self) -> usize {
         if self.worker_cores.is_empty() {
@@ -55,7 +55,7 @@ impl Plan {
         }
     }
 
-    /// What the process itself will hold, bytes.
+    /// Returns the memory that the process itself will hold, bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.bill.iter().filter(|line| !line.kernel).map(|line| line.bytes).sum()
@@ -286,8 +286,8 @@ fn bill(config: &Config, plan: &Plan) -> Vec<BillLine> {
 }
 
 impl Plan {
-    /// What listeners ask for. Replies from a wildcard address need the local one; with it a directed
-    /// broadcast can be told from a datagram to this host.
+    /// Returns what listeners ask the kernel for. Replies from a wildcard address need the local address of each
+    /// datagram; it also tells a directed broadcast from a datagram to this host.
     pub(crate) fn asked(&self, config: &Config) -> Asked {
         let wildcard = self.listen.iter().any(|bind| bind.address.ip().is_unspecified());
         let headers = config.ip_headers || config.socket.transparent;

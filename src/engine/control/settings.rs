@@ -69,7 +69,7 @@ settings! {
     cores: Cores,
     /// Which worker gets a datagram. Default: `flow`.
     dispatch: Dispatch,
-    /// What to do when workers fall behind. Default: `wait`.
+    /// Policy when workers fall behind. Default: `wait`.
     overload: Overload,
     /// Which receiver gets a datagram. Default: `hash`.
     steer: Steer,
@@ -109,7 +109,7 @@ settings! {
     mark: Number,
     /// Priority of sent datagrams, for queueing disciplines.
     priority: u32,
-    /// What to do about the path MTU of sent datagrams. Default: the kernel's.
+    /// Policy for the path MTU of sent datagrams. Default: the kernel's.
     mtu_discover: PathMtu,
 
     /// Provided buffers per receiver. Default: 256.

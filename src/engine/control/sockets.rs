@@ -1,5 +1,5 @@
-//! Every socket of an engine: opened by listen address and receiver, made members of their groups,
-//! let in only when all stand.
+//! Opens all sockets of an engine and joins their groups. No socket accepts datagrams until every socket of its
+//! listen address is open.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,8 +19,8 @@ use crate::socket::steer;
 use crate::socket::steer::Steer;
 use ringest_base::host::holders;
 
-/// How long the sockets of a process that is gone may hold their ports: seen for up to 0.3 s on two busy cores
-/// (Linux 6.18). Too short and a restart fails; too long and a holder that cannot be seen is told of late.
+/// Time that the sockets of a process that has ended may still hold their ports: seen for up to 0.3 s on two busy
+/// cores (Linux 6.18). Too short and a restart fails; too long and the error about another holder comes late.
 const FREE_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -53,14 +53,14 @@ impl Sockets {
         options
     }
 
-    /// What the kernel granted otherwise than asked.
+    /// Returns a warning for each option that the kernel did not set as asked.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let odd = self.options().into_iter().filter(|option| !option.is_as_asked());
         odd.map(|option| format!("the kernel granted {option}")).collect()
     }
 }
 
-/// Opens every socket, with arrivals counted as asked; says how they are.
+/// Opens every socket, with arrivals counted as asked. Returns also the method of counting, or why there is none.
 pub(crate) fn open_sockets(config: &Config, plan: &Plan) -> Result<(Sockets, String)> {
     let open = |counts_arrivals| open_all(config, plan, counts_arrivals);
     if config.arrivals == ArrivalsChoice::Off {
@@ -136,7 +136,7 @@ fn open_group(
     Ok(address)
 }
 
-/// Opens a socket. A port that nobody holds any more is waited for.
+/// Opens a socket. If the port is taken but no process holds it, waits until it is free.
 fn open_in_time(spec: &SocketSpec, arrivals: Option<&Arc<Arrivals>>) -> Result<Listener> {
     let mut give_up_at = None;
     loop {

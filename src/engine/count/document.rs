@@ -74,9 +74,9 @@ pub struct Document {
 /// CPU time per datagram, ns; `None` (`null`) before the first datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
-    /// Of all receivers, per datagram received.
+    /// CPU time of all receivers, per datagram received.
     pub receivers: Option<f64>,
-    /// Of all workers, per datagram handled; `None` also where handlers run on the receivers.
+    /// CPU time of all workers, per datagram handled; `None` also where handlers run on the receivers.
     pub workers: Option<f64>,
 }
 

@@ -30,7 +30,6 @@ const KNOWN: &[&[&str]] = &[
         "doctor/nic/lost.rs",
     ],
     &["cli/sink/ship.rs", "cli/sink/sinks.rs"],
-    &["cli/failure.rs", "cli/show"],
 ];
 
 fn source() -> PathBuf {
