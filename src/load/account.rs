@@ -1,40 +1,39 @@
-//! What became of the datagrams of a run, as far as their receiver can tell, and what that makes of
-//! the sender's final counts.
+//! The receiver's counts of a run, and the losses that follow from the sender's final counts.
 
 /// Counts over all flows. Each datagram is in exactly one of the terms of
 /// `received = distinct + duplicates + late + implausible + unstamped + other_run + foreign`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunCounts {
-    /// All that came.
+    /// All datagrams received.
     pub received: u64,
-    /// Ours, with a number not seen before.
+    /// From this run, with a number not seen before.
     pub distinct: u64,
-    /// Ours, with a number seen before.
+    /// From this run, with a number seen before.
     pub duplicates: u64,
-    /// Ours, but older than the flow's window: new or a duplicate, nobody knows.
+    /// From this run, but older than the flow's window: new or a duplicate, which cannot be told.
     pub late: u64,
-    /// Stamped as ours, but so far ahead of its flow that it is not believed. One that the next of
-    /// its flow bears out is moved to `distinct`, so this may go down.
+    /// Stamped as of this run, but implausibly far ahead of its flow. If the flow's next datagram
+    /// confirms it, it moves to `distinct`, so this count may go down.
     pub implausible: u64,
-    /// Too short to say whose it is (under 16 bytes) or which (under 8). Those of 8 to 15 bytes are
-    /// not here but among ours where the peer told the flow.
+    /// Too short for a run id (under 16 bytes) or a number (under 8). Those of 8 to 15 bytes count as of
+    /// this run instead if the peer address tells the flow.
     pub unstamped: u64,
     /// Stamped, but for another run, or for a flow this run does not have.
     pub other_run: u64,
     /// Not stamped at all, and not too short to be.
     pub foreign: u64,
-    /// Of `distinct`: came after one with a larger number (RFC 4737, section 3).
+    /// Those of `distinct` that arrived after one with a larger number (RFC 4737, section 3).
     pub reordered: u64,
 }
 
 impl RunCounts {
-    /// All that were taken for datagrams of this run, numbered ones only.
+    /// Returns the numbered datagrams that count as of this run.
     #[must_use]
     pub fn ours(&self) -> u64 {
         self.distinct + self.duplicates + self.late
     }
 
-    /// Adds another's counts.
+    /// Adds other counts.
     pub fn add(&mut self, other: &Self) {
         self.received += other.received;
         self.distinct += other.distinct;
@@ -54,26 +53,26 @@ pub const EXTENT_CELLS: usize = 13;
 /// One flow's part of an [`RunAccount`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowAccount {
-    /// Numbers seen.
+    /// Different numbers seen.
     pub distinct: u64,
     /// Numbers seen again.
     pub duplicates: u64,
-    /// Of `distinct`: came after a larger one.
+    /// Those of `distinct` that arrived after a larger number.
     pub reordered: u64,
-    /// Older than the window.
+    /// Datagrams older than the window.
     pub late: u64,
-    /// Not believed.
+    /// Implausibly far ahead.
     pub implausible: u64,
-    /// Of this flow by its peer address, too short (under 8 bytes) for a number.
+    /// Too short (under 8 bytes) for a number; their peer address tells the flow.
     pub unnumbered: u64,
-    /// Numbers that left the window unseen. No more than that many of the late ones can be new.
+    /// Numbers that left the window unseen. At most this many of the late datagrams were new.
     pub given_up: u64,
     /// One more than the largest number seen, counted from the flow's first; 0 if none was.
     pub reached: u64,
     /// The largest reordering extent.
     pub extent_max: u32,
-    /// Interarrival jitter (RFC 3550, section 6.4.1), ns; `None` before the second datagram that
-    /// says when it was sent.
+    /// Interarrival jitter (RFC 3550, section 6.4.1), ns; `None` before the second datagram
+    /// with a send time.
     pub jitter_ns: Option<u64>,
 }
 
@@ -95,30 +94,30 @@ impl FlowAccount {
         self.jitter_ns = self.jitter_ns.max(other.jitter_ns);
     }
 
-    /// (certainly lost, lost if every late one was a duplicate).
+    /// Returns the least and the most that can be lost: with late datagrams as new, or as duplicates.
     fn lost(&self, sent: u64) -> (u64, u64) {
         let missing = sent.saturating_sub(self.distinct + self.unnumbered);
         (missing.saturating_sub(self.late.min(self.given_up)), missing)
     }
 }
 
-/// What one or several trackers saw of a run.
+/// The account of a run, from one or several trackers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunAccount {
-    /// Over all flows, with what belongs to none.
+    /// Counts over all flows, and of datagrams without a flow.
     pub tally: RunCounts,
-    /// By flow.
+    /// Counts by flow.
     pub flows: Vec<FlowAccount>,
-    /// How many reordered datagrams had an extent from 2^n up to 2^(n + 1).
+    /// Number of reordered datagrams with an extent from 2^n up to 2^(n + 1).
     pub extents: [u64; EXTENT_CELLS],
-    /// Flows that more than one tracker saw, as happens with `Dispatch::Spread`. Their duplicates
-    /// are found only where both came to the same tracker, and what is reordered is the order within
-    /// one tracker: with any such flow, `lost` may be too small, the rest has no meaning.
+    /// Flows that more than one tracker saw, as with `Dispatch::Spread`. Duplicates are found only if both
+    /// copies came to the same tracker, and reordering only within one tracker. With any such flow
+    /// `lost` may be too small, and the other figures have no meaning.
     pub split_flows: u64,
 }
 
 impl RunAccount {
-    /// Adds what another tracker of the same run saw. With `Dispatch::Flow` a flow's datagrams all
+    /// Adds the account of another tracker of the same run. With `Dispatch::Flow` a flow's datagrams all
     /// come to one tracker (so they do with several receivers: SO_REUSEPORT keeps a flow on one
     /// socket), and sums are exact; otherwise see [`Self::split_flows`].
     pub fn merge(&mut self, other: &Self) {
@@ -136,14 +135,14 @@ impl RunAccount {
         self.split_flows += other.split_flows;
     }
 
-    /// The largest reordering extent of any flow: how many datagrams a receiver must be able to hold
-    /// back to restore the order (RFC 4737, section 4.2). 0: nothing was reordered.
+    /// Returns the largest reordering extent of any flow: the number of datagrams that a receiver must
+    /// hold back to restore the order (RFC 4737, section 4.2). 0 if nothing was reordered.
     #[must_use]
     pub fn extent_max(&self) -> u32 {
         self.flows.iter().map(|flow| flow.extent_max).max().unwrap_or(0)
     }
 
-    /// The mean of the flows' jitters, ns; `None` if no flow has one.
+    /// Returns the mean of the flows' jitters, ns, or `None` if no flow has one.
     #[must_use]
     pub fn jitter_mean_ns(&self) -> Option<u64> {
         let jitters = || self.flows.iter().filter_map(|flow| flow.jitter_ns);
@@ -151,14 +150,14 @@ impl RunAccount {
         u64::try_from(sum.checked_div(jitters().count() as u128)?).ok()
     }
 
-    /// The largest of the flows' jitters, ns.
+    /// Returns the largest of the flows' jitters, ns.
     #[must_use]
     pub fn jitter_max_ns(&self) -> Option<u64> {
         self.flows.iter().filter_map(|flow| flow.jitter_ns).max()
     }
 
-    /// Settles the losses: `sent_by_flow` says how many datagrams of each flow left the sender. A
-    /// lost tail, or a flow of which nothing came, is seen only so. Flows missing from the list
+    /// Computes the losses. `sent_by_flow` holds the number of datagrams of each flow that left the
+    /// sender; without it a lost tail or a silent flow could not be seen. Flows missing from the list
     /// sent nothing.
     #[must_use]
     pub fn settle(&self, sent_by_flow: &[u64]) -> Settled {
@@ -179,28 +178,27 @@ impl RunAccount {
     }
 }
 
-/// What is missing of what was sent.
+/// The losses of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// By all flows.
+    /// Datagrams sent by all flows.
     pub sent: u64,
-    /// Sent, and not seen in time. A late one counts as lost, as a packet that comes too late does in
-    /// RFC 7680, section 2.
+    /// Sent but not seen in time. Late datagrams count as lost, as in RFC 7680, section 2.
     pub lost: u64,
-    /// The least that was lost: of the late ones, as many as can be were new. Equal to `lost` unless
-    /// something came too late to tell.
+    /// The least that was lost: as many of the late datagrams as possible were new. Equal to `lost`
+    /// without late datagrams.
     pub lost_min: u64,
-    /// Flows that sent, and of which nothing came.
+    /// Flows that sent and of which nothing arrived.
     pub flows_silent: u64,
-    /// More than was sent came by this many, each with a number of its own. Not 0 means that the
-    /// sender's counts or the datagrams are not to be trusted.
+    /// Datagrams received beyond the number sent, each with a number of its own. Not 0 means that the
+    /// sender's counts or the datagrams are wrong.
     pub excess: u64,
-    /// Flows of which a number was seen that was never sent. As with `excess`.
+    /// Flows with a number that was never sent. Not 0 means the same as for `excess`.
     pub flows_beyond: u64,
 }
 
 impl Settled {
-    /// Whether nothing came that was not sent.
+    /// Returns whether nothing arrived that was not sent.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.excess == 0 && self.flows_beyond == 0

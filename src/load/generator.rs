@@ -1,4 +1,4 @@
-//! All sending threads of a load: started together, watched, stopped, added up.
+//! The load generator: starts all sending threads together, watches and stops them, adds up their reports.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,10 +23,10 @@ use ringest_engine::backend::tx::Tx;
 use ringest_engine::backend::uring::setup::RingSize;
 use ringest_engine::socket::connected::Connected;
 
-/// Send and receive buffer to ask for, per socket. The sender's own must hold what a slow path queues;
-/// with thousands of flows it is shared out.
+/// Send and receive buffer to ask for, bytes a socket. The send buffer holds the datagrams that a slow
+/// path queues. With more than 64 flows it is divided among them.
 const BUFFER_BYTES: usize = 4 << 20;
-/// From everybody being ready to the first datagram: all threads must have seen the start.
+/// Time from all threads being ready to the first datagram, so that every thread sees the start.
 const COUNTDOWN_NS: u64 = 1_000_000;
 
 /// A load being sent. Dropping it stops it.
@@ -40,30 +40,30 @@ pub struct Generator {
     flows: usize,
 }
 
-/// What all threads have done so far.
+/// The counts of all threads so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoFar {
-    /// Taken by the kernel.
+    /// Accepted by the kernel.
     pub sent: u64,
-    /// Refused by it, or dropped on this host.
+    /// Refused by the kernel or dropped on this host.
     pub failed: u64,
-    /// Came back.
+    /// Echoes received.
     pub echoed: u64,
-    /// How far the slowest thread was behind its deadlines when it last sent, ns.
+    /// Delay of the slowest thread against its deadlines when it last sent, ns.
     pub behind_ns: u64,
 }
 
-/// Where all threads wait for each other, so that one start holds for all.
+/// The barrier at which all threads wait, so that all have the same start time.
 #[derive(Debug)]
 struct Startline {
     barrier: Barrier,
-    /// Somebody could not get ready.
+    /// A thread failed to get ready.
     off: AtomicBool,
     start_ns: AtomicU64,
 }
 
 impl Startline {
-    /// Waits for the others. Returns when to start, or `None` if somebody is not ready.
+    /// Waits for the others. Returns the start time, or `None` if any thread is not ready.
     fn await_start(&self, ready: bool) -> Option<u64> {
         if !ready {
             self.off.store(true, Ordering::SeqCst);
@@ -80,7 +80,7 @@ impl Generator {
     /// Starts the threads; they open their sockets and begin together.
     ///
     /// # Errors
-    /// The load makes no sense, or a thread cannot be started. What fails later is returned by
+    /// The load is invalid, or a thread cannot be started. Later errors are returned by
     /// [`finish`](Self::finish).
     pub fn start(spec: &LoadSpec) -> Result<Self, LoadError> {
         spec.check()?;
@@ -114,7 +114,7 @@ impl Generator {
             match thread {
                 Ok(thread) => generator.threads.push(thread),
                 Err(error) => {
-                    // The others wait for this one: take its place, and call it off.
+                    // The others wait for this one: arrive in its place, and cancel the start.
                     let missing = spec.threads - index;
                     call_off(&line, missing);
                     return Err(error.into());
@@ -124,7 +124,7 @@ impl Generator {
         Ok(generator)
     }
 
-    /// What has been done so far.
+    /// Returns the counts so far.
     #[must_use]
     pub fn so_far(&self) -> SoFar {
         let mut so_far = SoFar::default();
@@ -137,21 +137,21 @@ impl Generator {
         so_far
     }
 
-    /// Waits until all threads have ended or the time is up; returns whether they have.
+    /// Waits until all threads have ended or the time is up. Returns whether they have ended.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> bool {
         self.ended.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
     }
 
-    /// Asks the threads to end. What is due and not sent by then is `unsent`.
+    /// Asks the threads to end. Datagrams that are due but not sent by then count as `unsent`.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Waits for the end and adds up.
+    /// Waits for the end and returns the sum of all reports.
     ///
     /// # Errors
-    /// The first thing that went wrong in any thread; the others have been stopped then.
+    /// The first error of any thread; the other threads are stopped then.
     pub fn finish(mut self) -> Result<LoadReport, LoadError> {
         let mut total = LoadReport::empty(self.flows, "");
         let mut failure: Option<LoadError> = None;
@@ -173,21 +173,22 @@ impl Drop for Generator {
     fn drop(&mut self) {
         self.stop();
         for thread in std::mem::take(&mut self.threads) {
-            // Whoever drops a load is not interested in how it ended.
+            // The report is not needed: the load was dropped.
             let _ = thread.join();
         }
     }
 }
 
-/// Sends a load to its end on threads of its own.
+/// Sends a load to its end.
 ///
 /// # Errors
-/// As [`Generator::finish`].
+/// Those of [`Generator::finish`].
 pub fn run(spec: &LoadSpec) -> Result<LoadReport, LoadError> {
     Generator::start(spec)?.finish()
 }
 
-/// Stands in at the start for threads that could not be made.
+/// Arrives at the start barrier in place of threads that failed to start, so that the others do not wait
+/// for ever.
 fn call_off(line: &Arc<Startline>, missing: usize) {
     let stand_ins = (0..missing).filter_map(|_| {
         let line = Arc::clone(line);
@@ -198,7 +199,7 @@ fn call_off(line: &Arc<Startline>, missing: usize) {
     }
 }
 
-/// The part of the load that thread `index` sends.
+/// Returns the part of the load that thread `index` sends.
 fn share(spec: &LoadSpec, index: usize, stop: Arc<AtomicBool>, progress: Arc<Progress>) -> Share {
     let flows: Vec<usize> = (index..spec.flows).step_by(spec.threads).collect();
     #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
@@ -215,8 +216,8 @@ fn share(spec: &LoadSpec, index: usize, stop: Arc<AtomicBool>, progress: Arc<Pro
     }
 }
 
-/// How many of `count` datagrams go to these flows if groups go to all flows in turn: as the rate does,
-/// so that all threads end together.
+/// Returns how many of `count` datagrams go to these flows if groups go to all flows in turn. The rate is
+/// divided in the same way, so all threads end together.
 fn count_of(count: u64, spec: &LoadSpec, flows: &[usize]) -> u64 {
     let together = spec.group() as u64;
     let groups = count.div_ceil(together);
@@ -225,14 +226,14 @@ fn count_of(count: u64, spec: &LoadSpec, flows: &[usize]) -> u64 {
     let of_flow = |flow: usize| {
         let flow = flow as u64;
         let groups_of_flow = groups / all + u64::from(flow < groups % all);
-        // The last group of all may be short.
+        // The last group may be short.
         let short = if groups > 0 && (groups - 1) % all == flow { missing } else { 0 };
         groups_of_flow * together - short
     };
     flows.iter().map(|&flow| of_flow(flow)).sum()
 }
 
-/// What one thread needs.
+/// The state of one sending thread before its start.
 struct Seat {
     spec: LoadSpec,
     share: Share,
@@ -263,7 +264,7 @@ impl Seat {
             kind.build_sender(sockets, self)
         };
         if sent.is_err() {
-            // The load as a whole has failed: the others need not go on to their end.
+            // The whole load has failed, so the other threads stop too.
             stop.store(true, Ordering::Relaxed);
         }
         sent
@@ -282,7 +283,7 @@ impl Seat {
         match (line.await_start(sender.is_ok()), sender) {
             (Some(start_ns), Ok(sender)) => sender.run(start_ns),
             (_, Err(error)) => Err(error),
-            // Another thread has the reason.
+            // Another thread returns the error.
             (None, Ok(_)) => Ok(LoadReport::empty(0, "")),
         }
     }

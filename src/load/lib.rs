@@ -1,29 +1,28 @@
-//! The load generator: an open loop on absolute deadlines, whose datagrams know who they are.
+//! The load generator: sends stamped datagrams in an open loop on absolute deadlines. The receiving half
+//! tells which of them arrived.
 //!
 //! ```text
-//!  spec ─► made: schedule, stamp ─┬─► sender (a thread: sockets, round, ring) ─► kernel
-//!          played: a capture ─────┘
-//!  report ◄── unsent, refused, lateness ◄──┘        echoes ─► tracker ─► lost, reordered, rtt
+//!  spec ─► generated: schedule, stamp ─┬─► sender (a thread: sockets, round, ring) ─► kernel
+//!          replayed: a capture ────────┘
+//!  report ◄── unsent, refused, lateness ◄────┘      echoes ─► tracker ─► lost, reordered, rtt
 //! ```
+//! A module uses only those above it.
 
-/// What became of the datagrams of a run, as far as their receiver can tell, and what that makes of
-/// the sender's final counts.
-pub mod account;
-/// All sending threads of a load.
-pub mod generator;
-/// The receiving half: which datagrams came.
-pub mod receive;
-/// The UDP payloads of a capture file (pcap or pcapng), or the records of a journal, in order and
-/// with their pace.
-pub mod replay;
-/// What came of a load.
-pub mod report;
-/// When each datagram is due.
-pub mod schedule;
-/// The sending half: from a datagram that is due to the kernel.
-pub mod send;
-/// What to send.
-pub mod spec;
-/// What a generated datagram carries, so that its receiver can tell whose it is, which one it is,
-/// how long it took and whether a byte of it changed.
+/// The stamp of a generated datagram.
 pub mod stamp;
+/// The receiver's counts of a run, and the losses.
+pub mod account;
+/// Reads captures and journals to replay.
+pub mod replay;
+/// The parameters of a load.
+pub mod spec;
+/// Deadlines of datagrams.
+pub mod schedule;
+/// The report of a load, and its errors.
+pub mod report;
+/// The receiving half: tells which datagrams arrived.
+pub mod receive;
+/// The sending half: hands due datagrams to the kernel.
+pub mod send;
+/// Starts and stops all sending threads.
+pub mod generator;

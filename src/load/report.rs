@@ -1,4 +1,4 @@
-//! What came of a load: sent, not sent and why, and how late.
+//! The report of a load: datagrams sent, not sent and why, and lateness; and the errors that end a load.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,68 +8,68 @@ use hdrhistogram::Histogram;
 use crate::spec::SpecError;
 use ringest_engine::count::latency::Percentiles;
 
-/// What became of the datagrams that were due.
+/// The counts of the datagrams that were due.
 ///
 /// ```text
 /// intended = sent + unsent + qdisc_dropped + send_failed
 /// ```
 #[derive(Clone, Debug)]
 pub struct LoadReport {
-    /// Due by the end. Flat out: all that were tried.
+    /// Due by the end; at full speed, all that were tried.
     pub intended: u64,
-    /// The kernel took them. That they arrived is not known.
+    /// Accepted by the kernel. Whether they arrived is not known.
     pub sent: u64,
-    /// Due, but the sender had not got to them when the time was up.
+    /// Due, but not sent when the time was up.
     pub unsent: u64,
-    /// Dropped by the queueing discipline of this host (ENOBUFS). Of a train (UDP_SEGMENT) that it drops in
-    /// part the kernel says nothing: those count as sent.
+    /// Dropped by the queueing discipline of this host (ENOBUFS). The kernel does not
+    /// report a train (UDP_SEGMENT) that is dropped in part: its datagrams count as sent.
     pub qdisc_dropped: u64,
     /// Refused by this host's kernel for another reason.
     pub send_failed: u64,
-    /// By errno, most frequent first: why sends were refused.
+    /// Refusals by errno, the most frequent first.
     pub errors: Vec<(i32, u64)>,
-    /// Datagrams that found the send buffer full (EAGAIN) and were sent later, if at all; each once.
+    /// Datagrams that found the send buffer full (EAGAIN) and were retried; each counted once.
     pub blocked: u64,
-    /// ICMP errors that came back: port or host unreachable.
+    /// ICMP errors received: port or host unreachable.
     pub unreachable: u64,
-    /// Numbers given out in each flow, those of refused and dropped datagrams included.
+    /// Sequence numbers used in each flow, including those of refused and dropped datagrams.
     pub issued_by_flow: Vec<u64>,
-    /// From the start to the last send, ns; at a constant rate the last datagram's share of time is part
-    /// of it.
+    /// Time from the start to the last send, ns; at a constant rate it includes the last datagram's
+    /// interval.
     pub elapsed_ns: u64,
-    /// Sent less intended, ns, of each datagram sent at a rate; empty flat out.
+    /// Delay from the intended to the actual send of each datagram, ns; empty at full speed.
     pub lateness_ns: Histogram<u64>,
-    /// How late the last datagram was sent, ns: not little if the sender was too slow all along.
+    /// Delay of the last datagram, ns; large if the sender was too slow all along.
     pub behind_at_end_ns: u64,
-    /// Trains were asked for or chosen, and the path does not take them: sent one by one.
+    /// Whether the path refused trains, so that datagrams were sent one by one.
     pub trains_refused: bool,
     /// `io_uring` or `sendmmsg`.
     pub backend: &'static str,
-    /// What came back, where echoes were expected.
+    /// The echoes, if they were expected.
     pub echo: Option<EchoReport>,
 }
 
-/// What came back.
+/// The counts and times of echoes.
 #[derive(Clone, Debug)]
 pub struct EchoReport {
-    /// Datagrams of this run that came back, each counted once.
+    /// Echoes of this run, each counted once.
     pub received: u64,
-    /// Sent and never seen again.
+    /// Sent, and no echo seen.
     pub lost: u64,
-    /// Came back after a later one of their flow (RFC 4737).
+    /// Echoes that arrived after a later one of their flow (RFC 4737).
     pub reordered: u64,
-    /// Came back more than once.
+    /// Echoes that arrived more than once.
     pub duplicates: u64,
-    /// Came back, but are not of this run.
+    /// Datagrams received that are not of this run.
     pub foreign: u64,
-    /// Back less intended, ns. Empty where datagrams are too short to say.
+    /// Round trip from the intended time, ns. Empty if datagrams are too short to hold it.
     pub from_intended_ns: Histogram<u64>,
-    /// Back less sent, ns: hides what the sender itself held up.
+    /// Round trip from the time of sending, ns. It hides the sender's own delays.
     pub from_actual_ns: Histogram<u64>,
 }
 
 impl LoadReport {
-    /// Nothing sent yet.
+    /// Returns a report without datagrams.
     #[must_use]
     pub fn empty(flows: usize, backend: &'static str) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl LoadReport {
         }
     }
 
-    /// Adds another thread's share.
+    /// Adds the report of another thread.
     pub(crate) fn add(&mut self, other: &Self) {
         self.intended += other.intended;
         self.sent += other.sent;
@@ -120,7 +120,7 @@ impl LoadReport {
         }
     }
 
-    /// Sent a second.
+    /// Returns the datagrams sent a second.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
     pub fn rate_pps(&self) -> f64 {
@@ -147,14 +147,14 @@ pub(crate) fn note_error(errors: &mut Vec<(i32, u64)>, errno: i32, count: u64) {
     }
 }
 
-/// Three digits from 1 ns to an hour, allocated at once.
+/// Makes a histogram with three digits from 1 ns to an hour; allocates all memory.
 #[must_use]
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 3_600_000_000_000, 3)
         .unwrap_or_else(|_| unreachable!("the bounds are constants that the crate accepts"))
 }
 
-/// The percentiles that are printed.
+/// Returns the percentiles that reports show.
 #[must_use]
 pub fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
     if histogram.is_empty() {
@@ -164,21 +164,21 @@ pub fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
     Percentiles { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: histogram.max() }
 }
 
-/// Why a load could not be sent, or ended before its time.
+/// The reason why a load could not be sent, or ended early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// It makes no sense as asked.
+    /// The parameters are invalid.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// A socket could not be made.
+    /// A socket could not be opened.
     #[error("cannot send to {target}: {step} failed: {source}{}", socket_hint(source))]
     Socket {
-        /// To whom.
+        /// The target.
         target: SocketAddr,
         /// The call or option.
         step: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// More flows than source ports.
@@ -187,11 +187,11 @@ pub enum LoadError {
          widen net.ipv4.ip_local_port_range"
     )]
     NoPorts {
-        /// To whom.
+        /// The target.
         target: SocketAddr,
-        /// How many could be opened.
+        /// Flows that could be opened.
         opened: usize,
-        /// How many were wanted.
+        /// Flows asked for.
         wanted: usize,
     },
     /// The port is closed.
@@ -200,23 +200,23 @@ pub enum LoadError {
          datagrams); start the receiver first, or check the port"
     )]
     Refused {
-        /// Who.
+        /// The target.
         target: SocketAddr,
-        /// How many had been sent.
+        /// Datagrams sent before.
         sent: u64,
     },
-    /// There is no way to the host.
+    /// The host cannot be reached.
     #[error("{target} cannot be reached: {source}; check the address, and `ip route get {}`", target.ip())]
     Unreachable {
-        /// Who.
+        /// The target.
         target: SocketAddr,
-        /// What the kernel or a router said.
+        /// The error of the kernel or of a router.
         source: io::Error,
     },
-    /// The kernel does not take such datagrams at all.
+    /// The kernel refuses such datagrams.
     #[error("the kernel refuses these datagrams: {source}; {hint}")]
     Impossible {
-        /// What it said.
+        /// The kernel's error.
         source: io::Error,
         /// The next move.
         hint: &'static str,
@@ -224,7 +224,7 @@ pub enum LoadError {
     /// The capture cannot be read.
     #[error(transparent)]
     Capture(#[from] crate::replay::ReplayError),
-    /// The capture is not what it was when it was looked through.
+    /// The capture has changed since it was surveyed.
     #[error("{name} has changed since it was looked through; replay a copy that nobody writes to")]
     CaptureChanged {
         /// The file.
@@ -241,13 +241,13 @@ pub enum LoadError {
     Backend {
         /// The step.
         step: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
 impl LoadError {
-    /// Whether something was asked for that cannot be (exit code 2).
+    /// Returns whether the parameters were invalid (exit code 2).
     #[must_use]
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Spec(_))

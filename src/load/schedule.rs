@@ -1,12 +1,12 @@
-//! When each datagram is due: absolute deadlines that nothing moves.
+//! Computes when each datagram is due: absolute deadlines that never move.
 //!
 //! ```text
 //!  group 0        group 1        group 2          a group is due at once: 1 datagram, or a burst
 //!  ├── gap ──────┼── gap ──────┼──────►          constant: together / rate
 //!  start         due 1         due 2              Poisson: exponential with that mean
 //! ```
-//! A group's deadline is counted from the start, never from when the last one went: a sender that was
-//! held up finds more due, and what it cannot make up for by the end is `unsent`.
+//! A group's deadline is counted from the start, not from the last send. After a delay more groups are due,
+//! and datagrams that cannot be sent by the end count as `unsent`.
 
 use crate::spec::Pattern;
 use ringest_base::sys::chance::Chance;
@@ -15,22 +15,22 @@ use ringest_base::sys::chance::Chance;
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     pattern: Pattern,
-    /// Mean time from group to group, ns; 0: everything is due at once.
+    /// Mean time from group to group, ns; 0 if everything is due at once.
     gap_ns: f64,
-    /// Of the first group, ns after the start.
+    /// Deadline of the first group, ns after the start.
     first_ns: f64,
-    /// Datagrams of a group.
+    /// Datagrams in a group.
     together: u64,
-    /// Groups that are behind us.
+    /// Groups taken so far.
     groups: u64,
-    /// When the next group is due, ns after the start.
+    /// Deadline of the next group, ns after the start.
     next_ns: f64,
     chance: Chance,
 }
 
 impl Schedule {
-    /// `rate_pps` is this thread's; `None`: due at once. `first` is the share of a gap by which this
-    /// thread begins later, so that threads take turns.
+    /// Makes the schedule of one thread. `rate_pps` is the thread's rate, or `None` if everything is due at
+    /// once. `first` is the share of a gap by which the thread starts later, so that threads take turns.
     pub(crate) fn new(
         rate_pps: Option<f64>,
         together: usize,
@@ -57,30 +57,30 @@ impl Schedule {
         schedule
     }
 
-    /// When the next group is due, ns after the start.
+    /// Returns the deadline of the next group, ns after the start.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     pub(crate) fn next_ns(&self) -> u64 {
         self.next_ns as u64
     }
 
-    /// Datagrams of a group.
+    /// Returns the datagrams in a group.
     pub(crate) fn together(&self) -> u64 {
         self.together
     }
 
-    /// The next group is taken.
+    /// Moves on to the next group.
     pub(crate) fn advance(&mut self) {
         self.groups += 1;
         self.next_ns = match self.pattern {
-            // From the group's number, not from the last deadline: errors must not add up.
+            // Computed from the group's number, so that rounding errors do not add up.
             #[expect(clippy::cast_precision_loss, reason = "exact to 0.01 ns within a month")]
             Pattern::Constant => self.first_ns + self.groups as f64 * self.gap_ns,
             Pattern::Poisson => self.next_ns + self.exponential(),
         };
     }
 
-    /// Takes all groups due before `end_ns`; returns how many. Beyond a million they are reckoned by
-    /// the rate: drawing each of them could take longer than the run.
+    /// Skips all groups due before `end_ns` and returns their number. Beyond a million the number is
+    /// estimated from the rate: drawing each of them could take longer than the run.
     pub(crate) fn skip_to(&mut self, end_ns: u64) -> u64 {
         if self.gap_ns <= 0.0 {
             return 0;
@@ -104,8 +104,8 @@ impl Schedule {
         skipped
     }
 
-    /// The time that `datagrams` take at a constant rate, the last one's gap included, ns; 0 where that
-    /// is a matter of chance.
+    /// Returns the time that `datagrams` take at a constant rate, including the last one's gap, ns; 0 for
+    /// random gaps.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -119,7 +119,7 @@ impl Schedule {
         }
     }
 
-    /// A gap of the Poisson process, ns.
+    /// Draws a gap of the Poisson process, ns.
     fn exponential(&mut self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "53 bits are taken")]
         let even = (self.chance.next() >> 11) as f64 / (1_u64 << 53) as f64;

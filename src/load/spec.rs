@@ -1,4 +1,4 @@
-//! What to send. Nothing here opens a socket; `LoadSpec::check` says what cannot be.
+//! The parameters of a load. Nothing here opens a socket; `LoadSpec::check` finds invalid ones.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::stamp::STAMP_BYTES;
 use ringest_base::sys::chance::Chance;
 pub use ringest_engine::wire::limits::{PAYLOAD_BYTES_MAX, TRAIN_DATAGRAMS_MAX as TRAIN_MAX};
 
-/// What `gso auto` puts into a train at most. Beyond it the kernel's cost per datagram hardly falls.
+/// The longest train of `gso auto`. In longer ones the kernel's cost per datagram hardly falls.
 const TRAIN_AUTO: usize = 32;
-/// Source ports of one host for one peer: the kernel's widest range.
+/// The most source ports of one host for one target: the kernel's widest range.
 pub const FLOWS_MAX: usize = 64_511;
 
-/// How large.
+/// The payload sizes of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sizes {
-    /// All the same, payload bytes.
+    /// One size, payload bytes.
     Fixed(usize),
-    /// Drawn evenly from these, both included.
+    /// Random sizes from the first to the second, both included.
     Range(usize, usize),
     /// Payloads of 18, 548 and 1472 bytes 7 : 4 : 1, which are IP packets of 46, 576 and 1500: the
     /// "simple IMIX" (RFC 6985, section 4, takes it as its example of a named mix).
@@ -32,7 +32,7 @@ pub enum Sizes {
 const IMIX: [usize; 12] = [18, 548, 18, 18, 548, 18, 1472, 18, 548, 18, 548, 18];
 
 impl Sizes {
-    /// The largest.
+    /// Returns the largest size.
     #[must_use]
     pub fn max(self) -> usize {
         match self {
@@ -41,7 +41,7 @@ impl Sizes {
         }
     }
 
-    /// The smallest.
+    /// Returns the smallest size.
     #[must_use]
     pub fn min(self) -> usize {
         match self {
@@ -50,7 +50,7 @@ impl Sizes {
         }
     }
 
-    /// The mean, bytes.
+    /// Returns the mean size, bytes.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "sizes are below 65536")]
     pub fn mean(self) -> f64 {
@@ -61,7 +61,7 @@ impl Sizes {
         }
     }
 
-    /// The size of the datagram with this number; the same number always has the same.
+    /// Returns the size of the datagram with this number; always the same for a number.
     #[must_use]
     pub(crate) fn of(self, number: u64) -> usize {
         match self {
@@ -72,7 +72,7 @@ impl Sizes {
     }
 }
 
-/// A number below `bound` out of 64 even bits.
+/// Scales 64 random bits to a number below `bound`.
 fn below(random: u64, bound: usize) -> usize {
     usize::try_from((u128::from(random) * bound as u128) >> 64).unwrap_or(0)
 }
@@ -81,23 +81,23 @@ fn below_exact(number: u64, bound: usize) -> usize {
     usize::try_from(number % bound as u64).unwrap_or(0)
 }
 
-/// Datagrams per send.
+/// The number of datagrams per send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gso {
-    /// What is due together and equal in size and flow goes together; nothing waits for company.
+    /// Datagrams that are due together, with the same size and flow, are sent together; none waits.
     Auto,
-    /// Each alone.
+    /// One datagram per send.
     Off,
-    /// Exactly so many, which are due together.
+    /// Exactly this many, which are due together.
     Trains(usize),
 }
 
-/// How datagrams are spread over time.
+/// The distribution of datagrams over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// Evenly.
+    /// Even gaps.
     Constant,
-    /// Independently of each other: gaps are exponential, as when many senders add up.
+    /// Exponential gaps, as of many independent senders.
     Poisson,
 }
 
@@ -106,74 +106,74 @@ ringest_base::names!(Pattern {
     "poisson" => Poisson
 });
 
-/// What follows the stamp.
+/// The bytes after the stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// Nothing but zeroes.
+    /// Zeroes.
     Zero,
-    /// Bytes that look random, and of which any that changed on the way is noticed
-    /// ([`stamp::is_intact`](crate::stamp::is_intact)). Costs the sender about 1 ns a byte.
+    /// Pseudo-random bytes, in which the receiver notices any change
+    /// ([`stamp::is_intact`](crate::stamp::is_intact)). They cost the sender about 1 ns a byte.
     Random,
-    /// These bytes, over and over, from the start of each datagram; the stamp lies over them.
+    /// These bytes, repeated from the start of each datagram; the stamp overwrites the first ones.
     Bytes(Arc<[u8]>),
 }
 
-/// A recording to send instead of datagrams made for the purpose.
+/// A recording to send instead of generated datagrams.
 #[derive(Clone, Debug)]
 pub struct Replay {
-    /// Where they come from.
+    /// The recording.
     pub recording: Recording,
-    /// As captured, this many times as fast; `None`: at the load's rate.
+    /// The factor to the captured pace; `None` to send at the load's rate.
     pub speed: Option<f64>,
-    /// What it holds.
+    /// The totals of the recording.
     pub survey: Survey,
 }
 
-/// What to send.
+/// The parameters of a load.
 #[derive(Clone, Debug)]
 pub struct LoadSpec {
-    /// To whom.
+    /// The receiver's address.
     pub target: SocketAddr,
-    /// From which address; `None`: the kernel chooses.
+    /// The source address; `None` to let the kernel choose.
     pub bind: Option<IpAddr>,
-    /// How fast.
+    /// The rate of a load.
     pub rate: Rate,
-    /// Stop after this many.
+    /// Datagrams after which to stop; `None` for no limit.
     pub count: Option<u64>,
-    /// Stop after this long.
+    /// Time after which to stop; `None` for no limit.
     pub duration: Option<Duration>,
-    /// How large.
+    /// The payload sizes of a load.
     pub sizes: Sizes,
-    /// Datagrams per send.
+    /// The number of datagrams per send.
     pub gso: Gso,
     /// Datagrams that are due together, every `burst / rate`.
     pub burst: usize,
-    /// Spread over time.
+    /// The distribution over time.
     pub pattern: Pattern,
-    /// Sockets, and so source ports, that send in turn.
+    /// Sockets that send in turn; each has its own source port.
     pub flows: usize,
     /// Threads that share the flows.
     pub threads: usize,
-    /// Where to pin them, in turn; empty: nowhere.
+    /// Cores to pin the threads to, in turn; empty to not pin them.
     pub cores: Vec<usize>,
-    /// What follows the stamp.
+    /// The bytes after the stamp.
     pub payload: Payload,
-    /// Send the payloads of a capture, unchanged: no sizes, no stamps, no bursts. Each flow of the
-    /// capture has one of `flows`, in turn; `count` counts datagrams of the capture.
+    /// A recording to send unchanged, without sizes, stamps and bursts. Its flows are mapped to `flows` in
+    /// turn; `count` counts its datagrams.
     pub replay: Option<Replay>,
-    /// Expect each datagram back.
+    /// Whether to expect each datagram back.
     pub echo: bool,
-    /// Marks the datagrams of this run.
+    /// The run id in the stamps.
     pub run: u32,
-    /// Give up if ICMP errors come back within the first second: nobody is there. Otherwise they are
-    /// counted, and the load goes on.
+    /// Whether to stop if ICMP errors arrive within the first second, which means that no receiver is
+    /// there. If not, they are counted and the load goes on.
     pub needs_receiver: bool,
-    /// Send through io_uring where it works; `false`: sendmmsg(2) in any case.
+    /// Whether to send through io_uring where it works; `false` for sendmmsg(2) always.
     pub io_uring: bool,
 }
 
 impl LoadSpec {
-    /// One flow of 64-byte datagrams, as fast as it goes, without end.
+    /// Returns a load of one flow of 64-byte datagrams, at full speed, without end.
     #[must_use]
     pub fn new(target: SocketAddr) -> Self {
         Self {
@@ -198,7 +198,7 @@ impl LoadSpec {
         }
     }
 
-    /// Datagrams a second; `None`: as fast as it goes, or as captured.
+    /// Returns the rate, datagrams a second; `None` for full speed or the captured pace.
     #[must_use]
     pub fn rate_pps(&self) -> Option<f64> {
         match self.rate {
@@ -209,14 +209,14 @@ impl LoadSpec {
         }
     }
 
-    /// Whether nothing has a time, so that nothing is ever late.
+    /// Returns whether datagrams have no deadlines, so that none is ever late.
     #[must_use]
     pub fn is_flat_out(&self) -> bool {
         let paced = self.replay.as_ref().is_some_and(|replay| replay.speed.is_some());
         self.rate_pps().is_none() && !paced
     }
 
-    /// The mean payload, bytes.
+    /// Returns the mean payload, bytes.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a mean needs no 53 bits")]
     pub fn mean_bytes(&self) -> f64 {
@@ -226,13 +226,13 @@ impl LoadSpec {
         }
     }
 
-    /// Datagrams per send at most, and whether they all go so: equal sizes only, at most 64 and 65507 B.
+    /// Returns the most datagrams per send. Only equal sizes share a send, at most 64 and 65507 bytes.
     #[must_use]
     pub fn train(&self) -> usize {
         let fits = (PAYLOAD_BYTES_MAX / self.sizes.max().max(1)).min(TRAIN_MAX);
         match (self.gso, self.sizes) {
             (Gso::Off, _) => 1,
-            // Those that are due together and happen to be of one flow and size.
+            // Datagrams that are due together and have the same flow and size.
             (Gso::Auto | Gso::Trains(_), _) if self.replay.is_some() => TRAIN_AUTO,
             // An empty datagram has no segments.
             (_, Sizes::Range(..) | Sizes::Imix | Sizes::Fixed(0)) => 1,
@@ -241,7 +241,7 @@ impl LoadSpec {
         }
     }
 
-    /// The largest send, bytes.
+    /// Returns the largest send, bytes.
     pub(crate) fn frame_bytes(&self) -> usize {
         match &self.replay {
             Some(Replay { survey, .. }) => {
@@ -252,13 +252,14 @@ impl LoadSpec {
         }
     }
 
-    /// Datagrams of one flow that are taken together: what is due together, flat out a whole train.
+    /// Returns the datagrams of one flow that are taken together: those due together, or at full speed a
+    /// whole train.
     pub(crate) fn group(&self) -> usize {
         let together = self.together();
         if self.rate_pps().is_none() { together.max(self.train()) } else { together }
     }
 
-    /// Datagrams that are due together: a burst, or a whole train where trains were asked for.
+    /// Returns the datagrams that are due together: a burst, or whole trains if trains were asked for.
     #[must_use]
     pub fn together(&self) -> usize {
         match self.gso {
@@ -267,10 +268,10 @@ impl LoadSpec {
         }
     }
 
-    /// Whether this can be sent at all. `Err`: the flag, what it was, why not and what can be.
+    /// Checks the parameters.
     ///
     /// # Errors
-    /// The first thing that cannot be.
+    /// The first invalid one: the flag, its value, the reason and the valid values.
     pub fn check(&self) -> Result<(), SpecError> {
         let refuse = |setting, value: String, reason: &str| {
             Err(SpecError { setting, value, reason: reason.to_owned() })
@@ -364,7 +365,8 @@ impl LoadSpec {
         Ok(())
     }
 
-    /// Which of the run, flow and times a receiver cannot know because the datagrams are too short.
+    /// Returns what a receiver cannot tell because the datagrams are too short, or `None` if it can tell
+    /// all.
     #[must_use]
     pub fn unknown(&self) -> Option<&'static str> {
         if self.replay.is_some() {
@@ -391,31 +393,31 @@ impl LoadSpec {
     }
 }
 
-/// Beyond it nothing on one host can keep up, and times below 1 ns would be asked for.
+/// The highest rate, datagrams a second. No host can keep up with more, and gaps would be below 1 ns.
 pub const RATE_MAX_PPS: f64 = 1e9;
-/// A second of the capture may take eleven days, or a microsecond.
+/// The limits of `speed`: a second of the capture may take eleven days, or a microsecond.
 const SPEED_MIN: f64 = 1e-6;
 const SPEED_MAX: f64 = 1e6;
-/// A burst is prepared in rounds of a few thousand; more than this no buffer holds.
+/// The longest burst; no buffer holds more.
 const BURST_MAX: usize = 100_000_000;
 
-/// Why a load cannot be sent as asked.
+/// An invalid parameter of a load.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("--{setting} {value}: {reason}")]
 pub struct SpecError {
     /// The flag, without dashes.
     pub setting: &'static str,
-    /// What it was.
+    /// Its value.
     pub value: String,
-    /// Why not, and what can be.
+    /// The reason, and the valid values.
     pub reason: String,
 }
 
-/// A number that differs from run to run.
+/// Returns a random number to mark a run.
 #[must_use]
 pub fn run_id() -> u32 {
     use std::hash::{BuildHasher, Hasher};
-    // The standard library's keys are random for each process and step for each instance.
+    // The standard library's keys are random for each process and differ for each instance.
     let drawn = std::hash::RandomState::new().build_hasher().finish();
     u32::try_from(drawn >> 32).unwrap_or(1)
 }

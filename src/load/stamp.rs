@@ -1,12 +1,12 @@
-//! What a generated datagram carries, so that its receiver can tell whose it is, which one it is, how
-//! long it took and whether a byte of it changed.
+//! The stamp of a generated datagram. It tells the receiver the run, the number, the times and whether a
+//! byte changed on the way.
 //!
 //! ```text
 //!  0          8        12     14      16             24         32              size
 //!  │ sequence │ run id │ flow │ magic │ intended, ns │ sent, ns │ filling …      │  little-endian
 //! ```
-//! A datagram shorter than that carries the fields that fit whole, sequence first: below 32 bytes it is
-//! not known when it was sent, below 24 when it should have been, below 16 whose it is, below 8 nothing.
+//! A shorter datagram carries the fields that fit whole, sequence first: below 32 bytes it has no send
+//! time, below 24 no intended time, below 16 no run and flow, below 8 nothing.
 //! The filling is a function of sequence and position, so any datagram can be checked alone.
 
 /// Bytes of a whole stamp.
@@ -15,26 +15,26 @@ pub const STAMP_BYTES: usize = 32;
 /// The most flows that a stamp can tell apart: its flow field has 16 bits.
 pub const FLOWS_MAX: usize = 1 << 16;
 
-/// Marks a datagram as one of ours, together with the run id ("RI").
+/// Marks a stamped datagram, together with the run id ("RI").
 const MAGIC: u16 = 0x4952;
 
-/// A stamp to be written.
+/// A stamp to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// Its number in its flow, from 0.
+    /// The number in its flow, from 0.
     pub sequence: u64,
-    /// Which run it belongs to, drawn by lot.
+    /// The random id of the run.
     pub run: u32,
-    /// Which of the run's flows.
+    /// The flow within the run.
     pub flow: u16,
-    /// When it was due, `CLOCK_MONOTONIC` of its sender, ns.
+    /// The intended time, `CLOCK_MONOTONIC` of the sender, ns.
     pub intended_ns: u64,
-    /// When it was given to the kernel, on the same clock.
+    /// The time it was given to the kernel, on the same clock.
     pub sent_ns: u64,
 }
 
 impl Stamp {
-    /// Writes the fields that fit `payload`; returns how many bytes that is.
+    /// Writes the fields that fit into `payload`. Returns the number of bytes written.
     pub fn write(&self, payload: &mut [u8]) -> usize {
         let mut bytes = [0; STAMP_BYTES];
         bytes[..8].copy_from_slice(&self.sequence.to_le_bytes());
@@ -49,21 +49,21 @@ impl Stamp {
     }
 }
 
-/// What a received datagram says of itself; `None` where it is too short to say.
+/// The stamp of a received datagram; `None` for fields that do not fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Its number in its flow.
+    /// The number in its flow.
     pub sequence: Option<u64>,
-    /// Run and flow; `None` also where the magic is missing: not one of ours.
+    /// Run and flow; `None` also without the magic number.
     pub origin: Option<(u32, u16)>,
-    /// When it was due.
+    /// The intended time, ns.
     pub intended_ns: Option<u64>,
-    /// When it was given to the kernel.
+    /// The send time, ns.
     pub sent_ns: Option<u64>,
 }
 
 impl Seen {
-    /// Reads the stamp of a payload, which may be anything.
+    /// Reads the stamp of any payload.
     #[must_use]
     #[inline]
     pub fn read(payload: &[u8]) -> Self {
@@ -84,14 +84,14 @@ impl Seen {
     }
 }
 
-/// Fills what follows the stamp.
+/// Fills the bytes after the stamp.
 pub fn fill(payload: &mut [u8], sequence: u64) {
     for (index, byte) in payload.iter_mut().enumerate().skip(STAMP_BYTES) {
         *byte = filling(sequence, index);
     }
 }
 
-/// Whether the filling is that of the stamped sequence. A payload too short for one is intact.
+/// Returns whether the filling matches the stamped sequence. A payload too short for one is intact.
 #[must_use]
 pub fn is_intact(payload: &[u8]) -> bool {
     let Some(sequence) = Seen::read(payload).sequence else { return true };

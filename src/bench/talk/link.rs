@@ -8,6 +8,7 @@ use crate::document::facts::HostFacts;
 use crate::document::report::Setup;
 use crate::wire::line::{Line, PATIENCE};
 use crate::wire::message::{ReceiverOutcome, ReceiverSpec, Reply, Request, VERSION};
+use ringest_base::text::figures;
 use ringest_load::report::LoadError;
 
 /// The reason why a bench ended.
@@ -70,6 +71,8 @@ pub struct Link {
     pub loopback: bool,
 }
 
+/// The most characters of another host's text that are shown.
+pub(crate) const TEXT_CHARS_MAX: usize = 400;
 /// The longest time to connect.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest time for a receiver to start or a trial to settle: above the server's own limit.
@@ -185,11 +188,11 @@ fn ask(
     let broken = |error: &io::Error| match error.kind() {
         io::ErrorKind::Interrupted => BenchError::Stopped,
         io::ErrorKind::TimedOut => BenchError::Broken(format!("nothing came within {patience:?}")),
-        _ => BenchError::Broken(printable(&error.to_string())),
+        _ => BenchError::Broken(figures::cut(&error.to_string(), TEXT_CHARS_MAX)),
     };
     match line.hear(patience, stopped) {
         Ok(Some(Reply::Error { message, usage })) => {
-            Err(BenchError::Refused { message: printable(&message), usage })
+            Err(BenchError::Refused { message: figures::cut(&message, TEXT_CHARS_MAX), usage })
         }
         Ok(Some(reply)) => Ok(reply),
         // ^C on a terminal also reaches a server that is our child.
@@ -203,10 +206,4 @@ fn unexpected(reply: &Reply) -> BenchError {
     let kind = format!("{reply:?}");
     let kind = kind.split([' ', '{']).next().unwrap_or_default().to_owned();
     BenchError::Broken(format!("it answered with {kind}, which was not asked for"))
-}
-
-/// Returns text of another host, cut to 400 characters and without control characters.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    text.chars().take(400).map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -20,9 +20,10 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::document::facts::HostFacts;
 use crate::subject::run::Receiver;
-use crate::talk::link::printable;
+use crate::talk::link::TEXT_CHARS_MAX;
 use crate::wire::line::{Heard, Line};
 use crate::wire::message::{ReceiverSpec, Reply, Request, VERSION};
+use ringest_base::text::figures;
 use ringest_engine::control::bind::Bind;
 use ringest_engine::control::builder::Builder;
 use ringest_engine::error::Error;
@@ -227,7 +228,7 @@ impl Server {
                 Ok(Heard::Said(_)) if session.is_some() => Err(BUSY.to_owned()),
                 Ok(Heard::Said(request)) => self.check(&request),
                 Err(error) => {
-                    let error = printable(&error.to_string());
+                    let error = figures::cut(&error.to_string(), TEXT_CHARS_MAX);
                     Err(format!("not a request of ringest bench, version {VERSION}: {error}"))
                 }
             };
@@ -266,7 +267,10 @@ impl Server {
                 Ok(Heard::Said(request)) => request,
                 Ok(Heard::HungUp) => return false,
                 Err(error) => {
-                    let message = format!("not a request: {}", printable(&error.to_string()));
+                    let message = format!(
+                        "not a request: {}",
+                        figures::cut(&error.to_string(), TEXT_CHARS_MAX)
+                    );
                     tell(Event::Refused(session.peer, message.clone()));
                     let _ = session.line.say(&Reply::Error { message, usage: false });
                     return false;

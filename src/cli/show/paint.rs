@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 pub(crate) use ringest_base::text::figures::count;
-use ringest_base::text::figures::group;
+use ringest_base::text::figures::{self, group, real};
 
 /// Says something on stderr. A stderr that cannot be written to leaves nobody to tell.
 pub(crate) fn say(text: &str) {
@@ -80,31 +80,14 @@ pub(crate) fn cost_or_none(nanos: Option<f64>) -> String {
     nanos.filter(|nanos| *nanos > 0.0).map_or_else(|| "-".to_owned(), cost)
 }
 
-/// One decimal up to 10, none from there on.
-fn short(number: f64) -> String {
-    if number < 9.95 { format!("{number:.1}") } else { format!("{number:.0}") }
-}
-
-/// `850 ns`, `12 µs`, `3.4 ms`.
+/// Formats a time in ns: `850 ns`, `12 µs`, `3.4 ms`.
 pub(crate) fn nanos(nanos: u64) -> String {
-    let value = nanos as f64;
-    match nanos {
-        0..1_000 => format!("{nanos} ns"),
-        1_000..1_000_000 => format!("{} µs", short(value / 1e3)),
-        1_000_000..1_000_000_000 => format!("{} ms", short(value / 1e6)),
-        _ => format!("{} s", short(value / 1e9)),
-    }
+    figures::nanos(real(nanos))
 }
 
-/// `512 B`, `64 KiB`, `4.2 MiB`.
+/// Formats a size: `512 B`, `64 KiB`, `4.2 MiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
-    let value = bytes as f64;
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{} KiB", short(value / 1024.0)),
-        1_048_576..1_073_741_824 => format!("{} MiB", short(value / 1_048_576.0)),
-        _ => format!("{} GiB", short(value / 1_073_741_824.0)),
-    }
+    figures::bytes(real(bytes))
 }
 
 /// `part` of `total` in percent; a loss is never rounded to nothing.

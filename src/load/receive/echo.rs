@@ -129,7 +129,7 @@ impl<B: Rx> Echo<B> for Echoes {
                 Outcome::Failed(errno @ (libc::ECONNREFUSED | libc::EHOSTUNREACH)) => {
                     reported = Some((errno, listener));
                 }
-                // Out of slots, interrupted, ended: armed again below.
+                // Out of slots, interrupted or ended: armed again below.
                 Outcome::Failed(_) => {}
             }
             backend.release();

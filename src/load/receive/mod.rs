@@ -1,10 +1,10 @@
-//! The receiving half: which datagrams came.
+//! The receiving half: tells which datagrams arrived.
 
-/// What comes back from an echo server.
+/// Echoes from the receiver.
 pub mod echo;
 /// The receiving half of a run as a handler.
 pub mod receiver;
-/// The receiving half's books on one run.
+/// The account of one run by one thread.
 pub mod tracker;
-/// Which numbers of one flow have been seen, as far back as a fixed window reaches.
+/// The numbers of one flow that have been seen, within a fixed window.
 pub mod window;

@@ -1,5 +1,5 @@
-//! The receiving half of a run as a handler: every worker keeps its own books and its own delays,
-//! which are put together when the engine has stopped.
+//! The receiving half of a run as a handler of the engine. Every worker has its own tracker and delays;
+//! they are added up when the engine has stopped.
 //!
 //! ```text
 //!   ReceivingHalf ──handler()──► TrackingHandler ─ tracker, delays (one per worker, no lock)
@@ -27,34 +27,33 @@ use ringest_engine::work::remains::Remains;
 /// A longer delay counts as this long: a minute.
 const DELAY_MAX_NS: u64 = 60_000_000_000;
 
-/// How to receive a run.
+/// The parameters of the receiving half.
 #[derive(Clone, Debug)]
 pub struct ReceivingSpec {
-    /// The run's books.
+    /// The run to track.
     pub tracker: TrackerSpec,
-    /// Whether sender and receiver read the same `CLOCK_MONOTONIC`: one host, any network
-    /// namespace. Only then are there delays.
+    /// Whether sender and receiver share `CLOCK_MONOTONIC`: one host, any network namespace. Delays are
+    /// measured only then.
     pub shared_clock: bool,
-    /// Which flow each of the sender's addresses stands for. Asked only for datagrams under 16
-    /// bytes, which cannot name their flow; may be empty.
+    /// The flow of each sender address. Used only for datagrams under 16 bytes, which hold no flow; may
+    /// be empty.
     pub peers: HashMap<SocketAddr, usize>,
 }
 
 /// One-way delays, ns, from the sender to the handler; recorded for datagrams seen the first time.
 #[derive(Clone, Debug)]
 pub struct Delays {
-    /// From when the datagram was due: what a user of it would have waited, the sender's own stalls
-    /// included.
+    /// From the intended time: the delay as a user sees it, with the sender's own stalls.
     pub from_intended: Histogram<u64>,
-    /// From when it was given to the kernel.
+    /// From the time of sending.
     pub from_sent: Histogram<u64>,
-    /// Sent times that lie in the future, which counted as no delay: the clocks are not shared, or
-    /// the times are forged.
+    /// Datagrams with a send time in the future, which count as no delay: the clocks differ, or the times
+    /// are forged.
     pub from_future: u64,
 }
 
 impl Delays {
-    /// None recorded. All memory is taken now: 3 digits from 1 ns to a minute, 0.4 MB.
+    /// Makes empty histograms and allocates all memory: 3 digits from 1 ns to a minute, 0.4 MB.
     fn new() -> Self {
         Self { from_intended: blank(), from_sent: blank(), from_future: 0 }
     }
@@ -81,19 +80,19 @@ fn blank() -> Histogram<u64> {
     Histogram::new_with_bounds(1, DELAY_MAX_NS, 3).unwrap_or_else(|_| unreachable!("1 < 2 x 1"))
 }
 
-/// What the receiving half of a run saw.
+/// The results of the receiving half.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// The books of all workers.
+    /// The account of all workers.
     pub account: RunAccount,
-    /// `None` where clocks are not shared.
+    /// `None` if the clocks are not shared.
     pub delays: Option<Delays>,
-    /// Handlers that never finished (a worker that panicked or was left behind by an abort): what
-    /// they saw is missing here. Not 0 means that losses are not known.
+    /// Handlers that never finished (a worker that panicked or was abandoned by an abort). Their
+    /// datagrams are missing here, so if it is not 0, losses are unknown.
     pub unreported: usize,
 }
 
-/// What another thread may read of a handler: its counts after its last batch.
+/// The counts of a handler after its last batch, for other threads to read.
 #[derive(Debug, Default)]
 struct Live {
     received: AtomicU64,
@@ -137,17 +136,17 @@ impl Live {
     }
 }
 
-/// The receiving half of one run: makes the handlers of an engine and puts together what they saw.
+/// The receiving half of one run: makes the handlers of an engine and adds up their results.
 #[derive(Debug)]
 pub struct ReceivingHalf {
     spec: ReceivingSpec,
     peers: Arc<HashMap<SocketAddr, usize>>,
     timing: Arc<AtomicBool>,
-    /// One for each handler made.
+    /// One for each handler.
     live: Mutex<Vec<Arc<Live>>>,
 }
 
-/// Books of one handler, which it leaves at the stop.
+/// The results of one handler, which it leaves at the stop.
 #[derive(Debug)]
 pub struct HandlerBooks {
     tracker: Tracker,
@@ -155,8 +154,7 @@ pub struct HandlerBooks {
 }
 
 impl ReceivingHalf {
-    /// Ready to make handlers. Delays, where there are any, are recorded from the start; see
-    /// [`Self::time`].
+    /// Starts a receiving half without handlers. Delays are recorded from the start; see [`Self::time`].
     #[must_use]
     pub fn new(mut spec: ReceivingSpec) -> Self {
         Self {
@@ -167,7 +165,7 @@ impl ReceivingHalf {
         }
     }
 
-    /// A handler for one more worker: what `Builder::start` asks for. Takes all its memory now.
+    /// Makes the handler of one more worker, for `Builder::start`. Allocates all its memory.
     pub fn handler(&self) -> TrackingHandler {
         let live = Arc::new(Live::default());
         self.live.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&live));
@@ -180,13 +178,13 @@ impl ReceivingHalf {
         }
     }
 
-    /// Whether delays are recorded from the next batch on: not while warming up, say.
+    /// Sets whether delays are recorded, from the next batch on; a warm-up turns it off.
     pub fn time(&self, on: bool) {
         self.timing.store(on, Ordering::Relaxed);
     }
 
-    /// The counts of all handlers after their last batches. Each figure is a fresh one, their sum
-    /// need not be: a handler may be between two of them.
+    /// Returns the counts of all handlers after their last batches. Each figure is up to date, but their
+    /// sum may not balance: a handler may be between two of them.
     #[must_use]
     pub fn live(&self) -> RunCounts {
         let mut sum = RunCounts::default();
@@ -196,8 +194,8 @@ impl ReceivingHalf {
         sum
     }
 
-    /// Puts together the books that the handlers left, as `Engine::stop_with_remains` returns them. A handler
-    /// whose books are missing counts as `unreported`.
+    /// Adds up the results of all handlers, as `Engine::stop_with_remains` returns them. A handler whose
+    /// results are missing counts as `unreported`.
     #[must_use]
     pub fn collect(self, books: Vec<HandlerBooks>) -> Received {
         let handlers = self.live.into_inner().unwrap_or_else(PoisonError::into_inner).len();
@@ -217,7 +215,7 @@ impl ReceivingHalf {
     }
 }
 
-/// Enters every datagram of a worker's batches into books of its own.
+/// Tracks every datagram of a worker's batches.
 #[derive(Debug)]
 pub struct TrackingHandler {
     tracker: Tracker,
@@ -231,7 +229,7 @@ impl Handler for TrackingHandler {
     fn handle(&mut self, batch: &Batch, _: &mut Replies) {
         let timing = self.timing.load(Ordering::Relaxed);
         let mut delays = self.delays.as_mut().filter(|_| timing);
-        // One clock read a batch: all of it is handed over at once.
+        // One clock read a batch: its datagrams reach the handler together.
         let now_ns = if delays.is_some() { clock::monotonic_ns() } else { 0 };
         for datagram in batch {
             let payload = datagram.payload();

@@ -1,8 +1,8 @@
-//! The receiving half's books on one run: which datagrams came, which came twice, out of order or
-//! too late, and how unevenly.
+//! Tracks one run on the receiving side: which datagrams arrived, which came twice, out of order or too
+//! late, and their jitter.
 //!
 //! ```text
-//!   payload ─► stamp ─► whose? ─┬─ ours ──► flow ─► window ─► new · reordered · duplicate · late
+//!   payload ─► stamp ─► run?   ─┬─ ours ──► flow ─► window ─► new · reordered · duplicate · late
 //!                               ├─ another run, no stamp ───► counted, never as ours
 //!                               └─ too short to say ────────► flow by its peer, or counted
 //! ```
@@ -14,39 +14,39 @@ use crate::account::{EXTENT_CELLS, FlowAccount, RunAccount, RunCounts, Settled};
 use crate::receive::window::{Place, WINDOW_MAX, WINDOW_MIN, Window};
 use crate::stamp::{FLOWS_MAX, Seen};
 
-/// Numbers remembered over all flows unless told otherwise: 2 MiB of marks.
+/// Default for the numbers remembered over all flows: 2 MiB of marks.
 const NUMBERS: usize = 1 << 20;
 
-/// What to keep books on.
+/// The parameters of a tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrackerSpec {
-    /// The run whose datagrams are ours.
+    /// The run id to count.
     pub run: u32,
-    /// How many flows it has, at least 1 and at most [`FLOWS_MAX`].
+    /// Number of flows, at least 1 and at most [`FLOWS_MAX`].
     pub flows: usize,
-    /// How many numbers of each flow to remember; brought up to a power of two and within 64 to
-    /// 4096. `None`: a million over all flows. Smaller, and what is reordered further is `late`;
-    /// larger, and it costs cache: 2 bytes a number.
+    /// Numbers of each flow to remember; rounded up to a power of two within 64 to 4096. `None` for a
+    /// million over all flows. Smaller: datagrams reordered further are `late`. Larger: more cache, 2
+    /// bytes a number.
     pub window: Option<usize>,
     /// The number each flow starts with.
     pub first: u64,
 }
 
 impl TrackerSpec {
-    /// HandlerBooks on `flows` flows of `run`, numbered from 0, with the usual window.
+    /// Returns the parameters for `flows` flows of `run`, numbered from 0, with the default window.
     #[must_use]
     pub fn new(run: u32, flows: usize) -> Self {
         Self { run, flows, window: None, first: 0 }
     }
 
-    /// How many numbers of each flow will be remembered.
+    /// Returns how many numbers of each flow are remembered.
     #[must_use]
     pub fn window_len(&self) -> usize {
         let wanted = self.window.unwrap_or_else(|| NUMBERS / self.flows_kept());
         wanted.clamp(WINDOW_MIN, WINDOW_MAX).next_power_of_two()
     }
 
-    /// Memory a tracker of this takes.
+    /// Returns the memory of such a tracker, bytes.
     #[must_use]
     pub fn footprint_bytes(&self) -> usize {
         self.flows_kept() * (self.window_len() * size_of::<u16>() + size_of::<Flow>())
@@ -57,34 +57,34 @@ impl TrackerSpec {
     }
 }
 
-/// What a datagram turned out to be.
+/// The classification of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// One of ours, not seen before. `extent` is 0 for one in order, else its reordering extent
-    /// (RFC 4737, section 4.2): how many datagrams came since the first with a larger number.
+    /// From this run, not seen before. `extent` is 0 if in order, else the reordering extent (RFC 4737,
+    /// section 4.2): the datagrams that arrived since the first one with a larger number.
     Ours {
-        /// What it says of itself.
+        /// Its stamp.
         seen: Seen,
         /// In datagrams of its flow, duplicates and late ones not counted.
         extent: u32,
     },
-    /// One of ours, seen before.
+    /// From this run, seen before.
     Duplicate(Seen),
-    /// One of ours, older than the window.
+    /// From this run, older than the window.
     Late(Seen),
-    /// Stamped as ours, too far ahead to be believed.
+    /// Stamped as of this run, but implausibly far ahead.
     Implausible,
-    /// Too short to say which it is.
+    /// Too short for a run id or a number.
     Unstamped,
     /// Not of this run.
     Foreign,
 }
 
-/// A larger step of the interarrival jitter counts as this much, 13 days: sent times may be
-/// forged, and must not overflow a sum.
+/// The largest step of the interarrival jitter, 13 days; larger ones count as this. Send times may be
+/// forged and must not overflow a sum.
 const JITTER_STEP_MAX_NS: u64 = 1 << 50;
 
-/// One flow's books.
+/// The state of one flow.
 #[derive(Debug)]
 struct Flow {
     window: Window,
@@ -145,18 +145,18 @@ impl Flow {
     }
 }
 
-/// Whose a datagram is.
+/// The origin of a datagram.
 enum Origin {
     /// Flow and number.
     Ours(usize, u64),
-    /// The flow is known by its peer, the number is not.
+    /// The peer tells the flow, but there is no number.
     Unnumbered(usize),
     Unstamped,
     OtherRun,
     Foreign,
 }
 
-/// The books on one run, kept by one thread.
+/// Tracks one run, on one thread.
 #[derive(Debug)]
 pub struct Tracker {
     run: u32,
@@ -167,7 +167,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Empty books. All memory is taken now.
+    /// Makes a tracker and allocates all its memory.
     #[must_use]
     pub fn new(spec: &TrackerSpec) -> Self {
         let window = spec.window_len();
@@ -180,10 +180,10 @@ impl Tracker {
         }
     }
 
-    /// Enters one datagram, in the order of arrival. `received_ns` is of any clock that does not
-    /// step; it serves the jitter only, so datagrams of one train, which share it, count with the
-    /// gaps their sender left. `peer_flow` is the flow its peer address stands for, if known; only
-    /// datagrams too short to name their flow are taken by it.
+    /// Classifies and counts one datagram; call it in the order of arrival. `received_ns` is of any clock
+    /// that does not step and serves only the jitter; datagrams of one train share it, so they count with
+    /// the gaps of their sender. `peer_flow` is the flow of its peer address, if known; it is used only for
+    /// datagrams too short to hold a flow.
     #[inline]
     pub fn take(&mut self, payload: &[u8], received_ns: u64, peer_flow: Option<usize>) -> Taken {
         let seen = Seen::read(payload);
@@ -274,14 +274,14 @@ impl Tracker {
         Taken::Ours { seen, extent }
     }
 
-    /// The counts so far.
+    /// Returns the counts so far.
     #[must_use]
     #[inline]
     pub fn tally(&self) -> RunCounts {
         self.tally
     }
 
-    /// The books so far. This allocates: not for the way of a datagram.
+    /// Returns the account so far. It allocates, so do not call it for each datagram.
     #[must_use]
     pub fn account(&self) -> RunAccount {
         RunAccount {

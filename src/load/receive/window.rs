@@ -1,7 +1,7 @@
-//! Which numbers of one flow have been seen, as far back as a fixed window reaches.
+//! Remembers which numbers of one flow have been seen, within a fixed window.
 //!
 //! ```text
-//!   positions     … late │ ×  ✓  ✓  ✓  ×  ✓  ✓ │ next …            ✓ seen   × skipped, may yet come
+//!   positions     … late │ ×  ✓  ✓  ✓  ×  ✓  ✓ │ next …            ✓ seen   × skipped, may still arrive
 //!                        └── window, a ring ───┘
 //!   marks                  9  7  8 10 11 11 12    arrival at which the position was seen or passed
 //! ```
@@ -13,34 +13,34 @@
 //! extent from: `s[i] < NextExp` makes packet i reordered, and its extent is i − j for the smallest j
 //! with `s[j] > s[i]`.
 
-/// The fewest positions a window remembers: reordering among that many is always told.
+/// The fewest positions a window remembers. Reordering within that many is always detected.
 pub(crate) const WINDOW_MIN: usize = 64;
 
 /// The most positions a window remembers. Extents stay below twice that (see [`Window::extent`]), so
-/// 15 bits of arrival index tell them apart.
+/// 15 bits of arrival index distinguish them.
 pub(crate) const WINDOW_MAX: usize = 4096;
 
-/// A datagram may be this far ahead and be believed at once: a million lost in a row. Lower, and a
-/// long outage costs a second look; higher, and one stray number could throw the flow further.
+/// The largest jump ahead that is accepted at once: a million lost in a row. Lower: after a long outage the
+/// first datagram counts as implausible for a moment. Higher: one stray number moves the flow further.
 pub(crate) const JUMP_MAX: u64 = 1 << 20;
 
-/// No flow gets this far: at 100 million a second it would take three thousand years.
+/// The end of positions. At 100 million a second a flow would need three thousand years.
 const POSITION_END: u64 = 1 << 63;
 
-/// What one number turned out to be.
+/// The classification of one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// New, and larger than all before it.
     InOrder,
-    /// New, with a larger one before it; the extent (RFC 4737, section 4.2), at least 1.
+    /// New, but after a larger one. Holds the extent (RFC 4737, section 4.2), at least 1.
     Reordered(u32),
     /// Seen before.
     Duplicate,
-    /// Older than the window: new or a duplicate, nobody knows.
+    /// Older than the window: new or a duplicate, which cannot be told.
     Late,
-    /// Ahead by more than [`JUMP_MAX`]: not believed unless the next ones follow it.
+    /// Ahead by more than [`JUMP_MAX`], and not confirmed by a following number.
     Implausible,
-    /// In order, and it bears out the implausible one before it, which counts as seen now.
+    /// In order, and it confirms the implausible one before it, which now counts as seen.
     Resumed,
 }
 
@@ -51,34 +51,34 @@ pub(crate) struct Window {
     marks: Box<[u16]>,
     /// One more than the largest position seen: NextExp of RFC 4737, section 3.2.
     next: u64,
-    /// How many were told to be new: the index of the next arrival. Only the low 15 bits matter.
+    /// Number of new arrivals, which is the index of the next one. Only the low 15 bits matter.
     arrivals: u16,
-    /// An implausible position that waits to be borne out; `u64::MAX` if there is none.
+    /// An implausible position that may be confirmed; `u64::MAX` if there is none.
     candidate: u64,
     /// Positions that left the window unseen.
     given_up: u64,
 }
 
 impl Window {
-    /// A window over `len` positions, a power of two from [`WINDOW_MIN`] to [`WINDOW_MAX`].
+    /// Makes a window over `len` positions, a power of two from [`WINDOW_MIN`] to [`WINDOW_MAX`].
     pub(crate) fn new(len: usize) -> Self {
         debug_assert!(len.is_power_of_two() && (WINDOW_MIN..=WINDOW_MAX).contains(&len));
-        // What lies before the first position counts as seen: it is not waited for.
+        // Positions before the first one count as seen.
         let marks = vec![1; len].into_boxed_slice();
         Self { marks, next: 0, arrivals: 0, candidate: u64::MAX, given_up: 0 }
     }
 
-    /// One more than the largest position seen; 0 before any.
+    /// Returns one more than the largest position seen; 0 before any.
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
-    /// How many positions left the window unseen. Of the late ones, at most that many were new.
+    /// Returns how many positions left the window unseen. At most that many of the late ones were new.
     pub(crate) fn given_up(&self) -> u64 {
         self.given_up
     }
 
-    /// Judges one position. Constant time in order, at worst one pass over the window.
+    /// Classifies one position. Constant time in order, at worst one pass over the window.
     #[inline]
     pub(crate) fn take(&mut self, position: u64) -> Place {
         if position == self.next && position < POSITION_END {
@@ -101,7 +101,7 @@ impl Window {
             self.step();
             return Place::InOrder;
         }
-        // As RTP does (RFC 3550, appendix A.1): a second one in its place makes the jump real.
+        // As in RTP (RFC 3550, appendix A.1), a second number that follows confirms the jump.
         let follows =
             position > self.candidate && position - self.candidate <= self.marks.len() as u64;
         if !follows {
@@ -130,7 +130,7 @@ impl Window {
         Place::Reordered(extent)
     }
 
-    /// How many arrivals ago a mark was made. Since then every arrival was either above its position,
+    /// Returns how many arrivals ago a mark was made. Since then every arrival was either above its position,
     /// fewer than one window of them, or below it and in the window: again fewer than one window.
     fn extent(&self, mark: u16) -> u32 {
         u32::from(self.arrivals.wrapping_sub(mark >> 1) & (u16::MAX >> 1))
@@ -153,7 +153,7 @@ impl Window {
         let skipped = position - self.next;
         let passed = self.arrivals << 1;
         let marked = usize::try_from(skipped).unwrap_or(usize::MAX).min(len);
-        // Positions that come and go within this one jump.
+        // Positions that enter and leave the window within this jump.
         self.given_up += skipped - marked as u64;
         let start = self.slot(position - marked as u64);
         let tail = marked.min(len - start);

@@ -1,7 +1,7 @@
 //! Reads a capture file as a stream of datagrams.
 //!
 //! The buffer holds at least one record and never grows past [`BUFFER_MAX_BYTES`], so a capture may be
-//! of any size. The container is read by `pcap-parser`. Any bytes may come.
+//! of any size. `pcap-parser` reads the container. The file may hold any bytes.
 
 use std::fmt;
 use std::fs::File;
@@ -20,34 +20,34 @@ use crate::replay::packet::Link;
 /// The buffer to start with. pcap records hold at most 262144 bytes as tools write them.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The largest record that is read. pcapng has blocks that hold other things than packets; one that
-/// is larger than this is taken for garbage.
+/// The largest record that is read. pcapng has blocks without packets; a larger one is taken for
+/// garbage.
 pub const BUFFER_MAX_BYTES: usize = 16 << 20;
 
-/// How much is looked at to tell the format: it must hold the whole first block of a pcapng file.
+/// Bytes read to recognise the format: at least the whole first block of a pcapng file.
 const HEAD_BYTES: u64 = 64 << 10;
 
-/// A pcapng section has one entry here for each interface; no host has more.
+/// The most interfaces of a pcapng section; no host has more.
 const INTERFACES_MAX: usize = 1 << 16;
 
 /// One datagram of a capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Captured<'a> {
-    /// When it came, ns after the first datagram. Never less than that of the one before.
+    /// Time after the first datagram, ns. Never less than that of the one before.
     pub offset_ns: u64,
-    /// Who sent it: what makes a flow.
+    /// The sender; each sender is a flow.
     pub source: SocketAddr,
-    /// To whom.
+    /// The receiver.
     pub destination: SocketAddr,
-    /// What it carried, up to 65507 bytes.
+    /// The payload, up to 65507 bytes.
     pub payload: &'a [u8],
 }
 
-/// A capture being read.
+/// A capture that is being read.
 pub struct Capture {
     name: String,
     reader: Box<dyn PcapReaderIterator + Send>,
-    /// Bytes of the record looked at last, which the reader still holds.
+    /// Bytes of the last record, which the reader still holds.
     held_bytes: usize,
     ended: bool,
     state: State,
@@ -59,34 +59,34 @@ impl fmt::Debug for Capture {
     }
 }
 
-/// What is known so far.
+/// The state of reading.
 #[derive(Debug, Default)]
 struct State {
-    /// Those of the current section; a pcap file has one.
+    /// The interfaces of the current section; a pcap file has one.
     interfaces: Vec<Interface>,
     records: u64,
     datagrams: u64,
     skipped: Skipped,
-    /// When the first datagram came, ns since 1970.
+    /// Time of the first datagram, ns since 1970.
     first_ns: Option<i128>,
     offset_ns: u64,
     backwards: u64,
     payload: Vec<u8>,
 }
 
-/// How packets of one interface are to be read.
+/// The format of one interface's packets.
 #[derive(Clone, Copy, Debug)]
 struct Interface {
     link: Option<Link>,
-    /// Ticks of a second; `None` where the file says something impossible.
+    /// Ticks of a second; `None` if the file's value is impossible.
     ticks_per_s: Option<u64>,
     offset_s: i64,
 }
 
-/// One packet of the file, its time still in the file's terms.
+/// One packet of the file, with its time in ticks.
 struct Record<'a> {
     interface: usize,
-    /// `None`: simple packet blocks have none.
+    /// `None` for simple packet blocks, which have no time.
     ticks: Option<u64>,
     data: &'a [u8],
     is_cut: bool,
@@ -96,7 +96,7 @@ impl Capture {
     /// Opens a capture and reads its first bytes.
     ///
     /// # Errors
-    /// It cannot be read, is no capture, or (pcap) its link type is not supported.
+    /// The file cannot be read, is no capture, or (pcap) its link type is not supported.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ReplayError> {
         let name = path.as_ref().display().to_string();
         match File::open(path) {
@@ -105,10 +105,10 @@ impl Capture {
         }
     }
 
-    /// As [`Self::open`], from anything that can be read; `name` is for messages.
+    /// Opens a capture from any reader; `name` is for messages.
     ///
     /// # Errors
-    /// As for [`Self::open`].
+    /// Those of [`Self::open`].
     pub fn read(name: String, mut from: impl Read + Send + 'static) -> Result<Self, ReplayError> {
         let mut head = Vec::new();
         if let Err(source) = from.by_ref().take(HEAD_BYTES).read_to_end(&mut head) {
@@ -141,7 +141,7 @@ impl Capture {
         Ok(capture)
     }
 
-    /// A pcap file's header says for all its packets what they start with.
+    /// Reads the link type from a pcap file's header, which holds for all packets.
     fn enter_header(&mut self) -> Result<(), ReplayError> {
         if let Ok((bytes, PcapBlockOwned::LegacyHeader(header))) = self.reader.next() {
             let interface = Interface::of_pcap(&header).map_err(|number| {
@@ -153,12 +153,12 @@ impl Capture {
         Ok(())
     }
 
-    /// The next datagram; `None` at the end. What is no whole UDP datagram is passed over and
-    /// counted in [`Self::skipped`].
+    /// Returns the next datagram, or `None` at the end. Packets without a whole UDP datagram are skipped
+    /// and counted in [`Self::skipped`].
     ///
     /// # Errors
-    /// The file ends inside a record, a record is broken, reading fails, or the end is reached
-    /// and nothing was found. Everything before was returned; after an error comes `None`.
+    /// The file ends inside a record, a record is broken, reading fails, or the file has no datagram. All
+    /// datagrams before it were returned; after an error it returns `None`.
     pub fn next_datagram(&mut self) -> Result<Option<Captured<'_>>, ReplayError> {
         while !self.ended {
             self.reader.consume(std::mem::take(&mut self.held_bytes));
@@ -183,7 +183,7 @@ impl Capture {
         Ok(None)
     }
 
-    /// Reads on if all that is wrong is that more is needed; `ended` says whether.
+    /// Reads more of the file if the error only means that more is needed; else returns it.
     fn go_on_after(&mut self, error: &PcapError<&[u8]>, record: u64) -> Result<(), ReplayError> {
         let name = || self.name.clone();
         let broken = |what: String| Err(ReplayError::Broken { name: name(), record, what });
@@ -201,7 +201,7 @@ impl Capture {
         }
         let gained = self.reader.data().len() - before;
         if gained == 0 && !self.reader.reader_exhausted() {
-            // The buffer is full of one record.
+            // One record fills the buffer.
             let larger = before.saturating_mul(2).max(BUFFER_BYTES);
             if larger > BUFFER_MAX_BYTES || !self.reader.grow(larger) {
                 return broken(format!("it claims more than {BUFFER_MAX_BYTES} bytes"));
@@ -219,27 +219,27 @@ impl Capture {
         Ok(())
     }
 
-    /// What was passed over so far.
+    /// Returns the packets skipped so far.
     #[must_use]
     pub fn skipped(&self) -> Skipped {
         self.state.skipped
     }
 
-    /// Datagrams returned so far.
+    /// Returns the number of datagrams returned so far.
     #[must_use]
     pub fn datagrams(&self) -> u64 {
         self.state.datagrams
     }
 
-    /// Datagrams stamped earlier than one before them, as happens where several cores or interfaces
-    /// captured; their offset is that of the one before.
+    /// Returns the number of datagrams with a time before that of an earlier one, as several cores or
+    /// interfaces can produce; they get the offset of the one before.
     #[must_use]
     pub fn backwards(&self) -> u64 {
         self.state.backwards
     }
 }
 
-/// The program that unpacks what starts like this.
+/// Returns the program that unpacks a file with this start.
 fn unpacker(head: &[u8]) -> Option<&'static str> {
     match head {
         [0x1f, 0x8b, ..] => Some("gzip -dc"),
@@ -260,7 +260,7 @@ impl Interface {
         Ok(Self { link, ticks_per_s: Some(ticks), offset_s: 0 })
     }
 
-    /// `if_tsresol` of pcapng: a power of ten, or of two if the top bit is set.
+    /// Decodes `if_tsresol` of pcapng: a power of ten, or of two if the top bit is set.
     fn ticks_per_s(resolution: u8) -> Option<u64> {
         match resolution & 0x7f {
             power if resolution >= 0x80 => 1u64.checked_shl(power.into()),
@@ -268,7 +268,7 @@ impl Interface {
         }
     }
 
-    /// Ticks as ns since 1970.
+    /// Converts ticks to ns since 1970.
     fn time_ns(&self, ticks: u64) -> Option<i128> {
         let per_s = i128::from(self.ticks_per_s?);
         let ns = i128::from(ticks) * 1_000_000_000 / per_s;
@@ -277,8 +277,7 @@ impl Interface {
 }
 
 impl State {
-    /// Takes note of a block; if a datagram is in it, it is in `payload` now, and this says between
-    /// whom.
+    /// Reads a block. If it holds a datagram, puts it into `payload` and returns source and destination.
     fn enter(&mut self, block: PcapBlockOwned<'_>) -> Option<(SocketAddr, SocketAddr)> {
         match block {
             PcapBlockOwned::Legacy(packet) => {
@@ -345,7 +344,7 @@ impl State {
         }
     }
 
-    /// Moves the offset on, never back. A datagram without a time comes with the one before.
+    /// Advances the offset, never back. A datagram without a time gets that of the one before.
     fn enter_time(&mut self, time_ns: Option<i128>) {
         let Some(time_ns) = time_ns else { return };
         let first_ns = *self.first_ns.get_or_insert(time_ns);

@@ -1,11 +1,11 @@
-//! Why a capture, or a packet of one, is not replayed.
+//! The reasons why a capture, or a packet of it, is not replayed.
 
 use std::fmt;
 use std::io;
 
 use crate::replay::packet::Skip;
 
-/// Why a capture cannot be replayed, or not to its end.
+/// The reason why a capture cannot be replayed, or not to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
@@ -14,10 +14,10 @@ pub enum ReplayError {
     Read {
         /// The file.
         name: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is something else.
+    /// The file is not a capture.
     #[error(
         "{name} is not a capture: {found}; pcap and pcapng can be read, as `tcpdump -w` and \
          Wireshark write them"
@@ -25,10 +25,10 @@ pub enum ReplayError {
     NotACapture {
         /// The file.
         name: String,
-        /// What it is instead.
+        /// The content found instead.
         found: String,
     },
-    /// It must be unpacked first.
+    /// The file is compressed.
     #[error("{name} is compressed; unpack it first: `{unpack} < {name} > capture.pcap`")]
     Compressed {
         /// The file.
@@ -69,10 +69,10 @@ pub enum ReplayError {
         name: String,
         /// Counted from 1, packets and other blocks alike.
         record: u64,
-        /// What is wrong with it.
+        /// The contradiction.
         what: String,
     },
-    /// Part of a journal went while it was replayed.
+    /// Part of a journal was removed during the replay.
     #[error(
         "{name}: retention took a segment that was to be replayed; begin with a later --since, or replay \
          a copy"
@@ -81,7 +81,7 @@ pub enum ReplayError {
         /// The journal.
         name: String,
     },
-    /// Nothing in the journal can be sent.
+    /// The journal has no record to send.
     #[error(
         "{name} holds no record to replay{}; `ringest journal ls` tells of what times it has some",
         nothing_but(.skipped)
@@ -89,17 +89,17 @@ pub enum ReplayError {
     NoRecord {
         /// The journal.
         name: String,
-        /// What it holds instead.
+        /// The packets found instead.
         skipped: Skipped,
     },
-    /// Nothing in it can be sent.
+    /// The capture has no datagram to send.
     #[error(
         "{name} holds no whole UDP datagram ({skipped}); capture some with `tcpdump -w FILE udp`"
     )]
     NoUdp {
         /// The file.
         name: String,
-        /// What it holds instead.
+        /// The packets found instead.
         skipped: Skipped,
     },
 }
@@ -115,9 +115,9 @@ pub struct Skipped {
     pub not_ip: u64,
     /// TCP, ICMP and the like.
     pub not_udp: u64,
-    /// Pieces of UDP datagrams that were fragmented by IP.
+    /// Fragments of UDP datagrams.
     pub fragments: u64,
-    /// Cut by the capture's snap length.
+    /// Cut by the snap length of the capture.
     pub truncated: u64,
     /// Their lengths contradict each other.
     pub malformed: u64,
@@ -125,18 +125,18 @@ pub struct Skipped {
     pub oversize: u64,
     /// From an interface (pcapng) whose link type is not read here, or that was never described.
     pub link_unsupported: u64,
-    /// Places of a journal that are no record.
+    /// Damaged places of a journal.
     pub damaged: u64,
 }
 
 impl Skipped {
-    /// All of them.
+    /// Returns the sum over all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.reasons().iter().map(|(_, count)| count).sum()
     }
 
-    /// Each reason, as a person would say it, with its count.
+    /// Returns each reason in words, with its count.
     #[must_use]
     pub fn reasons(&self) -> [(&'static str, u64); 8] {
         [

@@ -56,7 +56,7 @@ fn no_cell_is_a_formula_and_quotes_are_doubled() {
     }
 }
 
-/// What `ringest load --pcap` would send of an exported capture: source, destination, payload.
+/// Returns the datagrams that `ringest load --pcap` would send of an exported capture.
 fn captured(file: Vec<u8>) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {
     let mut capture = Capture::read("exported".to_owned(), Cursor::new(file)).unwrap();
     let mut found = Vec::new();

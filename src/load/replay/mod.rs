@@ -1,26 +1,26 @@
-//! The UDP payloads of a capture file (pcap or pcapng), or the records of a journal, in order and with
-//! their pace.
+//! Reads recordings to replay: the UDP payloads of a capture file (pcap or pcapng), or the records of a
+//! journal, in order and with their times.
 //!
 //! ```text
 //!   file ─► capture: records, times ─► packet: link, VLAN, IP, UDP ─► payload, offset, flow
-//!                                         └─► passed over, counted by reason
+//!                                         └─► skipped, counted by reason
 //! ```
 //!
-//! What goes out again is the payload as it was captured. A train captured on the sending host before
+//! Payloads are sent as they were captured. A train captured on the sending host before
 //! it was segmented (UDP_SEGMENT) looks like one large datagram there, and is replayed as one.
 
 #[cfg(test)]
 pub(crate) mod export_tests;
 
-/// Reasons why a capture, or a packet of one, is not replayed.
+/// The reasons why a recording or a packet is not replayed.
 mod error;
-/// Finds the UDP datagram in a captured packet, or the reason why there is none to send.
+/// Finds the UDP datagram in a packet.
 mod packet;
-/// Reads a capture file as a stream of datagrams.
+/// Reads capture files.
 mod capture;
-/// The source of a replay: a capture file, or records of a journal.
+/// A capture or the records of a journal, behind one type.
 mod recording;
-/// Surveys a capture before any of it is sent.
+/// The totals of a recording, read before it is sent.
 mod survey;
 #[cfg(test)]
 mod tests;

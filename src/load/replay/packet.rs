@@ -1,10 +1,10 @@
-//! The UDP datagram in one captured packet, or why there is none to send.
+//! Finds the UDP datagram in one captured packet, or the reason why there is none to send.
 //!
 //! ```text
 //!   │ link header │ VLAN tags │ IP header │ options, extensions │ UDP header │ payload │ padding │
 //! ```
-//! IP and UDP are read by `etherparse`, strictly: every length must fit what was captured. The bytes
-//! may be anything.
+//! `etherparse` reads IP and UDP strictly: every length must fit the captured bytes, which may be
+//! anything.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,12 +13,12 @@ use ringest_engine::wire::limits::PAYLOAD_BYTES_MAX;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// 802.1Q, 802.1ad, and what was used before the latter had a number.
+/// 802.1Q, 802.1ad, and the number used before 802.1ad had one.
 const ETHERTYPES_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
-/// Nobody stacks more; a longer run of them is garbage.
+/// The most VLAN tags of a packet; more are taken for garbage.
 const VLAN_TAGS_MAX: usize = 8;
 
-/// What a captured packet starts with; the numbers are those of
+/// The link header of a captured packet; the numbers are those of
 /// <https://www.tcpdump.org/linktypes.html>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
@@ -35,7 +35,7 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    /// The link of a LINKTYPE number, if it is one that can carry IP and is read here.
+    /// Returns the link of a LINKTYPE number, or `None` if it is not supported.
     pub(crate) fn of(number: u32) -> Option<Self> {
         match number {
             0 | 108 => Some(Self::Loopback),
@@ -47,8 +47,8 @@ impl Link {
         }
     }
 
-    /// Takes the link header off. `None`: the packet ends before the header does; `Some(None)`: no IP
-    /// inside.
+    /// Removes the link header. Returns `None` if the packet ends inside the header, and `Some(None)` if it
+    /// holds no IP.
     fn strip(self, packet: &[u8]) -> Option<Option<&[u8]>> {
         match self {
             Self::Ethernet => untag(ethertype(packet, 12)?, packet.get(14..)?),
@@ -57,7 +57,7 @@ impl Link {
             Self::Raw => Some(Some(packet)),
             Self::Loopback => {
                 let (family, inside) = packet.split_first_chunk()?;
-                // In the byte order of the host that captured; AF_INET6 differs between systems.
+                // In the byte order of the capturing host; AF_INET6 differs between systems.
                 let families = [u32::from_le_bytes(*family), u32::from_be_bytes(*family)];
                 let is_ip = families.iter().any(|family| matches!(family, 2 | 10 | 24 | 28 | 30));
                 Some(is_ip.then_some(inside))
@@ -70,7 +70,7 @@ fn ethertype(packet: &[u8], at: usize) -> Option<u16> {
     packet.get(at..)?.first_chunk().map(|raw| u16::from_be_bytes(*raw))
 }
 
-/// Goes on to the IP packet behind any VLAN tags (2 bytes of tag, 2 of the next type).
+/// Returns the IP packet after any VLAN tags (2 bytes of tag, 2 of the next type).
 fn untag(mut kind: u16, mut inside: &[u8]) -> Option<Option<&[u8]>> {
     for _ in 0..VLAN_TAGS_MAX {
         if !ETHERTYPES_VLAN.contains(&kind) {
@@ -82,7 +82,7 @@ fn untag(mut kind: u16, mut inside: &[u8]) -> Option<Option<&[u8]>> {
     Some(matches!(kind, ETHERTYPE_IPV4 | ETHERTYPE_IPV6).then_some(inside))
 }
 
-/// A datagram that was found.
+/// The datagram in a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found<'a> {
     pub(crate) source: SocketAddr,
@@ -90,7 +90,7 @@ pub(crate) struct Found<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// Why a packet is passed over.
+/// The reason why a packet is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Skip {
     NotIp,
@@ -101,7 +101,7 @@ pub(crate) enum Skip {
     Oversize,
 }
 
-/// Finds the datagram in a packet. `is_cut`: fewer bytes were captured than were on the wire.
+/// Finds the datagram in a packet. `is_cut` means that fewer bytes were captured than were on the wire.
 pub(crate) fn find(link: Link, packet: &[u8], is_cut: bool) -> Result<Found<'_>, Skip> {
     let short = if is_cut { Skip::Truncated } else { Skip::Malformed };
     let inside = link.strip(packet).ok_or(short)?.ok_or(Skip::NotIp)?;

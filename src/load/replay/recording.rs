@@ -1,4 +1,4 @@
-//! What is replayed: a capture file, or records of a journal.
+//! A recording to replay: a capture file, or records of a journal.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,7 +12,7 @@ use ringest_records::journal::read::select::Selection;
 use ringest_records::journal::segment;
 use ringest_records::journal::segment::SegmentFile;
 
-/// Something to replay. Each thread reads it for itself, and all come to the same.
+/// A recording. Each thread reads it separately, and all read the same.
 #[derive(Clone, Debug)]
 pub enum Recording {
     /// A capture file.
@@ -21,7 +21,7 @@ pub enum Recording {
     Journal(Box<Records>),
 }
 
-/// Records of a journal, as it was at some moment.
+/// Records of a journal at one moment.
 #[derive(Clone, Debug)]
 pub struct Records {
     dir: PathBuf,
@@ -30,7 +30,7 @@ pub struct Records {
 }
 
 impl Records {
-    /// Those that are wanted, and there now: what is written meanwhile is not replayed.
+    /// Selects the records that the journal holds now; later ones are not replayed.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -49,10 +49,10 @@ impl fmt::Display for Recording {
 }
 
 impl Recording {
-    /// Opens it at its beginning.
+    /// Opens the recording at its beginning.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The recording cannot be read.
     pub fn open(&self) -> Result<Tape, ReplayError> {
         Ok(match self {
             Self::Capture(path) => Tape::Capture(Box::new(Capture::open(path)?)),
@@ -70,7 +70,7 @@ impl Recording {
     }
 }
 
-/// A recording being read.
+/// A recording that is being read.
 #[derive(Debug)]
 pub enum Tape {
     /// A capture file.
@@ -80,11 +80,11 @@ pub enum Tape {
 }
 
 impl Tape {
-    /// The next datagram; `None` at the end.
+    /// Returns the next datagram, or `None` at the end.
     ///
     /// # Errors
-    /// Those of [`Capture::next_datagram`]; of a journal, that part of it was taken away meanwhile, or
-    /// that it holds nothing to replay.
+    /// Those of [`Capture::next_datagram`]; for a journal, part of it was removed meanwhile, or it has no
+    /// record to replay.
     pub fn next_datagram(&mut self) -> Result<Option<Captured<'_>>, ReplayError> {
         match self {
             Self::Capture(capture) => capture.next_datagram(),
@@ -92,7 +92,7 @@ impl Tape {
         }
     }
 
-    /// Datagrams returned so far.
+    /// Returns the number of datagrams returned so far.
     #[must_use]
     pub fn datagrams(&self) -> u64 {
         match self {
@@ -101,7 +101,7 @@ impl Tape {
         }
     }
 
-    /// Datagrams stamped earlier than one before them.
+    /// Returns the number of datagrams with a time before that of an earlier one.
     #[must_use]
     pub fn backwards(&self) -> u64 {
         match self {
@@ -110,7 +110,7 @@ impl Tape {
         }
     }
 
-    /// What was passed over so far.
+    /// Returns the packets or records skipped so far.
     #[must_use]
     pub fn skipped(&self) -> Skipped {
         match self {
@@ -120,7 +120,7 @@ impl Tape {
     }
 }
 
-/// Records of a journal being read.
+/// Records of a journal that are being read.
 #[derive(Debug)]
 pub struct Playback {
     name: String,
@@ -168,7 +168,7 @@ impl Playback {
         Ok(Some(Captured {
             offset_ns: self.offset_ns,
             source,
-            // The journal knows the number of a listener, and not its address.
+            // The journal holds the number of the listener, not its address.
             destination: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
             payload: &self.payload,
         }))

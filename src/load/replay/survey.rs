@@ -1,4 +1,4 @@
-//! What a capture holds, before any of it is sent.
+//! Surveys a recording before any of it is sent.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use crate::replay::error::{ReplayError, Skipped};
 use crate::replay::recording::Tape;
 use crate::stamp::FLOWS_MAX;
 
-/// What a whole recording holds: how many sockets, how much memory and how long a replay takes.
+/// The totals of a recording. They tell the sockets, the memory and the time that a replay takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// Datagrams that can be replayed.
@@ -15,14 +15,13 @@ pub struct Survey {
     pub bytes: u64,
     /// The largest payload, bytes.
     pub payload_max: usize,
-    /// Different senders (address and port), at most [`FLOWS_MAX`]: from there on they are not
-    /// told apart.
+    /// Different senders (address and port), at most [`FLOWS_MAX`]; further ones are not counted.
     pub flows: usize,
-    /// From the first to the last, ns.
+    /// Time from the first to the last datagram, ns.
     pub span_ns: u64,
-    /// Datagrams stamped earlier than one before them.
+    /// Datagrams with a time before that of an earlier one.
     pub backwards: u64,
-    /// Packets passed over.
+    /// Skipped packets.
     pub skipped: Skipped,
 }
 

@@ -90,7 +90,7 @@ fn open(file: &[u8]) -> Result<Capture, ReplayError> {
 /// Offset and payload.
 type Sent = (u64, Vec<u8>);
 
-/// What would be sent, and how it ended.
+/// Returns the datagrams that would be sent, and the end of the recording.
 fn replay(file: &[u8]) -> (Vec<Sent>, Result<Capture, ReplayError>) {
     let mut seen = Vec::new();
     let mut capture = match open(file) {
