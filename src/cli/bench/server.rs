@@ -7,7 +7,7 @@ use clap::Args;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
-use ringest_bench::talk::link::printable;
+use ringest_base::text::figures;
 use ringest_bench::talk::server::{Event, Server, ServerError};
 use ringest_engine::control::listen::ListenTarget;
 use ringest_engine::control::settings::Settings;
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     server.serve(signals.as_fd(), |event| {
         say(match event {
             Event::Welcomed(peer) => format!("{peer}: let in\n"),
-            Event::Refused(peer, why) => format!("{peer}: refused: {}\n", printable(&why)),
+            Event::Refused(peer, why) => format!("{peer}: refused: {}\n", figures::cut(&why, 400)),
             Event::Started(address, backend) => {
                 format!("  receiving on {address} with {backend}\n")
             }
