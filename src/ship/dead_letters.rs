@@ -27,7 +27,7 @@ const SPEC: WriterSpec = WriterSpec {
 };
 
 /// The reason for a failure that the disk gave no error for.
-const BACKING_OFF: &str = "the disk has failed a moment ago";
+const BACKING_OFF: &str = "the disk failed a moment ago";
 
 /// Number of segments within the bound, at least: the oldest is removed as a whole.
 const SEGMENTS_MIN: u64 = 4;

@@ -39,8 +39,8 @@ pub enum JournalError {
     /// A segment cannot be read although its disk works (permissions, for example). Opening the journal
     /// anyway would count its records as sent.
     #[error(
-        "journal {dir}: cannot read {segment}: {source}; make it readable, or move it elsewhere if it is not to be \
-         carried on"
+        "journal {dir}: cannot read {segment}: {source}; make it readable, or move it elsewhere if its records are \
+         not to be shipped"
     )]
     Unreadable {
         /// The directory.

@@ -130,7 +130,7 @@ pub(crate) fn index_segments(
                 commit_index.reserve_number(one.worker, one.sequence);
                 let name = one.path.display().to_string();
                 notices.repeated(&name, || {
-                    format!("cannot read {name}: {error}; its records are not carried on")
+                    format!("cannot read {name}: {error}; its records will not be shipped")
                 });
             }
         }

@@ -174,7 +174,11 @@ impl Carrier for Nats {
             self.fail(reason, CONNECT_AGAIN.0, verdicts);
         } else if self.window.has_other_writers(Instant::now()) {
             self.has_other_writers = true;
-            self.fail("others write to the stream".to_owned(), CONNECT_AGAIN.0, verdicts);
+            self.fail(
+                "another publisher writes to this stream".to_owned(),
+                CONNECT_AGAIN.0,
+                verdicts,
+            );
         }
     }
 
@@ -197,12 +201,12 @@ impl Carrier for Nats {
         match &self.trouble {
             Some(Trouble::Connecting(reason) | Trouble::Sending(reason)) => Some(reason.clone()),
             None if self.has_other_writers => Some(format!(
-                "others write to stream {stream}, against --nats-sole-writer: one record of each peer is \
-                 under way at a time from now on, and until now a few may be out of order"
+                "another publisher writes to stream {stream}, despite --nats-sole-writer: from now on one record \
+                 of each peer is under way at a time; a few records sent before may be out of order"
             )),
             None if self.window.is_contended(Instant::now()) => Some(format!(
-                "others write to stream {stream} in between, which slows this down: give ringest a \
-                 stream of its own"
+                "other publishers write to stream {stream}, which slows shipping down: give ringest a stream of \
+                 its own"
             )),
             None => None,
         }

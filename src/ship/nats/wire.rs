@@ -163,7 +163,9 @@ impl Wire {
                     return Some(format!("the server says: {}", shown(&error.to_string())));
                 }
                 Event::ClientError(error) => return Some(shown(&error.to_string())),
-                Event::SlowConsumer(_) => return Some("answers came too fast".to_owned()),
+                Event::SlowConsumer(_) => {
+                    return Some("answers arrived faster than they were read".to_owned());
+                }
                 Event::Connected | Event::LameDuckMode | Event::Draining => {}
             }
         }

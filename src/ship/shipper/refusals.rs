@@ -51,7 +51,7 @@ impl Shipper {
             self.context.notices.repeated(&format!("{name} unburied"), || {
                 let waiting = self.waiting();
                 format!(
-                    "{name}: what it refuses for good cannot be kept in {dir}: {failure}; it is tried again; \
+                    "{name}: records that it refuses for good cannot be kept in {dir}: {failure}; retrying; \
                      {waiting}"
                 )
             });

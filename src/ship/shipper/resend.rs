@@ -70,7 +70,7 @@ impl Shipper {
         self.report();
         let name = &self.context.destination;
         self.context.notices.repeated(&format!("{name} {about}"), || {
-            format!("{name}: {reason}; it is tried again; {}", self.waiting())
+            format!("{name}: {reason}; retrying; {}", self.waiting())
         });
         self.pause(self.back_off);
         self.back_off = (self.back_off * 2).min(BACK_OFF.1);

@@ -266,7 +266,7 @@ impl Janitor {
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 self.notices.repeated("compress", || {
-                    format!("cannot compress {}: {error}; it stays as it is", path.display())
+                    format!("cannot compress {}: {error}; it stays uncompressed", path.display())
                 });
             }
             Ok(_) => {}
@@ -334,7 +334,7 @@ impl Janitor {
         self.commit_index.removed(one.worker, one.sequence);
         if unsent {
             self.notices.repeated("spool", || {
-                "the spool is full (--spool-bytes): the oldest records go unsent, and are counted as \
+                "the spool is full (--spool-bytes): the oldest unsent records are removed, and counted as \
                  undelivered"
             });
         }
@@ -343,7 +343,7 @@ impl Janitor {
 }
 
 fn cannot_seal(path: &Path, error: &ReadError) -> String {
-    format!("cannot seal {}: {error}; it is tried again", path.display())
+    format!("cannot seal {}: {error}; retrying", path.display())
 }
 
 /// Truncates a segment after its committed bytes. Removes the file if that is 0.

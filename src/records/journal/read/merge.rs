@@ -54,8 +54,8 @@ pub enum What {
 }
 
 /// Explanation of [`What::Endless`].
-pub const ENDLESS: &str = "its end is missing: what followed its last record, if anything did, is lost (or it could not \
-     be sealed yet, which its writer tries again)";
+pub const ENDLESS: &str = "its end is missing: records behind the last one, if there were any, are lost (or it could \
+     not be sealed yet, and its writer retries)";
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,9 +63,11 @@ impl fmt::Display for Trouble {
         match &self.what {
             What::Gone => f.write_str("it was removed before it was read"),
             What::Unreadable(error) => write!(f, "{error}"),
-            What::Damaged { offset, bytes } => write!(f, "{bytes} bytes at {offset} are no record"),
+            What::Damaged { offset, bytes } => {
+                write!(f, "{bytes} bytes at offset {offset} are not a record")
+            }
             What::Missing { bytes } => {
-                write!(f, "the last {bytes} bytes before its index are no record")
+                write!(f, "the last {bytes} bytes before its index are not a record")
             }
             What::Endless => f.write_str(ENDLESS),
         }
