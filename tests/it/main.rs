@@ -12,6 +12,9 @@ mod rigs;
 // The engine against real sockets.
 #[cfg(test)]
 mod engine;
+// Sinks: several at once, files, and a set for each listener.
+#[cfg(test)]
+mod sinks;
 // Addresses, options, multicast, steering; network namespaces.
 #[cfg(test)]
 mod sockets;

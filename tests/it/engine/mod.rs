@@ -26,9 +26,3 @@ pub(crate) mod allocation;
 pub(crate) mod idle;
 /// A host that changes under a running engine, groups that cannot be joined, header fields at their limits.
 pub(crate) mod hostile;
-/// `--sink file:PATH`, by the program and by the library.
-mod file_sink;
-/// A set of sinks for each listen address.
-mod sink_sets;
-/// `ringest listen` with several sinks at once, as a user runs it.
-pub(crate) mod sinks;

@@ -13,4 +13,4 @@ pub(crate) mod walls;
 /// Limits on files and folders, and a doc line on each module.
 pub(crate) mod floors;
 /// The number of crates that the library alone builds.
-mod weight;
+pub(crate) mod weight;

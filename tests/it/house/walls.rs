@@ -29,7 +29,6 @@ const KNOWN: &[&[&str]] = &[
         "doctor/nic/load.rs",
         "doctor/nic/lost.rs",
     ],
-    &["cli/sink/ship.rs", "cli/sink/sinks.rs"],
 ];
 
 fn source() -> PathBuf {

@@ -11,9 +11,9 @@ use ringest_records::sink::kinds::FileSpec;
 use ringest_records::sink::lines::Format;
 use serde_json::Value;
 
-use crate::engine::sinks::Listen;
 use crate::journal::rig::temp_dir;
 use crate::rigs::support::{consistent, small, until};
+use crate::sinks::program::Listen;
 
 #[test]
 fn lines_are_appended_in_the_order_of_each_peer() {
