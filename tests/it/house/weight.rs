@@ -1,4 +1,4 @@
-//! What a program builds that depends on the library without its default features.
+//! The number of crates that a program builds which depends on the library without its default features.
 
 use std::collections::BTreeSet;
 use std::process::Command;
