@@ -1,9 +1,9 @@
 //! Part of [ringest](https://crates.io/crates/ringest): what every other part may use. Threads and clocks,
-//! facts about this host, bytes and figures as text. Knows nothing of datagrams.
+//! facts about this host, bytes and figures as text. It knows nothing about datagrams.
 
-/// What this host is and has, read from /proc and /sys.
+/// Facts about this host, read from /proc and /sys.
 pub mod host;
-/// What the operating system gives a thread: threads, clocks, socket options by number.
+/// Services of the operating system: threads, events, clocks, random numbers, rings, socket options.
 pub mod sys;
 /// Bytes, figures and times as text.
 pub mod text;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringest_base::sys::entropy::unpredictable;
 pub use ringest_base::text::values::Rate;
 
 use crate::replay::{Recording, Survey};
@@ -416,10 +417,7 @@ pub struct SpecError {
 /// Returns a random number to mark a run.
 #[must_use]
 pub fn run_id() -> u32 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library's keys are random for each process and differ for each instance.
-    let drawn = std::hash::RandomState::new().build_hasher().finish();
-    u32::try_from(drawn >> 32).unwrap_or(1)
+    u32::try_from(unpredictable() >> 32).unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 //! time, below 24 no intended time, below 16 no run and flow, below 8 nothing.
 //! The filling is a function of sequence and position, so any datagram can be checked alone.
 
+use ringest_base::sys::chance::GOLDEN;
+
 /// Bytes of a whole stamp.
 pub const STAMP_BYTES: usize = 32;
 
@@ -99,7 +101,7 @@ pub fn is_intact(payload: &[u8]) -> bool {
 }
 
 fn filling(sequence: u64, index: usize) -> u8 {
-    let mixed = (sequence ^ (index as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (sequence ^ (index as u64) << 40).wrapping_mul(GOLDEN);
     mixed.to_be_bytes()[0]
 }
 

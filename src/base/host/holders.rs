@@ -1,23 +1,24 @@
-//! Who holds a port: the kernel's table of sockets, and the descriptors of processes.
+//! The sockets and processes that hold a port, from the kernel's table of UDP sockets and the descriptors of processes.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-/// A line of /proc/net/udp or udp6.
+/// A UDP socket: a line of /proc/net/udp or udp6 (proc_net(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdpSocket {
-    /// The address it is bound to.
+    /// Address that the socket is bound to.
     pub local: SocketAddr,
-    /// Whose it is.
+    /// User id of its owner.
     pub(crate) user: u32,
-    /// Inode of the socket, as /proc/PID/fd shows it.
+    /// Inode of the socket, as links in /proc/PID/fd show it.
     pub inode: u64,
-    /// What its full buffer refused.
+    /// Datagrams dropped since the socket was opened, because its buffer was full (since Linux 2.6.27).
     pub drops: u64,
 }
 
-/// /proc/net/udp and udp6. Addresses are words in the host's byte order, ports are not.
+/// Reads /proc/net/udp or udp6. Addresses there are 32-bit words in the host's byte order; ports are plain numbers.
+/// Lines in another form are left out.
 pub fn udp_sockets(text: &str) -> Vec<UdpSocket> {
     text.lines().filter_map(udp_socket).collect()
 }
@@ -52,15 +53,17 @@ fn hex_address(hex: &str) -> Option<IpAddr> {
 }
 
 impl UdpSocket {
-    /// Whether it holds the port of `address` there, or on all addresses.
+    /// Returns whether the socket holds the port of `address`, on that address or on all.
     pub fn holds(&self, address: SocketAddr) -> bool {
         let (ip, wild) = (self.local.ip().to_canonical(), address.ip().is_unspecified());
         self.local.port() == address.port() && (wild || ip.is_unspecified() || ip == address.ip())
     }
 }
 
-/// Whether a process holds the port of `address`. The sockets of one that was killed may be there for a
-/// moment when it is gone: the kernel takes an io_uring down a little later, and what was registered with it.
+/// Returns whether a process holds the port of `address`. Sockets without a process do not count: the kernel tears an
+/// io_uring down, and the sockets registered with it, a moment after its process was killed.
+///
+/// Other users' processes cannot be examined: unless this user is root, their sockets count as held.
 pub fn is_held(address: SocketAddr) -> bool {
     // A dual-stack socket of IPv6 holds the port of IPv4 as well.
     let tables = ["udp", "udp6"].map(|name| format!("/proc/thread-self/net/{name}"));
@@ -68,7 +71,6 @@ pub fn is_held(address: SocketAddr) -> bool {
         tables.iter().flat_map(|table| udp_sockets(&fs::read_to_string(table).unwrap_or_default()));
     let sockets: Vec<_> = sockets.filter(|socket| socket.holds(address)).collect();
     let me = nix::unistd::geteuid();
-    // The processes of others cannot be looked at.
     if !me.is_root() && sockets.iter().any(|socket| socket.user != me.as_raw()) {
         return true;
     }

@@ -1,6 +1,6 @@
-//! What this host is and has, read from /proc and /sys.
+//! Facts about this host, read from /proc and /sys.
 
-/// Who holds a port.
+/// The sockets and processes that hold a port.
 pub mod holders;
-/// What this host gives us.
+/// Cores, CPU quota, memory, IPv6 and limits that this process may use.
 pub mod resources;

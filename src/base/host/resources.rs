@@ -1,5 +1,5 @@
-//! What this host gives us: cores, CPU quota, memory, IPv6, limits. Read once at start, so that
-//! the plan itself is a pure function.
+//! Cores, CPU quota, memory, IPv6 and limits that this process may use. They are read once at start, so that the plan
+//! made from them is a pure function.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use nix::unistd::Pid;
 pub struct Host {
     /// Cores this process may run on, ascending.
     pub cores: Vec<usize>,
-    /// CPU time per time the cgroup grants, in cores; `None`: no limit.
+    /// CPU quota of the cgroup, in cores; `None`: no limit.
     pub quota_cores: Option<f64>,
-    /// Memory this process may use, bytes; `None`: unknown.
+    /// Memory that this process may use, bytes; `None`: unknown.
     pub memory_bytes: Option<u64>,
     /// Whether IPv6 sockets can be bound.
     pub ipv6: bool,
@@ -23,7 +23,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Reads the affinity mask, the cgroup, /proc.
+    /// Reads the affinity mask, the cgroup and /proc.
     #[must_use]
     pub fn read() -> Self {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -37,7 +37,7 @@ impl Host {
     }
 }
 
-/// Cores this process may run on, ascending.
+/// Returns the cores that this process may run on, ascending; core 0 if the kernel does not tell.
 pub fn allowed_cores() -> Vec<usize> {
     let Ok(mask) = sched_getaffinity(Pid::from_raw(0)) else { return vec![0] };
     (0..CpuSet::count()).filter(|&core| mask.is_set(core).unwrap_or(false)).collect()
@@ -47,7 +47,7 @@ fn read_number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The tightest quota on the way from this process's cgroup to the root: `cpu.max` of cgroup v2,
+/// Returns the tightest quota on the way from this process's cgroup to the root: `cpu.max` of cgroup v2,
 /// `cpu.cfs_quota_us` over `cpu.cfs_period_us` of v1. `groups` is /proc/self/cgroup.
 fn quota_cores(mount: &Path, groups: &str) -> Option<f64> {
     let mut quotas = Vec::new();
@@ -85,7 +85,7 @@ fn quota_v1(group: &Path) -> Option<f64> {
     (quota > 0.0 && period > 0.0).then(|| quota / period)
 }
 
-/// The smaller of physical memory and the cgroup's limit.
+/// Returns the smaller of physical memory and the cgroup's limit, bytes.
 fn memory_bytes() -> Option<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
     let total = meminfo.lines().find_map(|line| {
@@ -101,26 +101,26 @@ fn ipv6() -> bool {
     ipv6_usable(&addresses, read_number(Path::new("/proc/sys/net/ipv6/conf/all/disable_ipv6")))
 }
 
-/// Whether IPv6 sockets can be bound, from /proc/net/if_inet6 and net.ipv6.conf.all.disable_ipv6. An
+/// Returns whether IPv6 sockets can be bound, from /proc/net/if_inet6 and net.ipv6.conf.all.disable_ipv6. An
 /// interface may have IPv6 while it is off for all others, and a namespace whose interfaces are down
 /// has no address yet.
 pub fn ipv6_usable(addresses: &str, disabled_for_all: Option<u64>) -> bool {
     !addresses.trim().is_empty() || disabled_for_all == Some(0)
 }
 
-/// Raises this process's limit of open descriptors to hold `wanted` more than a few, as far as it may.
-/// What then fails says EMFILE.
+/// Raises this process's soft limit of open descriptors to at least `wanted` + 64, as far as the hard limit allows.
+/// Opening more descriptors than that fails with EMFILE.
 pub fn allow_descriptors(wanted: u64) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < wanted + 64
     {
-        // Refused: the limit stays, and opening says so.
+        // If it is refused the limit stays, and opening fails with EMFILE.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted + 64).max(soft), hard);
     }
 }
 
-/// Resident memory of this process, bytes; 0 if /proc is not there.
+/// Returns the resident memory of this process, bytes; 0 if /proc is not mounted.
 #[must_use]
 pub fn resident_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -1,5 +1,20 @@
 //! Reproducible randomness for tests, schedules and resampling. Not for secrets.
 
+/// 2^64 divided by the golden ratio, rounded to an odd number: as a step or a factor it spreads neighbouring numbers
+/// over all of `u64`.
+pub const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Returns a number whose every bit depends on every bit of `number` (one step of SplitMix64). Different numbers give
+/// different results.
+#[inline]
+#[must_use]
+pub fn mix(number: u64) -> u64 {
+    let mixed = number.wrapping_add(GOLDEN);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
 /// A seeded generator (SplitMix64): the same seed gives the same numbers on every host.
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
@@ -14,10 +29,9 @@ impl Chance {
     /// Returns the next number, uniform over all of `u64`.
     #[expect(clippy::should_implement_trait, reason = "it never ends, so it is no iterator")]
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
+        let number = mix(self.0);
+        self.0 = self.0.wrapping_add(GOLDEN);
+        number
     }
 
     /// Returns a number below `bound`, or 0 if `bound` is 0.

@@ -1,4 +1,4 @@
-//! The clocks of the path, in nanoseconds.
+//! Clocks, in nanoseconds.
 //!
 //! Intervals are taken on `CLOCK_MONOTONIC`, which never steps; a datagram's wall-clock arrival is
 //! that stamp plus `unix_offset_ns`, read once a second, so that a
@@ -6,7 +6,7 @@
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds of `clock`, 0 if the clock cannot be read (clock_gettime(2) fails only for a clock
+/// Returns the time of `clock` in nanoseconds; 0 if the clock cannot be read (clock_gettime(2) fails only for a clock
 /// that does not exist, and the three used here exist since Linux 2.6).
 fn read_ns(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |t| {
@@ -16,7 +16,7 @@ fn read_ns(clock: ClockId) -> u64 {
     })
 }
 
-/// `CLOCK_MONOTONIC`: nanoseconds since some point before the process started.
+/// Returns the time of `CLOCK_MONOTONIC`: nanoseconds since a moment before the process started.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     read_ns(ClockId::CLOCK_MONOTONIC)
@@ -28,19 +28,19 @@ pub fn monotonic_ns_after(within: std::time::Duration) -> u64 {
     monotonic_ns().saturating_add(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// What to add to a monotonic stamp to get nanoseconds since 1970-01-01T00:00:00Z.
+/// Returns the difference to add to a monotonic time to get nanoseconds since 1970-01-01T00:00:00Z.
 #[must_use]
 pub fn unix_offset_ns() -> u64 {
     unix_ns().saturating_sub(monotonic_ns())
 }
 
-/// Nanoseconds since 1970-01-01T00:00:00Z.
+/// Returns the nanoseconds since 1970-01-01T00:00:00Z.
 #[must_use]
 pub fn unix_ns() -> u64 {
     read_ns(ClockId::CLOCK_REALTIME)
 }
 
-/// CPU time the calling thread has used (user and system). A system call, not a vDSO read: about
+/// Returns the CPU time that the calling thread has used (user and system), nanoseconds. This is a system call, not a vDSO read: about
 /// 200 ns, so it is taken on ticks and never per datagram.
 #[must_use]
 pub fn thread_cpu_ns() -> u64 {

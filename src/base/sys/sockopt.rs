@@ -12,7 +12,7 @@ pub type Name = (libc::c_int, libc::c_int);
 /// Sets an option to the bytes given, which must be what the option's man page calls its value.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel refused the option.
 pub fn set(socket: BorrowedFd<'_>, (level, name): Name, value: &[u8]) -> io::Result<()> {
     let len = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
     // SAFETY: the kernel reads at most `len` bytes from `value`, which lives through the call.
@@ -24,7 +24,7 @@ pub fn set(socket: BorrowedFd<'_>, (level, name): Name, value: &[u8]) -> io::Res
 /// Sets an option whose value is an `int`.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel refused the option.
 pub fn set_int(socket: BorrowedFd<'_>, name: Name, value: i32) -> io::Result<()> {
     set(socket, name, &value.to_ne_bytes())
 }
@@ -32,7 +32,7 @@ pub fn set_int(socket: BorrowedFd<'_>, name: Name, value: i32) -> io::Result<()>
 /// Reads an option of `N` bytes. What the kernel does not fill stays 0.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel refused the option.
 pub fn get<const N: usize>(socket: BorrowedFd<'_>, (level, name): Name) -> io::Result<[u8; N]> {
     let mut value = [0; N];
     let mut len = libc::socklen_t::try_from(N).map_err(io::Error::other)?;
@@ -46,16 +46,16 @@ pub fn get<const N: usize>(socket: BorrowedFd<'_>, (level, name): Name) -> io::R
 /// Reads an option whose value is an `int`.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel refused the option.
 pub fn get_int(socket: BorrowedFd<'_>, name: Name) -> io::Result<i32> {
     get(socket, name).map(i32::from_ne_bytes)
 }
 
-/// Has a classic BPF program choose the socket of the SO_REUSEPORT group that `socket` is in
+/// Lets a classic BPF program choose the socket of the SO_REUSEPORT group that `socket` is in
 /// (SO_ATTACH_REUSEPORT_CBPF, Linux 4.5): it returns the index of one, in the order they were bound.
 ///
 /// # Errors
-/// What the kernel said; EINVAL if the program is wrong or there is no group.
+/// setsockopt(2) failed: EINVAL if the program is invalid or the socket is in no group.
 pub fn attach_reuseport_cbpf(socket: BorrowedFd<'_>, program: &[SockFilter]) -> io::Result<()> {
     let fprog = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,

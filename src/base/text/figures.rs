@@ -1,4 +1,6 @@
-//! Figures a person can read, and text from another host made harmless.
+//! Figures that a person can read, and text from another host made harmless.
+
+use std::time::{Duration, UNIX_EPOCH};
 
 /// A count as a number to draw or divide with.
 #[expect(clippy::cast_precision_loss, reason = "a figure to be looked at needs no 53 bits")]
@@ -46,7 +48,7 @@ pub fn group(digits: &str) -> String {
     grouped
 }
 
-/// Where there is no figure.
+/// Shown in place of a missing figure.
 #[must_use]
 pub fn dash() -> String {
     "–".to_owned()
@@ -122,8 +124,7 @@ pub fn cost(nanos: Option<f64>) -> String {
     })
 }
 
-/// A ratio, 0 to 1, in per cent. What is not nothing is not called nothing, and what is not all is not
-/// called all.
+/// Returns a ratio, 0 to 1, in per cent. A ratio above 0 is never shown as 0 %, and one below 1 never as 100 %.
 #[must_use]
 pub fn percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
@@ -148,7 +149,7 @@ pub fn percent_tick(ratio: f64) -> String {
     format!("{} %", short(ratio * 100.0))
 }
 
-/// `part` of `whole` in per cent; nothing where there is no whole.
+/// Returns `part` of `whole` in per cent; 0 % if `whole` is 0.
 #[must_use]
 pub fn share(part: u64, whole: u64) -> String {
     if whole == 0 { String::new() } else { percent(real(part) / real(whole)) }
@@ -181,28 +182,19 @@ pub fn seconds(seconds: f64) -> String {
     if seconds.is_finite() { format!("{} s", trimmed(seconds, 2)) } else { "?".to_owned() }
 }
 
-/// `2026-10-04 12:31 UTC` (proleptic Gregorian, days to civil).
+/// Returns a time as `2026-10-04 12:31 UTC`, or as seconds since 1970 from the year 10000 on.
 #[must_use]
 pub fn date(unix_s: u64) -> String {
-    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
-    // Year 9999 ends on this day; a clock that is later is not read as a date.
-    if days > 2_932_896 {
+    // The calendar of RFC 3339 ends with the year 9999.
+    if unix_s > 253_402_300_799 {
         return format!("{unix_s} s since 1970");
     }
-    // Counted from 0000-03-01, so that a leap day is a year's last.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+    let time =
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix_s)).to_string();
+    format!("{} UTC", time[..16].replace('T', " "))
 }
 
-/// Without characters that steer a terminal or turn text around: what came from another host stays
+/// Replaces characters that control a terminal or change the direction of text, so that text from another host stays
 /// where it is printed.
 #[must_use]
 pub fn printable(text: &str) -> String {
@@ -213,7 +205,7 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// [`printable`], and at most `most` characters.
+/// Returns the text as [`printable`] does, cut to at most `most` characters.
 #[must_use]
 pub fn cut(text: &str, most: usize) -> String {
     let text = printable(text);
@@ -223,7 +215,7 @@ pub fn cut(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// [`printable`], and safe within HTML text and within a double-quoted attribute.
+/// Returns the text as [`printable`] does, safe within HTML text and a double-quoted attribute.
 #[must_use]
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());

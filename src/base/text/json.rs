@@ -12,7 +12,7 @@ use crate::text::rfc3339::Rfc3339;
 #[derive(Debug)]
 pub struct Object<'a> {
     out: &'a mut Vec<u8>,
-    /// What comes before the next key.
+    /// Byte to write before the next key: `{` or a comma.
     before: u8,
 }
 

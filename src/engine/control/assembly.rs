@@ -28,6 +28,7 @@ use crate::socket::listener::Listener;
 use crate::sync::waker::Waker;
 use crate::work::handler::Handler;
 use crate::work::worker::{Worker, WorkerShared};
+use ringest_base::sys::entropy::unpredictable;
 
 /// Everything that is decided before the first thread is made.
 pub(crate) struct Assembly<'a> {
@@ -217,7 +218,7 @@ impl Assembly<'_> {
         ready: &Sender<bool>,
     ) -> Result<()> {
         let config = self.config;
-        let seed = seed();
+        let seed = unpredictable();
         let limit = config.limit.map(|limit| Arc::new(AtomicU64::new(limit)));
         let parts = pools.into_iter().zip(sockets).zip(routes).zip(channels.inboxes).enumerate();
         for (index, (((pool, listeners), route), inbox)) in parts {
@@ -267,10 +268,4 @@ fn nanos(duration: Duration) -> u64 {
 /// Converts to microseconds; a longer time becomes `u32::MAX`.
 fn micros(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
-}
-
-/// Returns a seed that a sender cannot guess: std's hasher keys come from the kernel's random source.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
 }

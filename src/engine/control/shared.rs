@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::gettid;
+
+use ringest_base::sys::event::Event;
 
 use crate::batch::pool::Pool;
 use crate::error::Error;
@@ -24,7 +25,7 @@ pub(crate) struct Shared {
     /// One per receiver.
     pub(crate) wakers: Vec<Arc<Waker>>,
     /// Readable when a thread has ended, which the engine's owner should look at.
-    event: EventFd,
+    event: Event,
     /// Resident memory when the first receiver ended, bytes. Later values are too small, because threads
     /// free their memory as they end.
     pub(crate) rss_bytes: AtomicU64,
@@ -49,26 +50,24 @@ pub(crate) enum Report {
 
 impl Shared {
     pub(crate) fn new(wakers: Vec<Arc<Waker>>, reports: Sender<Report>) -> nix::Result<Self> {
-        let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let event = Event::new()?;
         let stop = Arc::new(Stop::default());
         let (rss_bytes, alive) = (AtomicU64::new(0), AtomicUsize::new(0));
         let thread_ids = Mutex::new(Vec::new());
         Ok(Self { stop, wakers, event, rss_bytes, thread_ids, alive, reports })
     }
 
-    pub(crate) fn event(&self) -> &EventFd {
+    pub(crate) fn event(&self) -> &Event {
         &self.event
     }
 
     /// Makes the event descriptor unreadable until the next event.
     pub(crate) fn clear_event(&self) {
-        // EAGAIN: it was not readable.
-        let _ = self.event.read();
+        self.event.clear();
     }
 
     pub(crate) fn notify(&self) {
-        // EAGAIN: the counter is full, so the descriptor is readable already.
-        let _ = self.event.write(1);
+        self.event.raise();
     }
 
     pub(crate) fn wake_all(&self) {

@@ -19,6 +19,7 @@ use crate::count::counters::{PublishedReceiver, ReceiverCounts};
 use crate::work::handler::Handler;
 use crate::work::remains::Remains;
 use crate::work::worker::Worker;
+use ringest_base::sys::chance::GOLDEN;
 use ringest_base::sys::clock;
 
 /// With more batches than this in a worker's queue, and away from this receiver's pool, a batch that is not full waits for
@@ -399,18 +400,17 @@ enum Stall {
 /// Returns the lane, and so the worker, of a peer's datagrams: a multiplicative hash of address and port, with a
 /// seed of each engine so that no sender can aim at one worker.
 fn lane_of(peer: SocketAddr, seed: u64, lanes: usize) -> usize {
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio
     let folded = match peer {
         SocketAddr::V4(v4) => u64::from(v4.ip().to_bits()),
         SocketAddr::V6(v6) => {
             let bits = v6.ip().to_bits();
             #[expect(clippy::cast_possible_truncation, reason = "both halves are folded in")]
             let (high, low) = ((bits >> 64) as u64, bits as u64);
-            high.wrapping_mul(MIX).rotate_left(31) ^ low
+            high.wrapping_mul(GOLDEN).rotate_left(31) ^ low
         }
     };
-    let mixed = ((folded << 16 | u64::from(peer.port())) ^ seed).wrapping_mul(MIX);
-    let mixed = (mixed ^ mixed >> 32).wrapping_mul(MIX);
+    let mixed = ((folded << 16 | u64::from(peer.port())) ^ seed).wrapping_mul(GOLDEN);
+    let mixed = (mixed ^ mixed >> 32).wrapping_mul(GOLDEN);
     #[expect(clippy::cast_possible_truncation, reason = "below lanes, which is a usize")]
     let lane = ((u128::from(mixed) * lanes as u128) >> 64) as usize;
     lane

@@ -10,8 +10,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU8, Ordering, fence};
 
-use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use ringest_base::sys::event::Event;
 
 /// The receiver waits for an empty batch or for room in a queue.
 pub const ROOM: u8 = 1;
@@ -21,7 +20,7 @@ pub const REPLIES: u8 = 2;
 /// Wakes one receiver.
 #[derive(Debug)]
 pub struct Waker {
-    event: EventFd,
+    event: Event,
     announced: AtomicU8,
 }
 
@@ -31,8 +30,7 @@ impl Waker {
     /// # Errors
     /// eventfd(2) failed: no descriptor is left.
     pub fn new() -> nix::Result<Self> {
-        let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        Ok(Self { event, announced: AtomicU8::new(0) })
+        Ok(Self { event: Event::new()?, announced: AtomicU8::new(0) })
     }
 
     /// Announces that the receiver is about to sleep and waits for `interest`. The receiver must look once more after
@@ -70,16 +68,12 @@ impl Waker {
 
     /// Wakes the receiver, whatever it waits for.
     pub fn wake(&self) {
-        // EAGAIN means that the counter is full, so a wake-up is pending already. An open eventfd has no other error.
-        let _ = self.event.write(1);
+        self.event.raise();
     }
 
     /// Clears wake-ups that were delivered.
     pub fn clear(&self) {
-        match self.event.read() {
-            Ok(_) | Err(Errno::EAGAIN) => {}
-            Err(error) => debug_assert!(false, "eventfd: {error}"),
-        }
+        self.event.clear();
     }
 }
 

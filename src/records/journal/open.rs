@@ -23,6 +23,7 @@ use crate::journal::segment;
 use crate::journal::writer::{BUFFER_BYTES, Environment, Writer, WriterSpec};
 use crate::settle::notices::Notices;
 use ringest_base::sys::clock;
+use ringest_base::sys::entropy::unpredictable;
 use ringest_base::sys::threads::{lower_priority, spawn_named};
 
 /// Settings of a journal that is opened for writing.
@@ -187,7 +188,7 @@ impl Journal {
         let worker = u16::try_from(index).unwrap_or(u16::MAX);
         let sequence = self.commit_index.last_sequence(worker).saturating_add(1);
         let start = (self.spec.dir.as_path(), worker, sequence);
-        let environment = Environment { salt, now_unix_ns: clock::unix_ns };
+        let environment = Environment { salt: unpredictable, now_unix_ns: clock::unix_ns };
         let writer = match Uring::new(memory, self.dir_lock.device()) {
             Ok(ring) => AnyWriter::Ring(Box::new(Writer::new(
                 ring,
@@ -223,11 +224,4 @@ impl Journal {
         // A panic of that thread is a bug, but loses no record: the next start seals the segments.
         let _ = self.janitor.join();
     }
-}
-
-/// Returns a random number that outsiders cannot predict: std's hasher keys come from the kernel's random
-/// source.
-fn salt() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
 }

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
 use crate::settle::run::Run;
 use crate::sink::handler::Sink;
+use ringest_base::sys::event::Event;
+
 use crate::sink::lines::{Format, WRITE_BYTES, write_line};
 use ringest_engine::batch::arena::Datagram;
 
@@ -31,7 +31,7 @@ struct Shared<W> {
     door: Mutex<Door<W>>,
     /// Set once. Spares the formatting of lines that cannot be written.
     failed: AtomicBool,
-    event: EventFd,
+    event: Event,
 }
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl<W: Write + Send> Stdout<W> {
     /// # Errors
     /// eventfd(2) failed.
     pub fn new(writer: W, format: Format) -> io::Result<Self> {
-        let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let event = Event::new()?;
         let door = Mutex::new(Door { writer, failure: None });
         let shared = Shared { door, failed: AtomicBool::new(false), event };
         Ok(Self { shared: Arc::new(shared), format })
@@ -143,6 +143,8 @@ impl<W: Write> Shared<W> {
     fn fail(&self, door: &mut Door<W>, error: io::Error, written: usize) -> usize {
         door.failure = Some(error);
         self.failed.store(true, Ordering::Release);
+use ringest_base::sys::event::Event;
+
         // EAGAIN: the counter is full, so the event is readable already.
         let _ = self.event.write(1);
         written

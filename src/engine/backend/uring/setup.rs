@@ -3,6 +3,7 @@
 use std::io;
 
 use io_uring::IoUring;
+use ringest_base::sys::uring;
 
 /// The buffer group that the slots are registered as.
 pub(crate) const SLOTS_GROUP: u16 = 0;
@@ -29,17 +30,13 @@ pub struct RingSize {
 /// io_uring_setup(2) failed.
 pub(crate) fn build_ring(sq_entries: u32, cq_entries: u32) -> io::Result<IoUring> {
     let with = |no_sqarray: bool| {
-        let mut builder = IoUring::builder();
-        builder
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_submit_all()
-            .setup_cqsize(cq_entries)
-            .dontfork();
-        if no_sqarray {
-            builder.setup_no_sqarray();
-        }
-        builder.build(sq_entries)
+        uring::build(sq_entries, |builder| {
+            builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all();
+            builder.setup_cqsize(cq_entries);
+            if no_sqarray {
+                builder.setup_no_sqarray();
+            }
+        })
     };
     with(true).or_else(|error| match error.raw_os_error() {
         Some(libc::EINVAL) => with(false),

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixDatagram;
 
 use io_uring::types::{Fd, Fixed, Napi, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use ringest_base::sys::uring;
 
 use crate::backend::outgoing::empty_header;
 use crate::backend::uring::probe;
@@ -57,19 +58,21 @@ pub fn features() -> Vec<Tried> {
 }
 
 fn ring() -> io::Result<()> {
-    IoUring::new(4).map(drop)
+    uring::build(4, |_| {}).map(drop)
 }
 
 fn defer_taskrun() -> io::Result<()> {
-    let mut builder = IoUring::<squeue::Entry, cqueue::Entry>::builder();
-    builder.setup_single_issuer().setup_defer_taskrun();
-    builder.build(4).map(drop)
+    let single = uring::build(4, |builder| {
+        builder.setup_single_issuer().setup_defer_taskrun();
+    });
+    single.map(drop)
 }
 
 fn no_sqarray() -> io::Result<()> {
-    let mut builder = IoUring::<squeue::Entry, cqueue::Entry>::builder();
-    builder.setup_no_sqarray();
-    builder.build(4).map(drop)
+    let without = uring::build(4, |builder| {
+        builder.setup_no_sqarray();
+    });
+    without.map(drop)
 }
 
 /// Submits one entry whose pointers stay valid until this returns, and returns its result.
@@ -84,7 +87,7 @@ fn complete(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<i32> {
 
 fn registered_files() -> io::Result<()> {
     let (ours, peer) = UnixDatagram::pair()?;
-    let mut ring = IoUring::new(4)?;
+    let mut ring = uring::build(4, |_| {})?;
     ring.submitter().register_files(&[ours.as_raw_fd()])?;
     peer.send(b"x")?;
     let mut byte = 0_u8;
@@ -94,7 +97,7 @@ fn registered_files() -> io::Result<()> {
 
 fn buffer_ring() -> io::Result<()> {
     let slots = Slots::new(2, head_bytes(Asked::default()))?;
-    let ring = IoUring::new(4)?;
+    let ring = uring::build(4, |_| {})?;
     // SAFETY: the buffer ring lives in `slots`, declared before the ring and so dropped after it.
     unsafe {
         ring.submitter().register_buf_ring_with_flags(slots.ring_address(), slots.count(), 0, 0)
@@ -103,7 +106,7 @@ fn buffer_ring() -> io::Result<()> {
 
 fn sendmsg() -> io::Result<()> {
     let (ours, _peer) = UnixDatagram::pair()?;
-    let mut ring = IoUring::new(4)?;
+    let mut ring = uring::build(4, |_| {})?;
     let mut byte = 0_u8;
     let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
     let mut header = empty_header();
@@ -114,7 +117,7 @@ fn sendmsg() -> io::Result<()> {
 
 /// Waits with a bound for a completion that is there already.
 fn min_wait() -> io::Result<()> {
-    let mut ring = IoUring::new(4)?;
+    let mut ring = uring::build(4, |_| {})?;
     if !ring.params().is_feature_min_timeout() {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
@@ -126,7 +129,7 @@ fn min_wait() -> io::Result<()> {
 }
 
 fn napi() -> io::Result<()> {
-    let ring = IoUring::new(4)?;
+    let ring = uring::build(4, |_| {})?;
     ring.submitter().register_napi(&mut Napi::new().set_busy_poll_timeout(1))
 }
 

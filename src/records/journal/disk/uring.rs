@@ -15,6 +15,7 @@ use std::path::Path;
 
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{IoUring, Probe, opcode, squeue};
+use ringest_base::sys::uring;
 
 use crate::journal::disk::interface::{Disk, Done, SLOTS, Write, is_on, still_there};
 
@@ -98,7 +99,9 @@ impl std::fmt::Debug for Uring {
 impl Uring {
     /// Sets up a ring over `buffers`. Returns the buffers as the error where io_uring is not available.
     pub(crate) fn new(buffers: Vec<Box<[u8]>>, device: u64) -> Result<Self, Vec<Box<[u8]>>> {
-        let ring = IoUring::builder().dontfork().setup_cqsize(COMPLETIONS).build(ENTRIES);
+        let ring = uring::build(ENTRIES, |builder| {
+            builder.setup_cqsize(COMPLETIONS);
+        });
         let Ok(mut ring) = ring else { return Err(buffers) };
         if !works(&mut ring) {
             return Err(buffers);
