@@ -131,7 +131,10 @@
 
 /// A UDP client that hears what becomes of its datagrams.
 pub mod client {
-    pub use ringest_client::client::*;
+    pub use ringest_client::{
+        Builder, Client, ClientError, Heard, Origin, PAYLOAD_BYTES_MAX, PeerError, PeerErrorKind,
+        Reply, Sent, header_bytes,
+    };
 }
 
 #[cfg(feature = "load")]
@@ -141,7 +144,7 @@ pub use ringest_records::{decode, journal, settle, sink};
 #[cfg(any(feature = "program", feature = "kafka", feature = "nats"))]
 pub use ringest_ship as ship;
 
-pub use ringest_client::client::Client;
+pub use ringest_client::Client;
 pub use ringest_engine::batch::arena::{Batch, Datagram};
 pub use ringest_engine::control::builder::Builder;
 pub use ringest_engine::control::config::{ArrivalsChoice, BackendChoice, ListenAddr};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ringest_client::client::ClientError;
+use ringest_client::ClientError;
 use ringest_load::report::LoadError;
 use ringest_load::spec::SpecError;
 

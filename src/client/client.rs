@@ -37,131 +37,93 @@
 //! ```
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
-use crate::builder::failed;
-use crate::hear::may_be_earlier;
-use crate::peers::Peers;
+use crate::error::{ClientError, Origin, PAYLOAD_BYTES_MAX, PeerError, PeerErrorKind, failed};
+use crate::errqueue::may_be_earlier;
+use crate::settings::{Opened, Settings};
 use ringest_engine::socket::options::PathMtu;
 use ringest_engine::socket::read_back::ReadBack;
 
-pub use crate::builder::Builder;
-pub use crate::error::{
-    ClientError, Origin, PAYLOAD_BYTES_MAX, PeerError, PeerErrorKind, header_bytes,
-};
-
-/// A datagram was handed to this host's kernel. Whether it left, arrived, or was read, it does not say:
-/// UDP has no acknowledgement.
+/// A datagram that was handed to this host's kernel. Whether it left, arrived or was read is not known: UDP has no
+/// acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// When, just before the call.
+    /// Time just before the call.
     pub at: Instant,
 }
 
-/// A datagram that came back.
+/// A datagram from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Who sent it.
+    /// Sender.
     pub peer: SocketAddr,
-    /// When it was taken from the socket.
+    /// Time when it was read from the socket.
     pub at: Instant,
-    /// What it carries: any bytes whatsoever.
+    /// Payload: arbitrary bytes, not checked in any way.
     pub payload: Vec<u8>,
 }
 
-/// What came first.
+/// The first event that [`Client::receive`] met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Heard {
     /// A datagram of a peer.
     Reply(Reply),
-    /// Somebody said something of datagrams sent before.
+    /// An error about datagrams that were sent before.
     Error(PeerError),
-    /// Nothing, until the deadline.
+    /// Nothing arrived before the deadline.
     Nothing,
 }
 
 /// Sends datagrams to one peer or several, and hears answers and errors. See the [module](self).
 #[derive(Debug)]
 pub struct Client {
-    pub(crate) builder: Builder,
+    pub(crate) settings: Settings,
     pub(crate) opened: Opened,
-    pub(crate) peers: Peers,
     pub(crate) heard: crate::peers::Heard,
     pub(crate) unattributed: u64,
     strays: u64,
     buffer: Vec<u8>,
 }
 
-/// The socket, and what is fixed with it.
-#[derive(Debug)]
-pub struct Opened {
-    pub(crate) socket: UdpSocket,
-    pub(crate) is_v6: bool,
-    pub(crate) connected: bool,
-    pub(crate) granted: Vec<ReadBack>,
-}
-
-/// While the queue of the interface is full there is nothing to poll for: it is tried again after so
-/// long. Too short burns a core, too long makes gaps on a fast link.
+/// Time between two tries while the queue of the interface is full: there is nothing to poll for then. Too short burns a core, too long makes gaps on a fast link.
 const RETRY: Duration = Duration::from_millis(1);
 
 impl Client {
-    /// A client of one peer.
-    ///
-    /// # Errors
-    /// See [`Builder::open`].
-    pub fn connect(peer: SocketAddr) -> Result<Self, ClientError> {
-        Self::builder().peer(peer).open()
-    }
-
-    /// A client of several peers.
-    ///
-    /// # Errors
-    /// See [`Builder::open`].
-    pub fn to(peers: impl IntoIterator<Item = SocketAddr>) -> Result<Self, ClientError> {
-        Self::builder().peers(peers).open()
-    }
-
-    /// A client with settings.
-    #[must_use]
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
-    pub(crate) fn new(builder: Builder, opened: Opened, peers: Peers) -> Self {
+    pub(crate) fn new(settings: Settings, opened: Opened) -> Self {
         let buffer = vec![0; 1 << 16];
         let heard = crate::peers::Heard::default();
-        Self { builder, opened, peers, heard, unattributed: 0, strays: 0, buffer }
+        Self { settings, opened, heard, unattributed: 0, strays: 0, buffer }
     }
 
-    /// Its peers, in the order given; IPv4-mapped ones as IPv4.
+    /// Returns the peers in the order given; IPv4-mapped ones as IPv4.
     #[must_use]
     pub fn peers(&self) -> &[SocketAddr] {
-        self.peers.addresses()
+        self.opened.peers.addresses()
     }
 
-    /// Takes other peers from now on, and keeps the local port. Errors that were heard stay to be
-    /// taken; answers that were not received yet are lost.
+    /// Replaces the peers and keeps the local port. Errors that were heard can still be taken; answers that were not
+    /// received yet are lost.
     ///
     /// # Errors
-    /// As [`Builder::open`]; the client is as it was then.
+    /// As [`Builder::open`](crate::builder::Builder::open); the client is unchanged then.
     pub fn set_peers(
         &mut self,
         peers: impl IntoIterator<Item = SocketAddr>,
     ) -> Result<(), ClientError> {
-        let mut builder = self.builder.clone();
-        builder.peers = peers.into_iter().collect();
+        let mut settings = self.settings.clone();
+        settings.peers = peers.into_iter().collect();
         let port = self.local_addr()?.port();
         // For as long as both are open they share the port.
         let share = |on| socket2::SockRef::from(&self.opened.socket).set_reuse_address(on);
         share(true).map_err(failed("SO_REUSEADDR"))?;
-        let mut next = match builder.open_beside(Some(port)) {
-            Ok(next) => next,
+        let mut next = match settings.open(Some(port)) {
+            Ok(opened) => Self::new(settings, opened),
             Err(error) => {
                 share(false).map_err(failed("SO_REUSEADDR"))?;
                 return Err(error);
@@ -175,7 +137,7 @@ impl Client {
         Ok(())
     }
 
-    /// The local address; of a client of one peer the one its datagrams leave from.
+    /// Returns the local address. For a client of one peer it is the source address of its datagrams.
     ///
     /// # Errors
     /// getsockname(2) failed.
@@ -187,26 +149,30 @@ impl Client {
             .map_err(failed("getsockname(2)"))
     }
 
-    /// The options set, as the kernel granted them.
+    /// Returns the socket options that were set, as the kernel granted them.
     #[must_use]
     pub fn options(&self) -> &[ReadBack] {
         &self.opened.granted
     }
 
-    /// The MTU of the path to a peer as far as this host knows it, bytes with headers: the smallest on
-    /// the way so far, or the interface's.
+    /// Returns the MTU of the path to a peer in bytes, headers included: the smallest reported on the way so far, or
+    /// the interface's. Returns `None` if `peer` is no peer or the host does not know.
     #[must_use]
     pub fn path_mtu(&self, peer: SocketAddr) -> Option<u32> {
-        self.peers.route(self.peers.find(peer)?).path_mtu
+        self.opened.peers.route(self.opened.peers.find(peer)?).path_mtu
     }
 
-    /// Whether a payload of so many bytes would go there in fragments, of which none may be lost.
-    /// `false` where that is not known, or where it would be refused instead.
+    /// Returns whether a payload of `bytes` would be sent in fragments: the datagram is lost if one of them is. Returns
+    /// `false` where that is not known, and where the send would be refused instead.
     #[must_use]
     pub fn is_fragmented(&self, peer: SocketAddr, bytes: usize) -> bool {
-        let whole = self.peers.find(peer).and_then(|at| self.peers.route(at).whole_bytes(peer));
+        let whole = self
+            .opened
+            .peers
+            .find(peer)
+            .and_then(|at| self.opened.peers.route(at).whole_bytes(peer));
         let refused = matches!(
-            self.builder.options.path_mtu,
+            self.settings.options.path_mtu,
             Some(PathMtu::Do | PathMtu::Probe | PathMtu::Interface)
         );
         !refused && whole.is_some_and(|whole| bytes > whole)
@@ -216,7 +182,7 @@ impl Client {
     /// and errors do not come at all.
     #[must_use]
     pub fn is_for_many(&self, peer: SocketAddr) -> bool {
-        self.peers.find(peer).is_some_and(|at| self.peers.is_for_many(at))
+        self.opened.peers.find(peer).is_some_and(|at| self.opened.peers.is_for_many(at))
     }
 
     /// Sends to the only peer.
@@ -224,7 +190,7 @@ impl Client {
     /// # Errors
     /// As [`send_to`](Self::send_to); and there are several peers.
     pub fn send(&mut self, payload: &[u8]) -> Result<Sent, ClientError> {
-        match *self.peers.addresses() {
+        match *self.opened.peers.addresses() {
             [peer] => self.send_to(peer, payload),
             ref peers => Err(ClientError::SeveralPeers { count: peers.len() }),
         }
@@ -237,11 +203,11 @@ impl Client {
     /// [`ClientError::Peer`]: this host refused it, so it was not sent, and it is not told again by
     /// [`take_errors`](Self::take_errors). Others: no such peer, interrupted, or the socket is unusable.
     pub fn send_to(&mut self, peer: SocketAddr, payload: &[u8]) -> Result<Sent, ClientError> {
-        let index = self.peers.find(peer).ok_or(ClientError::NotAPeer { peer })?;
+        let index = self.opened.peers.find(peer).ok_or(ClientError::NotAPeer { peer })?;
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(self.refused(index, libc::EMSGSIZE, None));
         }
-        let deadline = after(self.builder.send_timeout);
+        let deadline = after(self.settings.send_timeout);
         // An error that no report explains: this datagram's, or an earlier one's whose report found no
         // room. Being told clears the latter, so a second try tells which.
         let mut unexplained = None;
@@ -276,7 +242,7 @@ impl Client {
                     return Err(self.timed_out(index, errno));
                 }
             } else if unexplained == Some(errno) || !may_be_earlier(errno) {
-                let path_mtu = self.peers.route(index).path_mtu;
+                let path_mtu = self.opened.peers.route(index).path_mtu;
                 let path_mtu = path_mtu.filter(|_| errno == libc::EMSGSIZE);
                 return Err(self.refused(index, errno, path_mtu));
             } else {
@@ -286,8 +252,8 @@ impl Client {
         }
     }
 
-    /// Waits until a peer's datagram or an error comes, or the deadline. An error that was heard before
-    /// comes first; what it returns, [`take_errors`](Self::take_errors) does not return again.
+    /// Waits for a peer's datagram, an error or the deadline. An error that was heard before is returned first, and
+    /// [`take_errors`](Self::take_errors) does not return it again.
     ///
     /// # Errors
     /// Interrupted, or the socket is unusable.
@@ -299,7 +265,7 @@ impl Client {
             match self.opened.socket.recv_from(&mut self.buffer) {
                 Ok((len, from)) => {
                     let (at, peer) = (Instant::now(), crate::errqueue::canonical(from));
-                    if self.peers.may_answer(peer) {
+                    if self.opened.peers.may_answer(peer) {
                         let payload = self.buffer[..len].to_vec();
                         return Ok(Heard::Reply(Reply { peer, at, payload }));
                     }
@@ -325,8 +291,7 @@ impl Client {
         }
     }
 
-    /// Waits until an error is heard, or the deadline; answers stay in the socket. Returns whether
-    /// there is any to take.
+    /// Waits for an error or the deadline; answers stay in the socket. Returns whether there is an error to take.
     ///
     /// # Errors
     /// Interrupted, or the socket is unusable.
@@ -335,7 +300,7 @@ impl Client {
         Ok(!self.heard.is_empty())
     }
 
-    /// The errors heard and not taken yet, without waiting: one entry a peer and kind, with a count.
+    /// Returns the errors heard and not taken yet, without waiting: one entry per peer and kind, with a count.
     ///
     /// # Errors
     /// The error queue cannot be read.
@@ -344,15 +309,15 @@ impl Client {
         Ok(self.heard.take())
     }
 
-    /// Errors of which it is not known whose they are, so far: the socket had no room left for the
-    /// report, or it named nobody this client sends to.
+    /// Returns how many errors could not be attributed to a peer so far: the socket had no room for the report, or the
+    /// report named an address that is no peer.
     #[must_use]
     pub fn unattributed(&self) -> u64 {
         self.unattributed
     }
 
-    /// Datagrams of others than the peers that came to a client of several, so far; they are dropped.
-    /// (To a client of one peer the kernel brings only that peer's.)
+    /// Returns how many datagrams from addresses that are no peers arrived so far; they are dropped. A client of one
+    /// peer has none: the kernel delivers only that peer's.
     #[must_use]
     pub fn strays(&self) -> u64 {
         self.strays
@@ -363,7 +328,7 @@ impl Client {
         if *connected {
             return socket.send(payload).map(drop);
         }
-        let peer = match self.peers.address(index) {
+        let peer = match self.opened.peers.address(index) {
             SocketAddr::V4(v4) if *is_v6 => {
                 SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
             }
@@ -387,20 +352,20 @@ impl Client {
         errno: i32,
         path_mtu: Option<u32>,
     ) -> ClientError {
-        let (peer, origin) = (self.peers.address(index), Origin::Local { errno });
+        let (peer, origin) = (self.opened.peers.address(index), Origin::Local { errno });
         ClientError::Peer(PeerError { peer, kind, count: 1, path_mtu, origin })
     }
 }
 
-/// The moment so long from now; a century stands for ever.
+/// Returns the moment `time` from now, at most a century.
 fn after(time: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     Instant::now() + time.min(CENTURY)
 }
 
 impl AsFd for Client {
-    /// The socket, to poll: readable when an answer came, in error (POLLERR, which needs no asking for)
-    /// when an error did.
+    /// Returns the socket, to poll: readable when an answer came, in error (POLLERR, reported without being asked for)
+    /// when an error came.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.opened.socket.as_fd()
     }

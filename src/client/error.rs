@@ -1,5 +1,4 @@
-//! What a client hears of its datagrams, and why it could not be set up. Every text says what it means
-//! and what to do next.
+//! Errors of a client, and the reports about its datagrams. Every message says what happened and what to do next.
 
 use std::fmt;
 use std::io;
@@ -14,28 +13,28 @@ pub fn header_bytes(peer: SocketAddr) -> usize {
     if peer.is_ipv4() { 20 + 8 } else { 40 + 8 }
 }
 
-/// What became of datagrams to a peer, as far as anybody said.
+/// The reported fate of datagrams to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PeerErrorKind {
-    /// Its host is there, and nothing takes datagrams at that port.
+    /// The peer's host answered that no program listens on the port.
     ConnectionRefused,
-    /// Its host cannot be reached, or the datagram did not last until there.
+    /// The peer's host cannot be reached, or the datagram's TTL ran out on the way.
     HostUnreachable,
-    /// There is no way to its network.
+    /// There is no route to the peer's network.
     NetworkUnreachable,
-    /// A firewall or a route forbids it, here or on the way.
+    /// A firewall or a route prohibits it, on this host or on the way.
     Prohibited,
-    /// Longer than a datagram can be, or than the path takes without fragments.
+    /// The datagram is longer than any can be, or than the path carries without fragments.
     MessageTooLong,
-    /// The send buffer, or the queue of the interface, stayed full.
+    /// The send buffer, or the queue of the interface, stayed full until the send timeout.
     SendTimedOut,
     /// Another error of this host, by its number.
     Other,
 }
 
 impl PeerErrorKind {
-    /// Its name in JSON.
+    /// Returns the name in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,7 +48,7 @@ impl PeerErrorKind {
         }
     }
 
-    /// What an error number of a send means.
+    /// Returns the meaning of an error number of send(2).
     pub(crate) fn of_errno(errno: i32) -> Self {
         match errno {
             libc::ECONNREFUSED | libc::ENOPROTOOPT => Self::ConnectionRefused,
@@ -67,49 +66,49 @@ impl PeerErrorKind {
     }
 }
 
-/// Who said so.
+/// The origin of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// This host: the datagram never left it. The number is what send(2) said.
+    /// This host: send(2) failed, so the datagram never left.
     Local {
         /// As errno.
         errno: i32,
     },
-    /// An ICMP or ICMPv6 message came back for a datagram that had left.
+    /// An ICMP or ICMPv6 message about a datagram that had left.
     Icmp {
-        /// Which host sent it.
+        /// Host that sent the message.
         reporter: Option<IpAddr>,
-        /// Its type, by the numbers of the peer's family (RFC 792, RFC 4443).
+        /// Type of the message, in the numbers of the peer's family (RFC 792, RFC 4443).
         kind: u8,
-        /// Its code.
+        /// Code of the message.
         code: u8,
     },
-    /// An ICMP message came back, but the socket had no room left to keep it: only its meaning is known.
+    /// An ICMP message for which the socket had no room: only its error number is known.
     Forgotten {
         /// As errno.
         errno: i32,
     },
 }
 
-/// Datagrams to a peer that this host refused, or that somebody on the way said something about.
+/// A report about datagrams to a peer: this host refused them, or a host on the way sent an ICMP message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerError {
-    /// To whom they were.
+    /// Peer that the datagrams were sent to.
     pub peer: SocketAddr,
-    /// What became of them.
+    /// Reported fate.
     pub kind: PeerErrorKind,
-    /// How many times it was said; the rest is of the last time.
+    /// Number of such reports; the other fields are those of the last one.
     pub count: u64,
-    /// The MTU that was named, bytes with IP and UDP headers; with [`PeerErrorKind::MessageTooLong`].
-    /// From ICMP it is what somebody on the network claims.
+    /// Reported MTU in bytes, IP and UDP headers included; only with [`PeerErrorKind::MessageTooLong`]. One from ICMP is
+    /// a claim that any host on the network can make.
     pub path_mtu: Option<u32>,
-    /// Who said so.
+    /// Origin of the last report.
     pub origin: Origin,
 }
 
 impl PeerError {
-    /// The largest payload that fits, if it is known.
+    /// Returns the largest payload that fits, bytes; `None` if it is not known.
     #[must_use]
     pub fn limit_bytes(&self) -> Option<usize> {
         let mtu = usize::try_from(self.path_mtu?).ok()?;
@@ -124,7 +123,7 @@ impl PeerError {
         }
     }
 
-    /// Whether the TTL ran out on the way: type 11 of ICMP, 3 of ICMPv6.
+    /// Returns whether the TTL ran out on the way: type 11 of ICMP, 3 of ICMPv6.
     fn has_expired(&self) -> bool {
         let expired = if self.peer.is_ipv4() { 11 } else { 3 };
         matches!(self.origin, Origin::Icmp { kind, .. } if kind == expired)
@@ -218,25 +217,25 @@ impl PeerError {
 
 impl std::error::Error for PeerError {}
 
-/// Why a client could not do as it was asked.
+/// An error of a client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
     /// This host refused the datagram: it was not sent.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// Nobody to send to.
+    /// The client has no peer.
     #[error("there is no peer to send to")]
     NoPeer,
-    /// A peer that no datagram can be sent to.
+    /// No datagram can be sent to the peer.
     #[error("cannot send to {peer}: {reason}")]
     BadPeer {
         /// The peer.
         peer: SocketAddr,
-        /// Why, and what would be right.
+        /// Reason, and what to give instead.
         reason: &'static str,
     },
-    /// The address is a broadcast address, and that was not asked for.
+    /// The peer is a broadcast address, which the builder does not allow.
     #[error(
         "{peer} is a broadcast address: every host of that network would get it, so it must be allowed"
     )]
@@ -244,32 +243,32 @@ pub enum ClientError {
         /// The peer.
         peer: SocketAddr,
     },
-    /// `send` is for one peer alone.
+    /// `send` was called on a client of several peers.
     #[error("there are {count} peers; name the one to send to")]
     SeveralPeers {
-        /// How many.
+        /// Number of peers.
         count: usize,
     },
-    /// Not one of the client's peers.
+    /// The address is none of the client's peers.
     #[error("{peer} is none of this client's peers")]
     NotAPeer {
-        /// Who was asked for.
+        /// Address that was given.
         peer: SocketAddr,
     },
-    /// The local address is of the other family than a peer.
+    /// The local address and a peer are of different address families.
     #[error("cannot send from {bind} to {peer}: one is IPv4, the other IPv6")]
     OtherFamily {
         /// The local address.
         bind: IpAddr,
-        /// The first peer it cannot send to.
+        /// First peer of the other family.
         peer: SocketAddr,
     },
-    /// The local address cannot be had.
+    /// The local address cannot be bound.
     #[error("cannot send from {address}: {source}{}", bind_hint(*address, source))]
     Bind {
-        /// What was asked for.
+        /// Address that was given.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: io::Error,
     },
     /// A socket option was refused.
@@ -280,17 +279,16 @@ pub enum ClientError {
     Socket {
         /// The call or option.
         step: &'static str,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: io::Error,
     },
-    /// The descriptor given as interrupt became readable while something was waited for.
+    /// The interrupt descriptor became readable during a wait.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl ClientError {
-    /// Whether the caller asked for something that cannot be, rather than the host refusing something
-    /// that could.
+    /// Returns whether the caller asked for something impossible. Otherwise the host refused it.
     #[must_use]
     pub fn is_usage(&self) -> bool {
         matches!(
@@ -328,6 +326,11 @@ fn step_hint(source: &io::Error) -> &'static str {
         Some(libc::EMFILE | libc::ENFILE) => "; raise `ulimit -n`",
         _ => "",
     }
+}
+
+/// Returns what turns an error of the system call `step` into a [`ClientError::Socket`].
+pub(crate) fn failed(step: &'static str) -> impl Fn(io::Error) -> ClientError {
+    move |source| ClientError::Socket { step, source }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The error queue of a socket (IP_RECVERR in ip(7), IPV6_RECVERR in ipv6(7)): what this host and those
-//! on the way said about datagrams, each with the destination it was sent to.
+//! The error queue of a socket (IP_RECVERR in ip(7), IPV6_RECVERR in ipv6(7)): reports of this host and of hosts on
+//! the way about datagrams, each with the datagram's destination.
 //!
 //! ```text
 //!  ICMP ──► kernel ──► error queue ──recvmsg(MSG_ERRQUEUE)──► Report {destination, errno, origin, info}
-//!               └────► SO_ERROR: the next call fails, whomever that call is for
+//!               └────► SO_ERROR: the next call fails, whichever peer it is for
 //! ```
-//! A call that fails may therefore fail for an earlier datagram's sake. Reading the queue tells, and
-//! reading it to its end also clears SO_ERROR (net/core/skbuff.c, `sock_dequeue_err_skb`).
+//! So a call may fail because of an earlier datagram. The queue shows which one; reading it to its end also clears
+//! SO_ERROR (net/core/skbuff.c, `sock_dequeue_err_skb`).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -18,26 +18,26 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, 
 
 use crate::error::{Origin, PeerErrorKind};
 
-/// One entry of the queue.
+/// An entry of the error queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// Where the datagram was sent. Of a local error only the address is right, not always the port.
+    /// Destination of the datagram. The port of a local error is not always right.
     pub(crate) destination: Option<SocketAddr>,
-    /// What the kernel takes it for.
+    /// Error number that the kernel made of it.
     pub(crate) errno: i32,
     pub(crate) origin: Origin,
-    /// The MTU, if that is what it is about.
+    /// MTU in bytes, if the report is about one.
     pub(crate) path_mtu: Option<u32>,
 }
 
 impl Report {
-    /// Whether this host said so, about the send that was just tried.
+    /// Returns whether this host reported it, about the send that was just tried.
     pub(crate) fn is_local(&self) -> bool {
         matches!(self.origin, Origin::Local { .. })
     }
 
-    /// What it means. The kernel's errno does not tell a prohibition from a host that is down (IPv4:
-    /// net/ipv4/icmp.c, `icmp_err_convert`), so types and codes count.
+    /// Returns the meaning of the report, by type and code: the kernel's errno is the same for a prohibition and for a
+    /// host that is down (IPv4: net/ipv4/icmp.c, `icmp_err_convert`).
     pub(crate) fn kind(&self, is_v6: bool) -> PeerErrorKind {
         match (self.origin, is_v6) {
             // Destination unreachable: network, host or communication administratively prohibited
@@ -52,13 +52,13 @@ impl Report {
     }
 }
 
-/// Takes the first entry off the queue, if there is any.
+/// Takes the first entry off the queue. Returns `None` if it is empty.
 pub(crate) fn read(socket: BorrowedFd<'_>) -> io::Result<Option<Report>> {
     let mut room = cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
     loop {
         match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut [], Some(&mut room), flags) {
-            // Something else's entry, such as a time stamp nobody asked for.
+            // An entry of another kind, such as a time stamp that nobody asked for.
             Ok(message) => match report(&message) {
                 Some(report) => return Ok(Some(report)),
                 None => continue,
@@ -108,8 +108,8 @@ fn ip6(name: &libc::sockaddr_in6) -> IpAddr {
     Ipv6Addr::from(name.sin6_addr.s6_addr).to_canonical()
 }
 
-/// An address as peers are compared: IPv4 as such though a socket for both families maps it, the scope
-/// where it means something, no flow label.
+/// Returns an address in the form in which peers are compared: IPv4 instead of IPv4-mapped IPv6, a scope only where it
+/// has a meaning, no flow label.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     let SocketAddr::V6(v6) = address else { return address };
     match v6.ip().to_canonical() {
@@ -121,10 +121,28 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Whether the address is another one on each interface: link-local (fe80::/10), or a group of the
+/// Returns whether the address needs an interface to be unique: link-local (fe80::/10), or a group of the
 /// interface or the link (ff01::/16, ff02::/16; RFC 4007).
 pub(crate) fn needs_scope(ip: Ipv6Addr) -> bool {
     ip.is_unicast_link_local() || matches!(ip.segments()[0] & 0xff0f, 0xff01 | 0xff02)
+}
+
+/// Returns whether an error number can stem from an ICMP message about an earlier datagram (net/ipv4/icmp.c,
+/// `icmp_err_convert`; net/ipv6/icmp.c, `icmpv6_err_convert`; `__udp4_lib_err`).
+pub(crate) fn may_be_earlier(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ECONNREFUSED
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::EACCES
+            | libc::EMSGSIZE
+            | libc::EPROTO
+            | libc::ENOPROTOOPT
+            | libc::EOPNOTSUPP
+            | libc::EHOSTDOWN
+            | libc::ENONET
+    )
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
-use crate::builder::failed;
 use crate::client::Client;
-use crate::error::{ClientError, Origin, PeerError, PeerErrorKind};
+use crate::error::{ClientError, Origin, PeerError, PeerErrorKind, failed};
 use crate::errqueue;
 use crate::errqueue::Report;
 
@@ -20,37 +19,19 @@ use crate::errqueue::Report;
 /// short, and the first may end after it.
 const SPLIT_WAIT_ABOVE: Duration = Duration::from_secs(1);
 
-/// What reading the error queue brought.
+/// The result of reading the error queue.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// What this host said of the send that was just tried.
+    /// This host's report about the send that was just tried.
     pub(crate) local: Option<Report>,
-    /// The error asked about was an earlier datagram's.
+    /// Whether the error asked about was an earlier datagram's.
     pub(crate) was_earlier: bool,
-    /// There was something.
+    /// Whether the queue held any report.
     pub(crate) any: bool,
 }
 
-/// Whether an error number can be what ICMP made of an earlier datagram (net/ipv4/icmp.c,
-/// `icmp_err_convert`; net/ipv6/icmp.c, `icmpv6_err_convert`; `__udp4_lib_err`).
-pub(crate) fn may_be_earlier(errno: i32) -> bool {
-    matches!(
-        errno,
-        libc::ECONNREFUSED
-            | libc::EHOSTUNREACH
-            | libc::ENETUNREACH
-            | libc::EACCES
-            | libc::EMSGSIZE
-            | libc::EPROTO
-            | libc::ENOPROTOOPT
-            | libc::EOPNOTSUPP
-            | libc::EHOSTDOWN
-            | libc::ENONET
-    )
-}
-
 impl Client {
-    /// Reads the error queue to its end. `errno`: what a call has just failed with.
+    /// Reads the error queue to its end. `errno` is the error that a call has just returned, if one has.
     pub(crate) fn hear(&mut self, errno: Option<i32>) -> Result<Told, ClientError> {
         let mut told = Told::default();
         while let Some(report) =
@@ -75,23 +56,23 @@ impl Client {
         let kind = report.kind(peer.is_ipv6());
         let path_mtu = report.path_mtu.filter(|_| kind == PeerErrorKind::MessageTooLong);
         self.heard.add(PeerError { peer, kind, count: 1, path_mtu, origin: report.origin });
-        if let Some((mtu, index)) = path_mtu.zip(self.peers.find(peer)) {
-            self.peers.narrow(index, mtu);
+        if let Some((mtu, index)) = path_mtu.zip(self.opened.peers.find(peer)) {
+            self.opened.peers.narrow(index, mtu);
         }
     }
 
-    /// The peer a report is about.
+    /// Returns the peer that a report is about; `None` if it names none.
     fn whose(&self, report: &Report) -> Option<SocketAddr> {
         if let [peer] = *self.peers()
             && self.opened.connected
         {
             return Some(peer);
         }
-        let index = self.peers.find(report.destination?)?;
-        Some(self.peers.address(index))
+        let index = self.opened.peers.find(report.destination?)?;
+        Some(self.opened.peers.address(index))
     }
 
-    /// Counts an error whose report found no room. To one peer it is clear whose it is.
+    /// Counts an error whose report found no room. With one peer it is clear whom it is about.
     pub(crate) fn forgotten(&mut self, errno: Option<i32>) {
         let Some(errno) = errno else { return };
         if let [peer] = *self.peers() {
@@ -103,15 +84,15 @@ impl Client {
         }
     }
 
-    /// Waits until the socket is ready for `events`, an error has come, which is heard then, or the
-    /// deadline, of which `false` tells.
+    /// Waits until the socket is ready for `events`, an error was queued (it is recorded), or the deadline passed.
+    /// Returns `false` on the deadline.
     pub(crate) fn wait(
         &mut self,
         events: PollFlags,
         deadline: Instant,
     ) -> Result<bool, ClientError> {
         let mut polled = vec![PollFd::new(self.opened.socket.as_fd(), events)];
-        if let Some(interrupt) = &self.builder.interrupt {
+        if let Some(interrupt) = &self.settings.interrupt {
             polled.push(PollFd::new(interrupt.as_fd(), PollFlags::POLLIN));
         }
         loop {

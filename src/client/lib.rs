@@ -1,16 +1,22 @@
 //! Part of [ringest](https://crates.io/crates/ringest): a UDP client that hears what becomes of its datagrams.
 
-/// What a client is to be, and its socket.
+/// The builder of a client.
 pub mod builder;
-/// A UDP client that hears what becomes of its datagrams, as far as anybody says.
+/// The client: sends datagrams, receives answers and errors.
 pub mod client;
-/// What a client hears of its datagrams, and why it could not be set up.
+/// Errors of a client, and the reports about its datagrams.
 pub mod error;
 /// The error queue of a socket (IP_RECVERR in ip(7), IPV6_RECVERR in ipv6(7)).
 pub mod errqueue;
-/// Waiting, and reading what the error queue has.
+/// Waiting, and reading the error queue.
 pub mod hear;
-/// The peers of a client.
+/// The peers of a client, and the errors about them.
 pub mod peers;
-/// What the routing table says about a peer before anything is sent there.
+/// The route to a peer, asked before anything is sent there.
 pub mod route;
+/// Settings of a client, and the opening of its socket.
+pub mod settings;
+
+pub use builder::Builder;
+pub use client::{Client, Heard, Reply, Sent};
+pub use error::{ClientError, Origin, PAYLOAD_BYTES_MAX, PeerError, PeerErrorKind, header_bytes};

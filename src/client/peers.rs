@@ -13,7 +13,7 @@ pub(crate) struct Peers {
     addresses: Vec<SocketAddr>,
     routes: Vec<Route>,
     by_address: HashMap<SocketAddr, usize>,
-    /// Some peer is a group or a broadcast address: anybody may answer.
+    /// Whether a peer is a group or a broadcast address, so that any address may answer.
     any_answers: bool,
 }
 
@@ -41,9 +41,8 @@ impl Peers {
         &self.routes[index]
     }
 
-    /// Somebody on the way to a peer says that no more than this goes on in one piece. Anybody can
-    /// claim that, so it is believed no further than the kernel does (net.ipv4.route.min_pmtu; RFC 8200,
-    /// section 5).
+    /// Lowers the path MTU of a peer to a reported one. Any host can send such a report, so the MTU is lowered no further
+    /// than the kernel does (net.ipv4.route.min_pmtu; RFC 8200, section 5).
     pub(crate) fn narrow(&mut self, index: usize, mtu: u32) {
         let least = if self.addresses[index].is_ipv4() { 552 } else { 1280 };
         let known = &mut self.routes[index].path_mtu;
@@ -54,13 +53,13 @@ impl Peers {
         is_for_many(self.addresses[index].ip(), &self.routes[index])
     }
 
-    /// Whether a datagram from there is an answer.
+    /// Returns whether a datagram from `address` is an answer.
     pub(crate) fn may_answer(&self, from: SocketAddr) -> bool {
         self.any_answers || self.find(from).is_some()
     }
 }
 
-/// What was heard and not taken yet: one entry a peer and kind, so that no flood of ICMP can fill the
+/// Errors that were heard and not taken yet: one entry per peer and kind, so that a flood of ICMP cannot fill the
 /// memory.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
@@ -78,7 +77,7 @@ impl Heard {
         old.path_mtu = [old.path_mtu, new.path_mtu].into_iter().flatten().min();
     }
 
-    /// The first.
+    /// Takes the first error; `None` if there is none.
     pub(crate) fn next(&mut self) -> Option<PeerError> {
         if self.errors.is_empty() { None } else { Some(self.errors.remove(0)) }
     }

@@ -1,5 +1,5 @@
-//! What the routing table says about a peer before anything is sent there: asked by connecting a socket
-//! of its own, which sends nothing (udp(7)).
+//! The route to a peer, asked before anything is sent there, by connecting a socket made for that: it sends nothing
+//! (udp(7)).
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -7,21 +7,20 @@ use std::os::fd::AsFd;
 use crate::error::header_bytes;
 use ringest_base::sys::sockopt;
 
-/// The way to a peer, as far as this host knows it.
+/// The route to a peer, as far as this host knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// The path MTU, bytes; `None` if there is no way now.
+    /// Path MTU, bytes; `None` if there is no route now.
     pub(crate) path_mtu: Option<u32>,
-    /// It is a broadcast address of a network this host is in.
+    /// Whether the peer is a broadcast address of a network that this host is in.
     pub(crate) is_broadcast: bool,
 }
 
 impl Route {
-    /// Asks on `socket`, which is bound as the client's own is, has its options and is connected
-    /// nowhere yet.
+    /// Asks on `socket`, which must be bound like the client's own, with the same options, and not be connected.
     pub(crate) fn ask(socket: &UdpSocket, peer: SocketAddr) -> Self {
         let connected = socket.connect(peer).is_ok();
-        // EACCES is a prohibition, or a broadcast address that nobody said they meant.
+        // EACCES: a prohibition, or a broadcast address without SO_BROADCAST.
         let is_broadcast = !connected
             && peer.is_ipv4()
             && socket.set_broadcast(true).is_ok()
@@ -36,15 +35,15 @@ impl Route {
         Self { path_mtu, is_broadcast }
     }
 
-    /// The largest payload that goes in one piece, bytes.
+    /// Returns the largest payload that is sent without fragments, bytes.
     pub(crate) fn whole_bytes(&self, peer: SocketAddr) -> Option<usize> {
         let mtu = usize::try_from(self.path_mtu?).ok()?;
         Some(mtu.saturating_sub(header_bytes(peer)))
     }
 }
 
-/// Whether what is sent there goes to many: answers come from other addresses than that, and ICMP errors
-/// do not come at all (RFC 1122, section 3.2.2).
+/// Returns whether datagrams to the address go to many hosts: answers come from other addresses, and ICMP errors do
+/// not come at all (RFC 1122, section 3.2.2).
 pub(crate) fn is_for_many(ip: IpAddr, route: &Route) -> bool {
     let limited = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     ip.is_multicast() || limited || route.is_broadcast

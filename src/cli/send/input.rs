@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use ringest_client::client::PAYLOAD_BYTES_MAX;
+use ringest_client::PAYLOAD_BYTES_MAX;
 
 use crate::cli::failure::Failure;
 use crate::cli::run::signals;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use clap::Args;
-use ringest_client::client::{Builder, Client};
+use ringest_client::{Builder, Client};
 use ringest_engine::socket::interface::Interface;
 use ringest_engine::socket::options::{MulticastSending, PathMtu, SocketOptions};
 

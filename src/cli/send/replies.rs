@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringest_base::text::escape;
 use ringest_base::text::json::Object;
-use ringest_client::client::Reply;
+use ringest_client::Reply;
 use ringest_records::sink::lines::Format;
 
 use crate::cli::failure::Failure;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringest_client::client::{PeerError, PeerErrorKind};
+use ringest_client::{PeerError, PeerErrorKind};
 use serde::{Serialize, Serializer};
 
 use crate::cli::failure::Failure;
@@ -240,7 +240,7 @@ pub(crate) fn datagrams(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringest_client::client::Origin;
+    use ringest_client::Origin;
 
     fn error(peer: &str, kind: PeerErrorKind, path_mtu: Option<u32>) -> PeerError {
         let origin = Origin::Local { errno: 0 };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::EventFd;
 use ringest::Client;
-use ringest_client::client::{ClientError, Heard, Origin, PAYLOAD_BYTES_MAX, PeerErrorKind, Reply};
+use ringest_client::{ClientError, Heard, Origin, PAYLOAD_BYTES_MAX, PeerErrorKind, Reply};
 
 use crate::client::rig::{errors, is_empty, listener, loopbacks, nobody, take};
 use crate::rigs::support::{DEADLINE, payload, until};

@@ -9,7 +9,7 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
 };
 use ringest::Client;
-use ringest_client::client::{ClientError, Origin, PeerErrorKind};
+use ringest_client::{ClientError, Origin, PeerErrorKind};
 use ringest_engine::socket::options::{PathMtu, SocketOptions};
 use serde_json::json;
 

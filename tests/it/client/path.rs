@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
 use ringest::Client;
-use ringest_client::client::{ClientError, Heard, Origin, PeerError, PeerErrorKind};
+use ringest_client::{ClientError, Heard, Origin, PeerError, PeerErrorKind};
 use ringest_engine::socket::options::{PathMtu, SocketOptions};
 use serde_json::json;
 
@@ -18,7 +18,7 @@ fn client_send(row: &Row, args: &str) -> Ended {
     Cable::inside(&row.client, || send(args))
 }
 
-fn open(row: &Row, builder: &ringest_client::client::Builder) -> Client {
+fn open(row: &Row, builder: &ringest_client::Builder) -> Client {
     Cable::inside(&row.client, || builder.open().unwrap())
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use ringest_client::client::{Client, PeerError};
+use ringest_client::{Client, PeerError};
 use serde_json::Value;
 
 use crate::load::rig::{Ended, Running};
