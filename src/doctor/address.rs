@@ -1,4 +1,4 @@
-//! Whether the address can be listened on: is it of this host, is it free, may this user have it.
+//! Checks whether the address can be listened on: this host has it, it is free, and this user may bind it.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -41,19 +41,19 @@ pub(crate) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
     checks
 }
 
-/// Whether an interface has IPv6, as an engine sees it (`Host`). A bind does not tell: `[::]` can be
-/// bound where IPv6 is switched off.
+/// Returns whether an interface has IPv6, as an engine sees it (`Host`). A bind does not show it: `[::]` can be bound
+/// where IPv6 is switched off.
 pub(crate) fn has_ipv6(files: &Files) -> bool {
     let addresses = files.read("/proc/net/if_inet6").unwrap_or_default();
     ipv6_usable(&addresses, files.number(ALL).ok())
 }
 
-/// Whether the address is of IPv6 and that is off where the address would be.
+/// Returns whether the address is IPv6 and IPv6 is off on its interface.
 fn is_off(files: &Files, ip: IpAddr) -> bool {
     ip.is_ipv6() && (!has_ipv6(files) || ip.is_loopback() && files.number(LO) == Ok(1))
 }
 
-/// Whether IPv6 is there, or switched off, and whether that matters.
+/// Checks whether IPv6 is there or switched off, and whether that matters.
 fn ipv6(files: &Files, wanted: &Wanted) -> Check {
     let loopback = wanted.addresses.iter().any(|address| address.ip().is_loopback());
     let explicit = !wanted.any && wanted.addresses.iter().any(SocketAddr::is_ipv6);
@@ -89,7 +89,7 @@ fn ipv6(files: &Files, wanted: &Wanted) -> Check {
     }
 }
 
-/// Whether the host has the address, by binding to it with no port.
+/// Checks whether the host has the address, by binding it with port 0.
 fn local(files: &Files, address: SocketAddr) -> Check {
     let check = Check::of("address_local", format!("bind(2) to {}", address.ip()));
     let ip = address.ip();
@@ -124,8 +124,8 @@ fn local(files: &Files, address: SocketAddr) -> Check {
     }
 }
 
-/// No interface has the address: what there is, and the command that gives it to the interface whose
-/// network it is of. On any other interface nobody would send to it, so there it is not put.
+/// Reports an address that no interface has, with the addresses there are. The fix adds it to the interface in whose
+/// network it is: on any other interface no sender would reach it.
 fn absent(check: Check, ip: IpAddr, networks: &[Network]) -> Check {
     let of_kind = networks.iter().map(|network| network.ip).filter(|n| n.is_ipv4() == ip.is_ipv4());
     let known: Vec<String> = of_kind.take(16).map(|known| known.to_string()).collect();
@@ -150,7 +150,7 @@ fn absent(check: Check, ip: IpAddr, networks: &[Network]) -> Check {
     }
 }
 
-/// Whether another socket holds the port, and whose it is.
+/// Checks whether another socket holds the port, and which process has it.
 fn taken(files: &Files, address: SocketAddr, only_v6: bool) -> Check {
     let file = if address.is_ipv4() { "/proc/net/udp" } else { "/proc/net/udp6" };
     let check = Check::of("address_taken", format!("bind(2), {file}, /proc/*/fd"));
@@ -180,7 +180,7 @@ fn taken(files: &Files, address: SocketAddr, only_v6: bool) -> Check {
             );
             check.mended_by(&fix)
         }
-        // Another check tells of these.
+        // Another check reports these.
         ErrorKind::PermissionDenied | ErrorKind::AddrNotAvailable => {
             let lines = lines(files, address);
             match lines.first() {
@@ -204,13 +204,13 @@ fn taken(files: &Files, address: SocketAddr, only_v6: bool) -> Check {
 fn bind(address: SocketAddr, only_v6: bool) -> std::io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     if address.is_ipv6() {
-        // `*:PORT` is looked at in each family by itself; `[::]` takes both, as the engine would.
+        // `*:PORT` is checked in each family by itself; `[::]` takes both, as in the engine.
         socket.set_only_v6(only_v6)?;
     }
     socket.bind(&SockAddr::from(address))
 }
 
-/// Sockets that hold the port on this address or on all.
+/// Returns the sockets that hold the port on this address or on all.
 fn lines(files: &Files, address: SocketAddr) -> Vec<Line> {
     let mut lines = Vec::new();
     // A dual-stack socket of IPv6 holds the port of IPv4 as well.
@@ -221,7 +221,7 @@ fn lines(files: &Files, address: SocketAddr) -> Vec<Line> {
     lines
 }
 
-/// Who it is, and the command that ends it.
+/// Returns a description of the process that holds the port, and the command that ends it.
 fn holder(files: &Files, address: SocketAddr) -> (String, String) {
     let look = format!("ss -ulnp 'sport = :{}'", address.port());
     let lines = lines(files, address);
@@ -247,7 +247,7 @@ fn holder(files: &Files, address: SocketAddr) -> (String, String) {
     }
 }
 
-/// Ports below net.ipv4.ip_unprivileged_port_start (Linux 4.11) take CAP_NET_BIND_SERVICE.
+/// Checks the right to the port: ports below net.ipv4.ip_unprivileged_port_start (Linux 4.11) need CAP_NET_BIND_SERVICE.
 fn privileged(files: &Files, address: SocketAddr) -> Check {
     let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
     let check = Check::of("port_privileged", format!("{path}, /proc/self/status"));

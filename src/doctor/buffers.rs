@@ -1,5 +1,4 @@
-//! How much the kernel holds for a receiver that is behind: socket buffers, and the queues before
-//! them.
+//! Sizes of socket buffers and of the queues before them: how many datagrams wait for a receiver that is behind.
 
 use crate::check::{Check, Status, bytes};
 use crate::files::Files;
@@ -12,7 +11,7 @@ const BACKLOG_FRAMES: u64 = 10_000;
 /// Frames a core takes in one round of its softirq. At the default of 300 a round ends every few
 /// hundred µs under load; much more starves the threads on that core.
 const BUDGET_FRAMES: u64 = 600;
-/// What sockets that ask for nothing get: the kernel's default holds about 277 small datagrams.
+/// Receive buffer of a socket that asks for none, bytes: the kernel's default holds about 277 small datagrams.
 const RMEM_DEFAULT_BYTES: u64 = 208 << 10;
 const WMEM_BYTES: u64 = 208 << 10;
 pub(crate) const PAGE_BYTES: u64 = 4096;
@@ -29,8 +28,8 @@ pub(crate) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
     ]
 }
 
-/// The net.core sysctl of that name, or why it cannot be read. Some are not shown in a network
-/// namespace of its own.
+/// Returns the net.core sysctl of that name, or why it cannot be read. Some are visible only in the first network
+/// namespace.
 fn core(files: &Files, name: &str) -> (Check, Result<u64, String>) {
     let path = format!("/proc/sys/net/core/{name}");
     let value = files.number(&path).map_err(|why| match files.exists("/proc/sys/net/core") {
@@ -109,7 +108,7 @@ fn wmem_max(files: &Files) -> Check {
     }
 }
 
-/// All UDP sockets of the host share net.ipv4.udp_mem, in pages: from the third number on datagrams are
+/// Checks net.ipv4.udp_mem, in pages, which all UDP sockets of the host share: above its third number datagrams are
 /// dropped whatever room a socket has (udp(7)).
 fn udp_mem(files: &Files, wanted: &Wanted) -> Check {
     let path = "/proc/sys/net/ipv4/udp_mem";

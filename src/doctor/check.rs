@@ -1,31 +1,31 @@
-//! One finding, and the few words it is made of.
+//! One finding: its status, text and fix.
 
 use serde::Serialize;
 
 use ringest_base::text::figures::printable;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// Nothing to fix.
     Ok,
     /// A fact to know.
     Info,
-    /// It could not be found out.
+    /// The check could not be made.
     Unknown,
-    /// It loses datagrams under load, or shows that some were lost.
+    /// Datagrams are lost under load, or some were lost already.
     Warning,
-    /// It surely breaks receiving.
+    /// Receiving is impossible.
     Failure,
 }
 
-/// What a finding is about.
+/// The part of the host that a finding is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Area {
     /// The address to listen on.
     Address,
-    /// What stands before the sockets: packet filter, connection tracking.
+    /// Packet filter and connection tracking, before the sockets.
     Firewall,
     /// The kernel, and what io_uring can do in it.
     Kernel,
@@ -33,7 +33,7 @@ pub enum Area {
     Limits,
     /// Socket buffers and the queues before them.
     Buffers,
-    /// What was lost since boot.
+    /// Losses since boot.
     Lost,
     /// Network interfaces.
     Interfaces,
@@ -42,7 +42,7 @@ pub enum Area {
 }
 
 impl Area {
-    /// A heading.
+    /// Returns the heading.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -63,29 +63,28 @@ impl Area {
 pub struct Sysctl {
     /// Such as `net.core.rmem_max`.
     pub key: &'static str,
-    /// What to set it to.
+    /// Value to set.
     pub value: String,
 }
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Names the check for scripts: `rmem_max`, `nic.eth0.gro`.
+    /// Name of the check for scripts: `rmem_max`, `nic.eth0.gro`.
     pub id: String,
-    /// What it is about.
+    /// Part of the host.
     pub area: Area,
-    /// How bad it is.
+    /// Severity.
     pub status: Status,
-    /// What was read, with its unit.
+    /// Value that was read, with its unit.
     pub found: String,
-    /// From where: a file, a call, a command.
+    /// Source of the value: a file, a system call or a command.
     pub source: String,
-    /// What it means, in a sentence.
+    /// Meaning, in a sentence.
     pub meaning: String,
-    /// The command that mends it, to be run as it stands by root; empty if there is nothing to mend or
-    /// no command does.
+    /// Command that fixes it, to be run as it stands by root; empty if there is nothing to fix or no command does it.
     pub fix: String,
-    /// The same as a kernel setting, where it is one.
+    /// The fix as a kernel setting, where it is one.
     pub sysctl: Option<Sysctl>,
 }
 
@@ -95,7 +94,7 @@ pub(crate) const MORE_RCVBUF_MIB: u64 = 16;
 /// A finding longer than this is cut: files and programs of a host may say anything.
 const TEXT_MOST: usize = 600;
 
-/// Bounded, and harmless to a terminal.
+/// Returns the text cut to a bound and harmless to a terminal.
 fn plain(text: &str) -> String {
     let mut text = printable(text);
     if text.chars().count() > TEXT_MOST {
@@ -105,7 +104,7 @@ fn plain(text: &str) -> String {
 }
 
 impl Check {
-    /// A check that has found nothing out yet.
+    /// Starts a check without a result.
     pub(crate) fn of(id: impl Into<String>, source: impl Into<String>) -> Self {
         Self {
             id: plain(&id.into()),
@@ -119,18 +118,18 @@ impl Check {
         }
     }
 
-    /// What was found and what it means.
+    /// Sets the result and its meaning.
     pub(crate) fn says(mut self, status: Status, found: &str, meaning: &str) -> Self {
         (self.status, self.found, self.meaning) = (status, plain(found), plain(meaning));
         self
     }
 
-    /// It could not be found out.
+    /// Sets the result of a check that could not be made, with the reason.
     pub(crate) fn unknown(self, why: &str) -> Self {
         self.says(Status::Unknown, why, "Not readable here, so nothing can be said about it.")
     }
 
-    /// The command that mends it. A command that would have to be altered to be shown is not shown.
+    /// Sets the command that fixes it. A command that cannot be shown unaltered is left out.
     pub(crate) fn mended_by(mut self, command: &str) -> Self {
         if plain(command) == command {
             command.clone_into(&mut self.fix);
@@ -138,7 +137,7 @@ impl Check {
         self
     }
 
-    /// The kernel setting that mends it.
+    /// Sets the kernel setting that fixes it.
     pub(crate) fn mended_by_sysctl(self, key: &'static str, value: &str) -> Self {
         let set = if value.contains(' ') {
             format!("sysctl -w {key}=\"{value}\"")
@@ -155,7 +154,7 @@ impl Check {
     }
 }
 
-/// A word of a shell command: as it is if it is harmless, else in quotes.
+/// Returns a word of a shell command, in quotes if it needs them.
 pub(crate) fn word(text: &str) -> String {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "_-.:/@%+=,".contains(c);
     if !text.is_empty() && text.chars().all(is_safe) {
@@ -215,7 +214,7 @@ pub(crate) fn core_list(cores: &[usize]) -> String {
     runs.collect::<Vec<_>>().join(",")
 }
 
-/// Cores as the kernel reads them in `rps_cpus`: groups of 32 bits in hex, the highest first.
+/// Returns cores in the form of `rps_cpus`: groups of 32 bits in hex, the highest first.
 pub(crate) fn core_mask(cores: &[usize]) -> String {
     let groups = cores.iter().max().map_or(1, |most| most / 32 + 1);
     let mut words = vec![0_u32; groups];

@@ -1,5 +1,5 @@
-//! What was lost since boot, by the kernel's own counters. They only grow: a figure here says that it
-//! has happened, not that it goes on.
+//! Losses since boot, from the kernel's own counters. The counters only grow: a loss shown here has happened, but may
+//! not go on.
 
 use crate::buffers::PAGE_BYTES;
 use crate::check;
@@ -16,7 +16,7 @@ pub(crate) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
     checks
 }
 
-/// A larger share of squeezed rounds than one in this many frames is worth a warning.
+/// Frames per squeezed round below which a warning is given.
 const SQUEEZE_FRAMES: u64 = 10_000;
 
 fn softnet(files: &Files) -> Vec<Check> {
@@ -86,8 +86,8 @@ fn softnet(files: &Files) -> Vec<Check> {
     vec![drops, squeezes, flow]
 }
 
-/// Raises a setting that is below `enough`. One that is not has perhaps been raised after the loss:
-/// the command then shows whether it goes on, rather than raising it again at every look.
+/// Sets the fix: raise a setting that is below `enough`. A setting that is not may have been raised after the loss; then
+/// the command shows whether the loss goes on.
 fn raise_once(
     files: &Files,
     check: Check,
@@ -100,7 +100,7 @@ fn raise_once(
     }
 }
 
-/// IPv4 and IPv6 together: the two files count the same things under other names.
+/// Checks UDP's counters, IPv4 and IPv6 together: the two files count the same under different names.
 fn udp(files: &Files, wanted: &Wanted) -> Vec<Check> {
     let source = "/proc/net/snmp, /proc/net/snmp6";
     let four = files.read("/proc/net/snmp").map(|text| parse::snmp(&text, "Udp"));
@@ -183,7 +183,7 @@ fn rcvbuf_fix(files: &Files, wanted: &Wanted, check: Check) -> Check {
     if most < asked {
         return check.mended_by_sysctl("net.core.rmem_max", &asked.to_string());
     }
-    // A receiver gets what it asks for, so that it must ask for more.
+    // A receiver gets the buffer it asks for, so it must ask for more.
     let more = check::MORE_RCVBUF_MIB.max((asked >> 20).saturating_mul(2));
     if more > RCVBUF_MOST_MIB {
         return check.mended_by("nstat -a UdpRcvbufErrors Udp6RcvbufErrors");
@@ -198,7 +198,7 @@ fn rcvbuf_fix(files: &Files, wanted: &Wanted, check: Check) -> Check {
     }
 }
 
-/// More of a buffer is not advised: what it holds is seconds old.
+/// Largest buffer advised, MiB. A larger one holds datagrams that are seconds old.
 const RCVBUF_MOST_MIB: u64 = 512;
 
 fn mem_fix(files: &Files, check: Check) -> Check {
@@ -225,7 +225,7 @@ fn csum_fix(check: Check) -> Check {
     }
 }
 
-/// Scanners and late answers make some on every host, so it is a fact to know.
+/// Makes the warning an info: scanners and late answers cause some on every host.
 fn no_ports(check: Check) -> Check {
     match check.status {
         Status::Warning => Check { status: Status::Info, ..check }.mended_by("ss -uln"),

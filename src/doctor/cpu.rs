@@ -1,8 +1,8 @@
-//! The cores receivers and workers are planned on.
+//! Checks of the cores that receivers and workers are planned on.
 
 use crate::check::{Check, Status, core_list, counted, on_cores, word};
 use crate::files::Files;
-use crate::nic::interfaces::{Interface, sys};
+use crate::nic::interface::{Interface, sys};
 use crate::parse;
 use crate::wanted::Wanted;
 
@@ -140,16 +140,16 @@ fn quota(files: &Files, cores: &[usize]) -> Check {
         .mended_by(&format!("echo {} > {}", quota.none, word(&quota.file)))
 }
 
-/// CPU time that a cgroup grants, and where it is set.
+/// A limit of a cgroup's CPU time.
 struct Quota {
-    /// Of a core.
+    /// CPU time granted, in hundredths of a core.
     hundredths: u64,
     file: String,
-    /// What means no quota there.
+    /// Text that means no quota in that file.
     none: &'static str,
 }
 
-/// The tightest quota on the way from this process's cgroup to the root.
+/// Returns the tightest quota on the way from this process's cgroup to the root; `None`: there is none.
 fn tightest(files: &Files, groups: &str) -> Option<Quota> {
     let mut quotas = Vec::new();
     for line in groups.lines() {
@@ -171,7 +171,7 @@ fn tightest(files: &Files, groups: &str) -> Option<Quota> {
     quotas.into_iter().min_by_key(|quota| quota.hundredths)
 }
 
-/// `50000 100000`, or `max 100000` where there is none.
+/// Reads the quota of a cgroup v2: `50000 100000`, or `max 100000` where there is none.
 fn quota_v2(files: &Files, group: &str) -> Option<Quota> {
     let file = format!("/sys/fs/cgroup/{group}/cpu.max").replace("//", "/");
     let &[quota, period] = parse::numbers(&files.read(&file).ok()?).as_slice() else { return None };
@@ -179,7 +179,7 @@ fn quota_v2(files: &Files, group: &str) -> Option<Quota> {
     Some(Quota { hundredths, file, none: "max" })
 }
 
-/// The older hierarchy, mounted as `cpu` or together with its accounting; -1 where there is none.
+/// Reads the quota of a cgroup v1, mounted as `cpu` or together with `cpuacct`; -1 where there is none.
 fn quota_v1(files: &Files, group: &str) -> Option<Quota> {
     ["cpu", "cpu,cpuacct"].iter().find_map(|mount| {
         let dir = format!("/sys/fs/cgroup/{mount}/{group}").trim_end_matches('/').to_owned();
@@ -245,7 +245,7 @@ fn mitigations(files: &Files) -> Check {
     }
 }
 
-/// A card of one NUMA node served by cores of another pays for every byte.
+/// Checks whether card and cores are of one NUMA node: cores of another node pay for every byte.
 fn numa(files: &Files, interface: &Interface, wanted: &Wanted, cores: &[usize]) -> Option<Check> {
     let path = sys(&interface.name, "device/numa_node");
     if !interface.physical || !interface.up {

@@ -1,10 +1,10 @@
-//! What is read of /proc and /sys, from a root that a test can put elsewhere.
+//! Files of /proc and /sys, under a root that a test can choose.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// More of a file is not read. /proc/net/nf_conntrack of a busy host is the longest of them.
+/// Most bytes read of one file. /proc/net/nf_conntrack of a busy host is the longest of them.
 const BYTES_MOST: u64 = 16 << 20;
 
 /// The host's files, or a tree that stands in for them.
@@ -27,7 +27,10 @@ impl Files {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// The text of a file, or why there is none.
+    /// Reads a file as text.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in words for a report.
     pub(crate) fn read(&self, path: &str) -> Result<String, String> {
         let why = |error: std::io::Error| match error.kind() {
             ErrorKind::NotFound => "not there".to_owned(),
@@ -40,13 +43,16 @@ impl Files {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The one number in a file, or why there is none.
+    /// Reads a file that holds one number.
+    ///
+    /// # Errors
+    /// Why there is none, in words for a report.
     pub(crate) fn number(&self, path: &str) -> Result<u64, String> {
         let text = self.read(path)?;
         crate::parse::number(&text).ok_or_else(|| format!("not a number: {}", text.trim()))
     }
 
-    /// What is in a directory, sorted; nothing if it is not there.
+    /// Returns the names in a directory, sorted; none if it is not there.
     pub(crate) fn names(&self, path: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path(path)) else { return Vec::new() };
         let names = entries.flatten().map(|entry| entry.file_name());
@@ -60,13 +66,13 @@ impl Files {
         self.path(path).exists()
     }
 
-    /// The last part of where a link points to.
+    /// Returns the last part of a link's target.
     pub(crate) fn link_name(&self, path: &str) -> Option<String> {
         let target = fs::read_link(self.path(path)).ok()?;
         Some(target.file_name()?.to_string_lossy().into_owned())
     }
 
-    /// Where a link points to, as it stands.
+    /// Returns a link's target, not resolved.
     pub(crate) fn link(&self, path: &str) -> Option<String> {
         let target: PathBuf = fs::read_link(self.path(path)).ok()?;
         Some(Path::new(&target).to_string_lossy().into_owned())

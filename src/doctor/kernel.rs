@@ -1,4 +1,4 @@
-//! The kernel, and each feature of io_uring by trying it.
+//! Checks of the kernel version and of each io_uring feature, by trying it.
 
 use std::net::UdpSocket;
 
@@ -11,13 +11,14 @@ use ringest_base::sys::threads::run_on_own_thread;
 use ringest_engine::backend::uring::tryout;
 use ringest_engine::backend::uring::tryout::Tried;
 
-/// `CAP_NET_ADMIN` and `CAP_BPF` in the mask of capabilities(7).
+/// `CAP_NET_ADMIN` in the mask of capabilities(7).
 pub(crate) const NET_ADMIN: u64 = 1 << 12;
+/// `CAP_IPC_LOCK`.
 pub(crate) const IPC_LOCK: u64 = 1 << 14;
 const SYS_ADMIN: u64 = 1 << 21;
 const BPF: u64 = 1 << 39;
 
-/// `docker run` alone, and a unit of systemd, take other ways; both are named in the sentence.
+/// Fix for a container of Docker. The message names the way for a unit of systemd.
 const UNCONFINED: &str = "docker run --security-opt seccomp=unconfined --network host IMAGE";
 
 pub(crate) fn checks(files: &Files) -> Vec<Check> {
@@ -29,7 +30,7 @@ pub(crate) fn checks(files: &Files) -> Vec<Check> {
     checks
 }
 
-/// What is read, and not tried.
+/// Returns the checks that only read files.
 pub(crate) fn read_checks(files: &Files) -> Vec<Check> {
     vec![kernel(files), disabled(files), capabilities(files)]
 }
@@ -56,7 +57,7 @@ fn kernel(files: &Files) -> Check {
     }
 }
 
-/// How this distribution gets a newer kernel (os-release(5)).
+/// Returns the command that gets a newer kernel on this distribution (os-release(5)); empty if it is not known.
 fn upgrade(files: &Files) -> &'static str {
     let about = files.read("/etc/os-release").unwrap_or_default();
     let id = about.lines().find_map(|line| line.strip_prefix("ID="));
@@ -68,7 +69,7 @@ fn upgrade(files: &Files) -> &'static str {
     }
 }
 
-/// kernel.io_uring_disabled (Linux 6.6).
+/// Checks kernel.io_uring_disabled (Linux 6.6).
 fn disabled(files: &Files) -> Check {
     const KEY: &str = "kernel.io_uring_disabled";
     let path = "/proc/sys/kernel/io_uring_disabled";
@@ -97,7 +98,7 @@ fn disabled(files: &Files) -> Check {
     }
 }
 
-/// A filter alone is no harm; one that refuses io_uring is.
+/// Checks whether a seccomp filter refuses io_uring. A filter that allows it does no harm.
 fn seccomp(files: &Files, tried: &[Tried]) -> Check {
     let check = Check::of("seccomp", "/proc/self/status, io_uring_setup(2)");
     let status = match files.read("/proc/self/status") {
@@ -105,7 +106,7 @@ fn seccomp(files: &Files, tried: &[Tried]) -> Check {
         Err(why) => return check.unknown(&why),
     };
     let filters = parse::field(&status, "Seccomp_filters").unwrap_or("some");
-    // What is tried in one step: the call that sets up, and those that register and enter.
+    // These two trials make all calls of io_uring: setup, register and enter.
     let refused = tried.iter().find(|tried| {
         ["ring", "registered_files"].contains(&tried.feature)
             && tried.outcome.as_ref().is_err_and(|why| {
@@ -146,7 +147,7 @@ fn seccomp(files: &Files, tried: &[Tried]) -> Check {
     }
 }
 
-/// What is lost without a feature, in a sentence.
+/// Returns the effect of a missing feature, in a sentence.
 fn without(feature: &str) -> &'static str {
     match feature {
         "no_sqarray" => {
@@ -187,7 +188,7 @@ fn feature(tried: &Tried) -> Check {
     }
 }
 
-/// UDP_GRO and UDP_SEGMENT, by setting them.
+/// Checks UDP_GRO and UDP_SEGMENT, by setting them.
 fn udp_gro() -> Check {
     let check = Check::of("udp_gro", "setsockopt(2) UDP_GRO, UDP_SEGMENT");
     let socket = match UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("0.0.0.0:0")) {
@@ -210,7 +211,7 @@ fn udp_gro() -> Check {
     }
 }
 
-/// What the rights of this process give, beside limits and ports.
+/// Checks the capabilities for large buffers and for counting arrivals.
 fn capabilities(files: &Files) -> Check {
     let check = Check::of("capabilities", "/proc/self/status");
     let status = match files.read("/proc/self/status") {

@@ -1,21 +1,21 @@
-//! Part of [ringest](https://crates.io/crates/ringest): looks at a host for what will lose datagrams, and names
-//! the command that mends it.
+//! Part of [ringest](https://crates.io/crates/ringest): looks at a host for causes of lost datagrams, and
+//! prints the command that fixes each.
 
 /// Whether the address can be listened on.
 pub mod address;
-/// How much the kernel holds for a receiver that is behind.
+/// Sizes of socket buffers and of the queues before them.
 pub mod buffers;
-/// One finding, and the few words it is made of.
+/// One finding: its status, text and fix.
 pub mod check;
-/// What was lost since boot, by the kernel's own counters.
+/// Losses since boot, from the kernel's own counters.
 pub mod counters;
 /// The cores receivers and workers are planned on.
 pub mod cpu;
-/// One look at a host.
+/// The examination of a host: every check in turn.
 pub mod examine;
-/// What is read of /proc and /sys, from a root that a test can put elsewhere.
+/// Files of /proc and /sys, under a root that a test can choose.
 pub mod files;
-/// What a packet filter or connection tracking does to the port.
+/// Packet filter and connection tracking.
 pub mod firewall;
 /// The kernel, and each feature of io_uring by trying it.
 pub mod kernel;
@@ -29,9 +29,9 @@ pub mod networks;
 pub mod nic;
 /// Which process holds a socket.
 pub mod owners;
-/// What the kernel writes under /proc and /sys, read by pure functions.
+/// Parsers for the files of /proc and /sys.
 pub mod parse;
 #[cfg(test)]
 pub(crate) mod tests;
-/// What a host is examined for.
+/// The addresses and threads that a host is examined for.
 pub mod wanted;

@@ -1,12 +1,12 @@
-//! Limits of this process: /proc/self/limits.
+//! Checks of this process's limits, /proc/self/limits.
 
 use crate::check::{Check, Status, bytes, counted};
 use crate::files::Files;
 use crate::wanted::Wanted;
 use crate::{kernel, parse};
 
-/// Locked memory of one receiver's ring, its queues and its buffer ring at the default size. Too low,
-/// and io_uring_setup(2) fails with ENOMEM although nothing was said; higher asks for more than is used.
+/// Locked memory of one receiver's ring, its queues and its buffer ring at the default size. Too low:
+/// io_uring_setup(2) fails with ENOMEM without a warning here. Too high: the fix asks for more than is used.
 const RING_BYTES: u64 = 256 << 10;
 /// Descriptors of one receiver (socket, ring, wake-up, filter) and those of the program itself.
 const RECEIVER_FILES: u64 = 6;
@@ -30,7 +30,7 @@ pub(crate) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
     }
 }
 
-/// Rings count against it up to Linux 5.11, and again from 6.14 on (tried on 6.18: with a limit of 0
+/// Checks the limit of locked memory. Rings count against it up to Linux 5.11, and again from 6.14 on (tried on 6.18: with a limit of 0
 /// and without CAP_IPC_LOCK io_uring_setup(2) gives ENOMEM).
 fn judge_memlock(check: Check, limits: &str, exempt: bool, receivers: usize) -> Check {
     let Some((soft, hard)) = parse::limit(limits, "Max locked memory") else {

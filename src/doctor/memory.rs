@@ -1,4 +1,4 @@
-//! Huge pages: the slots are one large mapping, of which small datagrams touch a few lines each.
+//! Checks of huge pages: the slots are one large mapping, of which small datagrams touch a few cache lines each.
 
 use crate::check::{Check, Status, bytes};
 use crate::files::Files;
@@ -33,7 +33,7 @@ fn transparent(files: &Files) -> Check {
     }
 }
 
-/// Memory set aside for hugetlb is missing elsewhere; nothing here uses it.
+/// Checks memory set aside for hugetlb: it is missing elsewhere, and ringest does not use it.
 fn reserved(files: &Files) -> Check {
     let check = Check::of("hugetlb", "/proc/meminfo");
     let text = match files.read("/proc/meminfo") {

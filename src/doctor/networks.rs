@@ -1,4 +1,4 @@
-//! The networks this host is in, by the addresses of its interfaces.
+//! The networks that this host is in, from the addresses of its interfaces.
 
 use std::net::IpAddr;
 
@@ -6,13 +6,13 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 
-/// An address of an interface, and how many of its first bits are those of its network.
+/// An address of an interface, with the prefix length of its network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Network {
     pub(crate) device: String,
     pub(crate) ip: IpAddr,
     pub(crate) prefix: u32,
-    /// It is up, and no loopback.
+    /// Whether the interface is up and not a loopback.
     pub(crate) reached: bool,
 }
 
@@ -27,7 +27,7 @@ impl Network {
     }
 }
 
-/// An address as a number, and of how many bits.
+/// Returns an address as a number, and its width in bits.
 fn value(ip: IpAddr) -> (u128, u32) {
     match ip {
         IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32),
@@ -35,7 +35,7 @@ fn value(ip: IpAddr) -> (u128, u32) {
     }
 }
 
-/// Those of this host; none if it does not say.
+/// Returns the networks of this host; none if getifaddrs(3) fails.
 pub(crate) fn all() -> Vec<Network> {
     let interfaces = getifaddrs().into_iter().flatten();
     let network = |interface: nix::ifaddrs::InterfaceAddress| {
@@ -56,7 +56,7 @@ fn address_of(address: &SockaddrStorage) -> Option<IpAddr> {
     four.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
 }
 
-/// The interface to give an address to: the one whose network it is of, the narrowest if several are.
+/// Returns the interface in whose network the address is, the narrowest network if there are several.
 pub(crate) fn device_for(ip: IpAddr, networks: &[Network]) -> Option<&str> {
     let theirs = networks.iter().filter(|network| network.reached && network.contains(ip));
     theirs.max_by_key(|network| network.prefix).map(|network| network.device.as_str())

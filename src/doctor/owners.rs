@@ -1,5 +1,5 @@
-//! Which process holds a socket: the inode in /proc/net/udp, found again among the descriptors of
-//! every process that may be looked at.
+//! The process that holds a socket: its inode in /proc/net/udp is looked up in the descriptors of every process that
+//! this user may examine.
 
 use crate::files::Files;
 use crate::parse;
@@ -9,11 +9,11 @@ use crate::parse;
 pub(crate) struct Owner {
     pub(crate) pid: u32,
     pub(crate) name: String,
-    /// The systemd unit it belongs to.
+    /// systemd unit that the process belongs to.
     pub(crate) unit: Option<String>,
 }
 
-/// The process that holds the socket of this inode; `None`: none that this user may look at.
+/// Returns the process that holds the socket of this inode; `None`: none that this user may examine.
 pub(crate) fn owner(files: &Files, inode: u64) -> Option<Owner> {
     let wanted = format!("socket:[{inode}]");
     files.names("/proc").iter().filter_map(|name| name.parse().ok()).find_map(|pid: u32| {
@@ -28,7 +28,7 @@ pub(crate) fn owner(files: &Files, inode: u64) -> Option<Owner> {
     })
 }
 
-/// Whether a process of this name runs.
+/// Returns the id of a process of this name; `None`: none runs.
 pub(crate) fn runs(files: &Files, name: &str) -> Option<u32> {
     files.names("/proc").iter().filter_map(|pid| pid.parse().ok()).find(|pid: &u32| {
         files.read(&format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)

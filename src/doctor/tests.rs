@@ -11,8 +11,8 @@ use crate::examine::examine;
 use crate::files::Files;
 use crate::firewall::conntrack;
 use crate::nic::ethtool::{Channels, Driver, Rings};
+use crate::nic::interface::Interface;
 use crate::nic::interfaces as nic;
-use crate::nic::interfaces::Interface;
 use crate::wanted::Wanted;
 use crate::{address, buffers, counters, cpu, kernel, limits, memory, owners};
 use ringest_engine::control::config::Config;
@@ -229,7 +229,7 @@ fn interfaces_are_those_datagrams_come_in_by() {
     assert!(names(&loopback).is_empty());
 }
 
-/// What is said of addresses on a host whose files are these.
+/// Checks addresses on a host with these files.
 fn at_addresses(files: &Files, addresses: &[&str]) -> Vec<Check> {
     let mut wanted = wanted(1, 0);
     wanted.addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! What a host is examined for.
+//! The addresses and threads that a host is examined for.
 
 use std::net::SocketAddr;
 
@@ -7,12 +7,12 @@ use ringest_engine::control::config::Config;
 use ringest_engine::control::plan;
 use ringest_engine::error::Result;
 
-/// What the host is examined for.
+/// The addresses and threads that the host is examined for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
-    /// Addresses to listen on; none: the host is looked at as it is.
+    /// Addresses to listen on; none: only checks that need no address are made.
     pub addresses: Vec<SocketAddr>,
-    /// They are `*:PORT`: IPv6 is taken if it is there.
+    /// Whether the addresses are those of `*:PORT`: IPv6 is used if the host has it.
     pub any: bool,
     /// The core of each receiver.
     pub receiver_cores: Vec<usize>,
@@ -23,10 +23,10 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// For the threads an engine would have here: the numbers given, or as many as it would choose.
+    /// Returns the threads that an engine would have here: the numbers given, or as many as it would choose.
     ///
     /// # Errors
-    /// A number of threads, a core or a size that cannot be, as an engine would say it.
+    /// A number of threads, a core or a size is impossible, in the engine's words.
     pub fn plan(config: &Config) -> Result<Self> {
         // The plan is about threads here; whether an address can be had is what is examined.
         let config =
@@ -41,7 +41,7 @@ impl Wanted {
         })
     }
 
-    /// How to listen as asked, for a command to be completed.
+    /// Returns the command that listens as asked, to be completed with options.
     pub(crate) fn listen_command(&self) -> String {
         match (self.addresses.first(), self.any) {
             (Some(address), false) if address.is_ipv4() => format!("ringest listen {address}"),
@@ -53,15 +53,15 @@ impl Wanted {
         }
     }
 
-    /// What is asked for on a host that has IPv6 or not: `*:PORT` is a wish for both families, one of
-    /// which may be missing, whereas an address is asked for as it stands.
+    /// Returns this without the IPv6 address of `*:PORT` if the host has no IPv6. An IPv6 address that was given itself
+    /// stays.
     pub(crate) fn here(&self, ipv6: bool) -> Self {
         let mut here = self.clone();
         here.addresses.retain(|address| ipv6 || !self.any || address.is_ipv4());
         here
     }
 
-    /// The port asked for; `None`: none, or any.
+    /// Returns the port asked for; `None` if no address or port 0 is.
     pub(crate) fn port(&self) -> Option<u16> {
         self.addresses.first().map(SocketAddr::port).filter(|port| *port > 0)
     }

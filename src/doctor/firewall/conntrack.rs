@@ -1,4 +1,4 @@
-//! Connection tracking: a table that every new sender takes a place in, and that drops when it is full.
+//! Checks of connection tracking: each new sender takes an entry of its table, and a full table drops datagrams.
 
 use crate::check::{Check, Status, share};
 use crate::files::Files;
@@ -10,7 +10,7 @@ const DIR: &str = "/proc/sys/net/netfilter";
 /// From this many percent on the table is called nearly full: senders come and go faster than the
 /// 30 s an entry lives.
 const FULL_PERCENT: u64 = 80;
-/// What the kernel chooses on a host with memory; an entry takes about 320 bytes.
+/// Size of the table that the kernel chooses on a host with much memory; an entry takes about 320 bytes.
 const TABLE_ENTRIES: u64 = 262_144;
 const MAX: &str = "net.netfilter.nf_conntrack_max";
 
@@ -18,7 +18,7 @@ pub(crate) fn checks(files: &Files, wanted: &Wanted) -> Vec<Check> {
     vec![table(files), drops(files), udp(files, wanted)]
 }
 
-/// Whether there is none at all: nothing to be tracked by.
+/// Returns whether the kernel has no connection tracking.
 fn absent(files: &Files) -> bool {
     files.exists("/proc/sys/net") && !files.exists(DIR)
 }
@@ -85,7 +85,7 @@ fn drops(files: &Files) -> Check {
     }
 }
 
-/// Whether UDP is tracked, and to this port.
+/// Checks whether UDP is tracked, and whether senders to this port are.
 fn udp(files: &Files, wanted: &Wanted) -> Check {
     let source = "/proc/net/nf_conntrack";
     let check = Check::of("conntrack_udp", source);

@@ -1,5 +1,5 @@
-//! What a driver tells by ethtool (SIOCETHTOOL, linux/ethtool.h): rings, channels, offloads, hashing.
-//! Only commands that read.
+//! Facts that a driver reports by ethtool (SIOCETHTOOL, linux/ethtool.h): rings, channels, offloads, hashing. Only
+//! commands that read are used.
 #![expect(unsafe_code, reason = "SIOCETHTOOL has no safe wrapper")]
 
 use std::io;
@@ -21,16 +21,16 @@ const UDP_V4_FLOW: u32 = 0x02;
 /// Hash bits of both ports (RXH_L4_B_0_1, RXH_L4_B_2_3).
 const PORTS: u32 = 1 << 6 | 1 << 7;
 
-/// What one interface's driver says; `None`: it does not.
+/// Facts that an interface's driver reports; `None`: it does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Driver {
     pub(crate) name: Option<String>,
     pub(crate) rings: Option<Rings>,
     pub(crate) channels: Option<Channels>,
     pub(crate) gro: Option<bool>,
-    /// Whether the ports count when a queue is chosen for a UDP datagram of IPv4.
+    /// Whether the hash that chooses the queue of an IPv4 UDP datagram includes the ports.
     pub(crate) hashes_ports: Option<bool>,
-    /// Queues that the hash table sends to, one an entry.
+    /// Queues in the hash table, one per entry.
     pub(crate) table: Option<Vec<u32>>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Rings {
     pub(crate) most: u32,
 }
 
-/// Receive queues, those that also transmit among them.
+/// Receive queues, including those that also transmit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Channels {
     pub(crate) now: u32,
@@ -78,14 +78,14 @@ impl Driver {
     }
 }
 
-/// 32 bytes, ended by a zero.
+/// Reads a text of at most 32 bytes that ends with a zero.
 fn driver_name(words: &[u32]) -> String {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-/// Asks one question; the answer begins with the words asked.
+/// Runs one command. The answer begins with the words of the request.
 fn ask(door: &UdpSocket, interface: &str, head: &[u32]) -> io::Result<Box<[u32; WORDS]>> {
     let mut words = Box::new([0_u32; WORDS]);
     words.iter_mut().zip(head).for_each(|(word, asked)| *word = *asked);

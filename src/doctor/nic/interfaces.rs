@@ -1,97 +1,15 @@
-//! The interfaces datagrams come in by, each by itself.
-
-use std::net::IpAddr;
-
-use nix::ifaddrs::getifaddrs;
+//! Checks of each interface: state, driver, MTU, offloads, and those of its load and losses.
 
 use crate::check::{Check, Status, counted, word};
 use crate::files::Files;
-use crate::nic::ethtool::Driver;
+use crate::nic::interface::{Interface, sys};
 use crate::nic::{load, lost};
 use crate::wanted::Wanted;
 
-/// Interfaces looked at: a host of containers has hundreds, all alike.
-const MOST: usize = 16;
-/// What Ethernet carries; a sender's larger frame is dropped by the card, uncounted by UDP.
+/// Largest payload of an Ethernet frame, bytes. A card drops a larger frame, and UDP does not count it.
 const ETHERNET_BYTES: u64 = 1500;
-/// Below it the kernel switches IPv6 off on the interface (RFC 8200, section 5).
+/// Smallest MTU for IPv6, bytes. Below it the kernel switches IPv6 off on the interface (RFC 8200, section 5).
 const IPV6_BYTES: u64 = 1280;
-/// Bits of /sys/class/net/*/flags (netdevice(7)).
-const IFF_UP: u64 = 1;
-const IFF_LOOPBACK: u64 = 8;
-
-/// One interface.
-#[derive(Clone, Debug)]
-pub(crate) struct Interface {
-    pub(crate) name: String,
-    /// There is a device behind it, on a bus.
-    pub(crate) physical: bool,
-    pub(crate) up: bool,
-    /// The address asked for is this interface's.
-    pub(crate) asked: bool,
-    pub(crate) driver: Driver,
-}
-
-impl Interface {
-    /// Those the datagrams asked for can come in by: of one address, those that have it.
-    pub(crate) fn all(files: &Files, wanted: &Wanted) -> Vec<Self> {
-        let asked: Vec<IpAddr> = wanted.addresses.iter().map(std::net::SocketAddr::ip).collect();
-        let specific = !asked.is_empty() && asked.iter().all(|ip| !ip.is_unspecified());
-        if specific && asked.iter().all(|ip| ip.is_loopback()) {
-            return Vec::new();
-        }
-        let holders = addresses();
-        let has = |name: &str, wanted: &dyn Fn(&IpAddr) -> bool| {
-            holders.iter().any(|(holder, ip)| holder == name && wanted(ip))
-        };
-        let all = files.names("/sys/class/net").into_iter().filter_map(|name| {
-            let flags = hex(&files.read(&sys(&name, "flags")).unwrap_or_default()).unwrap_or(0);
-            let physical = files.exists(&sys(&name, "device"));
-            let (up, loopback) = (flags & IFF_UP != 0, flags & IFF_LOOPBACK != 0);
-            // A port of a bridge or bond hands on what it receives; the master is looked at.
-            let port = files.exists(&sys(&name, "master")) && !physical;
-            let idle = !up && !physical && !has(&name, &|_| true);
-            let asked = specific && has(&name, &|ip| asked.contains(ip));
-            let driver = Driver::default();
-            (!loopback && !port && !idle).then_some(Self { name, physical, up, asked, driver })
-        });
-        let mut all: Vec<Self> = all.collect();
-        if all.iter().any(|interface| interface.asked) {
-            all.retain(|interface| interface.asked);
-        }
-        all.truncate(MOST);
-        all.iter_mut().for_each(|interface| interface.driver = Driver::of(&interface.name));
-        all
-    }
-
-    /// The check of that name for this interface.
-    pub(crate) fn check(&self, what: &str, source: impl Into<String>) -> Check {
-        Check::of(format!("nic.{}.{what}", self.name), source)
-    }
-
-    /// For what is a card's to do: of a virtual one it is only a fact.
-    pub(crate) fn severity(&self) -> Status {
-        if self.physical { Status::Warning } else { Status::Info }
-    }
-}
-
-pub(crate) fn sys(interface: &str, file: &str) -> String {
-    format!("/sys/class/net/{interface}/{file}")
-}
-
-fn hex(text: &str) -> Option<u64> {
-    u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
-}
-
-fn addresses() -> Vec<(String, IpAddr)> {
-    let of = |interface: nix::ifaddrs::InterfaceAddress| {
-        let address = interface.address?;
-        let four = address.as_sockaddr_in().map(|four| IpAddr::from(four.ip()));
-        let six = address.as_sockaddr_in6().map(|six| IpAddr::from(six.ip()));
-        Some((interface.interface_name, four.or(six)?))
-    };
-    getifaddrs().into_iter().flatten().filter_map(of).collect()
-}
 
 pub(crate) fn checks(files: &Files, interfaces: &[Interface], wanted: &Wanted) -> Vec<Check> {
     let mut checks = Vec::new();

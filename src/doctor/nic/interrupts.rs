@@ -1,15 +1,15 @@
-//! Which cores a card's interrupts run on, against those the plan gives to receivers and workers.
+//! Compares the cores of a card's interrupts with those that the plan gives to receivers and workers.
 
 use std::collections::BTreeSet;
 
 use crate::check::{Check, Status, counted, on_cores};
 use crate::files::Files;
-use crate::nic::interfaces::{Interface, sys};
+use crate::nic::interface::{Interface, sys};
 use crate::parse;
 use crate::parse::Irq;
 use crate::wanted::Wanted;
 
-/// `None`: the interface has no interrupts of its own.
+/// Returns `None` if the interface has no interrupts of its own.
 pub(crate) fn check(files: &Files, interface: &Interface, wanted: &Wanted) -> Option<Check> {
     if !interface.physical {
         return None;
@@ -33,8 +33,8 @@ pub(crate) fn check(files: &Files, interface: &Interface, wanted: &Wanted) -> Op
     Some(judge(check, &irqs, &cores, wanted))
 }
 
-/// The interrupts of the interface: by the device's own list, else by name; of these the ones that
-/// receive, if their names say so.
+/// Returns the interrupts of the interface: by the device's own list, else by name. Of these it returns the receiving
+/// ones, if their names show which they are.
 fn receiving(files: &Files, interface: &Interface, all: Vec<Irq>) -> Vec<Irq> {
     // A virtio device has its interrupts on the PCI device above it.
     let mut numbers = files.names(&sys(&interface.name, "device/msi_irqs"));
@@ -58,7 +58,7 @@ fn receiving(files: &Files, interface: &Interface, all: Vec<Irq>) -> Vec<Irq> {
     if ours.iter().any(receives) { ours.into_iter().filter(receives).collect() } else { ours }
 }
 
-/// Where an interrupt runs: what took effect (Linux 4.13), else what was asked for.
+/// Returns the cores of an interrupt: the effective ones (Linux 4.13), else those asked for.
 fn affinity(files: &Files, irq: u32) -> Result<Vec<usize>, String> {
     let read = |file: &str| files.read(&format!("/proc/irq/{irq}/{file}"));
     let text = read("effective_affinity_list").ok().filter(|text| !text.trim().is_empty());

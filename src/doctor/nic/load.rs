@@ -1,10 +1,10 @@
-//! How the work of receiving is spread over cores: queues, RSS, RPS, XPS, interrupts.
+//! Checks how the work of receiving is spread over cores: queues, RSS, RPS, XPS, interrupts.
 
 use std::collections::BTreeSet;
 
 use crate::check::{Check, Status, core_list, core_mask, counted, word};
 use crate::files::Files;
-use crate::nic::interfaces::{Interface, sys};
+use crate::nic::interface::{Interface, sys};
 use crate::nic::interrupts;
 use crate::wanted::Wanted;
 use crate::{owners, parse};
@@ -54,13 +54,14 @@ fn receive_queues(files: &Files, interface: &Interface) -> Vec<String> {
     queues
 }
 
-/// The cores that RPS hands frames of a queue to.
+/// Returns the cores that RPS passes a queue's frames to.
 fn rps_cores(files: &Files, interface: &Interface, queue: &str) -> Result<Vec<usize>, String> {
     let text = files.read(&sys(&interface.name, &format!("queues/{queue}/rps_cpus")))?;
     parse::core_mask(&text).ok_or_else(|| format!("not a mask of cores: {}", text.trim()))
 }
 
-/// Fewer queues than receivers: their cores do all of the kernel's work, unless RPS spreads it.
+/// Checks for fewer queues than receivers: then the cores of those queues do all of the kernel's work, unless RPS
+/// spreads it.
 fn queues(files: &Files, interface: &Interface, wanted: &Wanted) -> Check {
     let name = &interface.name;
     let check = interface.check("queues", sys(name, "queues/rx-*/rps_cpus"));
@@ -69,7 +70,7 @@ fn queues(files: &Files, interface: &Interface, wanted: &Wanted) -> Check {
     if queues.is_empty() {
         return check.unknown("no receive queue is shown");
     }
-    // What the driver counts is in use; sysfs shows what was made.
+    // The driver counts the queues in use; sysfs shows all that exist.
     let in_use = interface
         .driver
         .channels
@@ -165,7 +166,7 @@ fn xps(files: &Files, interface: &Interface) -> Option<Check> {
     Some(check.says(Status::Ok, &found, "Cores that send by each transmit queue: replies only."))
 }
 
-/// The hash table of RSS: queues that nothing is sent to do nothing.
+/// Checks the hash table of RSS: queues that are not in it get no frames.
 fn table(interface: &Interface, wanted: &Wanted) -> Option<Check> {
     let table = interface.driver.table.as_ref()?;
     let used: BTreeSet<u32> = table.iter().copied().collect();

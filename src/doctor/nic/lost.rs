@@ -1,9 +1,8 @@
-//! What an interface lost, and how much it holds: rings, its own drop counters, the reverse path
-//! filter.
+//! Checks of an interface's losses and of their causes: drop counters, rings, the reverse path filter.
 
 use crate::check::{Check, Status, share, word};
 use crate::files::Files;
-use crate::nic::interfaces::{Interface, sys};
+use crate::nic::interface::{Interface, sys};
 use crate::parse;
 use ringest_base::text::figures::count;
 
@@ -21,7 +20,7 @@ fn statistic(files: &Files, interface: &Interface, name: &str) -> u64 {
     files.number(&sys(&interface.name, &format!("statistics/{name}"))).unwrap_or(0)
 }
 
-/// Frames the card had no room for: these are lost before the kernel sees them.
+/// Checks frames that the card had no room for: they are lost before the kernel sees them.
 fn missed(files: &Files, interface: &Interface) -> u64 {
     ["rx_missed_errors", "rx_fifo_errors", "rx_over_errors"]
         .iter()
@@ -114,7 +113,7 @@ fn ring(files: &Files, interface: &Interface) -> Option<Check> {
     )
 }
 
-/// Strict reverse path filtering drops datagrams whose sender would be answered by another interface
+/// Checks the reverse path filter. A strict one drops datagrams whose sender would be answered by another interface
 /// (ip-sysctl). The larger of `all` and the interface's own setting counts.
 fn rp_filter(files: &Files) -> Check {
     let dir = "/proc/sys/net/ipv4/conf";

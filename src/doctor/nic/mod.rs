@@ -1,12 +1,14 @@
 //! Network interfaces: offloads, queues, interrupts, losses.
 
-/// What a driver tells by ethtool (SIOCETHTOOL, linux/ethtool.h).
+/// Facts that a driver reports by ethtool (SIOCETHTOOL, linux/ethtool.h).
 pub mod ethtool;
-/// Which cores a card's interrupts run on, against those the plan gives to receivers and workers.
-pub mod interrupts;
-/// How the work of receiving is spread over cores.
-pub mod load;
-/// What an interface lost, and how much it holds.
-pub mod lost;
-/// The interfaces datagrams come in by, each by itself.
+/// The interfaces that datagrams come in by.
+pub mod interface;
+/// Checks of each interface.
 pub mod interfaces;
+/// The cores of a card's interrupts, compared with those planned for receivers and workers.
+pub mod interrupts;
+/// The spread of the work of receiving over cores.
+pub mod load;
+/// Losses of an interface, and their causes.
+pub mod lost;

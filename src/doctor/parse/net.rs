@@ -1,4 +1,4 @@
-//! What the network stack writes.
+//! Files of the network stack.
 
 use std::collections::BTreeMap;
 

@@ -1,18 +1,18 @@
-//! What the rest of the kernel writes.
+//! Files of the rest of the kernel.
 
-/// `6.18.44-fc` as (6, 18).
+/// Reads a kernel release: `6.18.44-fc` is (6, 18).
 pub(crate) fn release(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.trim().split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// The value after `Name:` in a file like /proc/self/status.
+/// Returns the value after `Name:` in a file like /proc/self/status.
 pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(value.trim())
 }
 
-/// The effective capabilities in /proc/self/status, a bit each (capabilities(7)).
+/// Reads the effective capabilities in /proc/self/status, a bit each (capabilities(7)).
 pub(crate) fn capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(field(status, "CapEff")?, 16).ok()
 }
@@ -20,7 +20,7 @@ pub(crate) fn capabilities(status: &str) -> Option<u64> {
 /// One of the two values of a line of /proc/self/limits; `None`: unlimited.
 pub(crate) type Limit = Option<u64>;
 
-/// The soft and the hard limit of `name` in /proc/self/limits.
+/// Reads the soft and the hard limit of `name` in /proc/self/limits.
 pub(crate) fn limit(text: &str, name: &str) -> Option<(Limit, Limit)> {
     let value = |word: &str| match word {
         "unlimited" => Some(None),
@@ -31,7 +31,7 @@ pub(crate) fn limit(text: &str, name: &str) -> Option<(Limit, Limit)> {
     Some((value(words.next()?)?, value(words.next()?)?))
 }
 
-/// A line of /proc/meminfo, in bytes (`kB` there means KiB) or as a plain number.
+/// Reads a line of /proc/meminfo, in bytes (`kB` there means KiB) or as a plain number.
 pub(crate) fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
     let value = field(text, name)?;
     match value.strip_suffix("kB") {
@@ -40,12 +40,12 @@ pub(crate) fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
     }
 }
 
-/// The word in brackets: `always [madvise] never`.
+/// Returns the word in brackets: `always [madvise] never`.
 pub(crate) fn chosen(text: &str) -> Option<&str> {
     Some(text.split_once('[')?.1.split_once(']')?.0)
 }
 
-/// The systemd unit in /proc/PID/cgroup that a process belongs to.
+/// Returns the systemd unit of a process, from /proc/PID/cgroup.
 pub(crate) fn unit(cgroup: &str) -> Option<&str> {
     let names = cgroup.lines().filter_map(|line| line.rsplit('/').next());
     let mut units = names.filter(|name| name.ends_with(".service"));
@@ -58,12 +58,12 @@ pub(crate) struct Irq {
     pub(crate) number: u32,
     /// Interrupts since boot, a column for each core that is online.
     pub(crate) counts: Vec<u64>,
-    /// The last word: `eth0-TxRx-0`, `virtio2-input.0`.
+    /// Last word of the line: `eth0-TxRx-0`, `virtio2-input.0`.
     pub(crate) name: String,
 }
 
-/// The device lines of /proc/interrupts. Only cores that are online have a column, so the first line
-/// says how many there are; what stands between counts and name differs by controller and kernel.
+/// Reads the device lines of /proc/interrupts. Only cores that are online have a column, so the first line tells their
+/// number; the words between counts and name differ by controller and kernel.
 pub(crate) fn interrupts(text: &str) -> Vec<Irq> {
     let mut lines = text.lines();
     let cores = lines.next().unwrap_or_default().split_whitespace().count();
