@@ -46,7 +46,7 @@ pub(crate) fn chains(text: &str, command: &str, wanted: bool, target: &Target) -
             let rule = |(holds, verdict)| Rule {
                 holds,
                 verdict,
-                // The words of an escaped comment are not the rule's.
+                // The words of a comment with a backslash are not exactly the rule's, so none would be deleted.
                 port_alone: port_alone && !body.contains('\\'),
                 text: format!("{command} -t {table} -A {body}{shown}"),
                 delete: format!("{command} -t {} -D {delete}", word(table)),
@@ -59,15 +59,16 @@ pub(crate) fn chains(text: &str, command: &str, wanted: bool, target: &Target) -
     chains
 }
 
-/// Returns the words of a rule. A comment stands in double quotes and is one word.
+/// Returns the words of a rule. A comment stands in double quotes and is one word; a backslash keeps a quote in it.
 fn words(line: &str) -> Vec<String> {
+    const QUOTE: char = '\u{0}';
+    let line = line.replace(r"\\", "").replace("\\\"", &QUOTE.to_string());
     let parts = line.split('"').enumerate();
-    parts
-        .flat_map(|(index, part)| match index % 2 {
-            1 => vec![part.to_owned()],
-            _ => part.split_whitespace().map(ToOwned::to_owned).collect(),
-        })
-        .collect()
+    let words = parts.flat_map(|(index, part)| match index % 2 {
+        1 => vec![part.replace(QUOTE, "\"")],
+        _ => part.split_whitespace().map(ToOwned::to_owned).collect(),
+    });
+    words.collect()
 }
 
 /// Returns whether the rule names the port and no other, and its verdicts.
