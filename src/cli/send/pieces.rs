@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use ringest_client::client::PAYLOAD_BYTES_MAX;
+use ringest_client::PAYLOAD_BYTES_MAX;
 
 /// A part of a stream: a line or a frame.
 #[derive(Debug, PartialEq, Eq)]

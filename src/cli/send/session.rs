@@ -7,9 +7,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ringest_client::client::{
-    Client, ClientError, Heard, PAYLOAD_BYTES_MAX, PeerError, header_bytes,
-};
+use ringest_client::{Client, ClientError, Heard, PAYLOAD_BYTES_MAX, PeerError, header_bytes};
 
 use crate::cli::failure::Failure;
 use crate::cli::run::signals::Signals;

@@ -143,10 +143,7 @@ impl<W: Write> Shared<W> {
     fn fail(&self, door: &mut Door<W>, error: io::Error, written: usize) -> usize {
         door.failure = Some(error);
         self.failed.store(true, Ordering::Release);
-use ringest_base::sys::event::Event;
-
-        // EAGAIN: the counter is full, so the event is readable already.
-        let _ = self.event.write(1);
+        self.event.raise();
         written
     }
 }

@@ -4,3 +4,5 @@
 pub(crate) mod rig;
 /// `ringest doctor` on a host with one thing wrong after another.
 pub(crate) mod checks;
+/// The packet filter and connection tracking, on real rules.
+pub(crate) mod firewall;

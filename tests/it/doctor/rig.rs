@@ -241,3 +241,13 @@ pub(crate) fn spoil(stand_ins: &StandIns) -> Vec<&'static str> {
         })
         .collect()
 }
+
+/// The port that the tests ask for.
+pub(crate) const PORT: u16 = 9000;
+
+/// The engine's side of a cable, and the address asked for there.
+pub(crate) fn ward() -> Option<(Cable, Place, String)> {
+    let cable = Cable::lay()?;
+    let place = Place::netns(&cable.engine);
+    Some((cable, place, engine_at(PORT).to_string()))
+}
