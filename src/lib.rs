@@ -145,6 +145,7 @@ pub use ringest_records::{decode, journal, settle, sink};
 pub use ringest_ship as ship;
 
 pub use ringest_client::Client;
+pub use ringest_engine::backend::kind::BackendKind;
 pub use ringest_engine::batch::arena::{Batch, Datagram};
 pub use ringest_engine::control::builder::Builder;
 pub use ringest_engine::control::config::{ArrivalsChoice, BackendChoice, ListenAddr};
@@ -163,5 +164,6 @@ pub use ringest_engine::socket::interface::Interface;
 pub use ringest_engine::socket::multicast::Group;
 pub use ringest_engine::socket::options::{MulticastSending, PathMtu, SocketOptions};
 pub use ringest_engine::socket::steer::Steer;
+pub use ringest_engine::wire::path::Path;
 pub use ringest_engine::work::handler::{Handler, Outcome};
 pub use ringest_engine::work::remains::Remains;

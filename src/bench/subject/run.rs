@@ -117,7 +117,7 @@ impl Receiver {
             Subject::Engine { engine, .. } => {
                 let stats = engine.stats();
                 Setup {
-                    backend: stats.backend.to_owned(),
+                    backend: stats.backend.to_string(),
                     receiver_cores: stats.receivers.iter().map(|r| r.core).collect(),
                     worker_cores: match self.workers {
                         0 => Vec::new(),
@@ -486,10 +486,5 @@ fn seen(account: &RunAccount, mark: &Counts, issued_by_flow: &[u64], failed: u64
 }
 
 fn backend_choice(word: &str) -> Result<BackendChoice> {
-    match word {
-        "auto" => Ok(BackendChoice::Auto),
-        "io_uring" => Ok(BackendChoice::IoUring),
-        "recvmmsg" => Ok(BackendChoice::Recvmmsg),
-        other => Err(Error::setting("backend", other, "auto, io_uring or recvmmsg")),
-    }
+    word.parse().map_err(|reason: String| Error::setting("backend", word, reason))
 }

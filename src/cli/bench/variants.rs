@@ -1,5 +1,6 @@
 //! The receivers that `bench compare` compares.
 
+use ringest::BackendKind;
 use ringest_bench::modes::campaign::{Base, name_of};
 use ringest_bench::talk::link::BenchError;
 use ringest_bench::wire::message::{Kind, ReceiverSpec};
@@ -44,10 +45,10 @@ pub(crate) fn list(
 /// careful programmer would write.
 fn kinds(base: &Base, gro: bool, paced: bool) -> Vec<(Kind, &'static str)> {
     let bare = |call: &str| (Kind::Bare { call: call.to_owned() }, "");
-    let engine = |name: &str, number: usize| {
+    let engine = |backend: BackendKind, number: usize| {
         let mut kind = base.receiver.kind.clone();
         if let Kind::Engine(engine) = &mut kind {
-            name.clone_into(&mut engine.backend);
+            engine.backend = backend.to_string();
             engine.workers = number;
         }
         kind
@@ -55,10 +56,10 @@ fn kinds(base: &Base, gro: bool, paced: bool) -> Vec<(Kind, &'static str)> {
     let mut kinds = vec![
         bare(if paced { "recvmmsg_epoll" } else { "recvmmsg" }),
         bare("recvmsg"),
-        (engine("io_uring", 1), ""),
-        (engine("io_uring", 0), ""),
+        (engine(BackendKind::IoUring, 1), ""),
+        (engine(BackendKind::IoUring, 0), ""),
     ];
-    let mut apart = engine("io_uring", 1);
+    let mut apart = engine(BackendKind::IoUring, 1);
     if let Kind::Engine(engine) = &mut apart {
         if paced {
             engine.coalesce_us = Some(0);
@@ -67,7 +68,7 @@ fn kinds(base: &Base, gro: bool, paced: bool) -> Vec<(Kind, &'static str)> {
         }
     }
     kinds.push((apart, if paced { ", coalesce 0" } else { ", arrivals off" }));
-    kinds.extend([(engine("recvmmsg", 1), ""), (engine("recvmmsg", 0), "")]);
+    kinds.extend([(engine(BackendKind::Recvmmsg, 1), ""), (engine(BackendKind::Recvmmsg, 0), "")]);
     if gro && !paced {
         // Only the system call: receives trains, copies nothing, sleeps long. The difference to an engine is the cost
         // of the work after the kernel.

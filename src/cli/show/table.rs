@@ -1,6 +1,6 @@
 //! The summary at the end of a run, as text.
 
-use ringest::{ROWS, Summary, Unit};
+use ringest::{BackendKind, ROWS, Summary, Unit};
 use ringest_engine::count::row::Part;
 use ringest_engine::count::summary::RecordSummary;
 
@@ -96,7 +96,7 @@ fn facts(summary: &Summary) -> String {
         format!("under load adds at most {}, nothing when quiet", humantime::format_duration(bound))
     };
     text += &fact("coalesce", &coalesce);
-    if summary.backend == "io_uring" {
+    if summary.backend == BackendKind::IoUring {
         let value = format!(
             "receives armed {}, slots exhausted {}, completion queue overflowed {}",
             count(summary.rearmed),
@@ -268,7 +268,7 @@ pub(crate) mod tests {
     /// A run that lost something in every way there is and balances.
     pub(crate) fn summary() -> Summary {
         Summary {
-            backend: "io_uring",
+            backend: BackendKind::IoUring,
             backend_reason: "probe passed".to_owned(),
             arrivals_reason: "counted by a socket filter (eBPF)".to_owned(),
             listen: vec!["127.0.0.1:9000".parse().unwrap()],

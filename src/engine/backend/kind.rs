@@ -1,9 +1,7 @@
 //! The backends there are. A new one is a variant here, an arm in each function, and a module beside this one; no other
 //! code compares backends by name.
 
-use std::fmt;
 use std::io;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::backend::mmsg::calls;
@@ -28,6 +26,11 @@ pub enum BackendKind {
     /// recvmmsg(2) and sendmmsg(2), with epoll(7).
     Recvmmsg,
 }
+
+ringest_base::names!(BackendKind {
+    "io_uring" => IoUring;
+    "recvmmsg" => Recvmmsg
+});
 
 /// The properties of a backend on this host, found by the probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,18 +73,6 @@ pub trait SendOn<S> {
 }
 
 impl BackendKind {
-    /// All backends, the preferred one first.
-    pub const ALL: [Self; 2] = [Self::IoUring, Self::Recvmmsg];
-
-    /// Returns the name, as `--backend` takes it and a summary shows it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::IoUring => "io_uring",
-            Self::Recvmmsg => "recvmmsg",
-        }
-    }
-
     /// Returns the name of the way a load is sent, as its report shows it.
     #[must_use]
     pub const fn send_name(self) -> &'static str {
@@ -146,34 +137,5 @@ impl BackendKind {
             Self::IoUring => on.run(Ring::send_only(sockets)),
             Self::Recvmmsg => on.run(Ok(MmsgSender::new(sockets))),
         }
-    }
-}
-
-impl fmt::Display for BackendKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for BackendKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
-            format!("{text:?} is no backend: {}", Self::ALL.map(Self::name).join(" or "))
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_as_they_are_written() {
-        for kind in BackendKind::ALL {
-            assert_eq!(kind.to_string().parse(), Ok(kind));
-        }
-        assert!("epoll".parse::<BackendKind>().unwrap_err().contains("io_uring or recvmmsg"));
     }
 }

@@ -167,7 +167,7 @@ impl Builder {
         warnings.extend(sockets.warnings());
         warnings.extend(rcvbuf_warning(config.rcvbuf_bytes, rcvbuf, &host));
         let facts = RunFacts {
-            backend: kind.name(),
+            backend: kind,
             backend_reason,
             arrivals_reason,
             listen: sockets.addresses.clone(),

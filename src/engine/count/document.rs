@@ -134,7 +134,7 @@ impl Document {
         let ledger = &summary.ledger;
         Self {
             version: 1,
-            backend: summary.backend.to_owned(),
+            backend: summary.backend.to_string(),
             backend_reason: summary.backend_reason.clone(),
             elapsed_s: rounded(summary.elapsed.as_secs_f64(), 6),
             arrived: ledger.arrived,

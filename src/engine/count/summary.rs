@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::backend::kind::BackendKind;
 use crate::count::counters::{ReceiverCounts, WorkerCounts};
 use crate::count::latency::Percentiles;
 use crate::count::ledger::{Arrived, Ended, Ledger, balance, kernel_drops};
@@ -10,8 +11,8 @@ use crate::count::ledger::{Arrived, Ended, Ledger, balance, kernel_drops};
 /// State of an engine at one moment; after a stop, its final state.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// Name of the backend: `io_uring` or `recvmmsg`.
-    pub backend: &'static str,
+    /// The backend.
+    pub backend: BackendKind,
     /// Reason for that backend.
     pub backend_reason: String,
     /// Method by which arrivals are counted, or the reason why they are not.
@@ -141,7 +142,7 @@ pub(crate) struct WorkerRow {
 /// Facts that do not change during a run.
 #[derive(Clone, Debug)]
 pub(crate) struct RunFacts {
-    pub(crate) backend: &'static str,
+    pub(crate) backend: BackendKind,
     pub(crate) backend_reason: String,
     pub(crate) arrivals_reason: String,
     pub(crate) listen: Vec<SocketAddr>,
@@ -218,7 +219,7 @@ pub(crate) mod tests {
         ended: Option<Ended>,
     ) -> Summary {
         let facts = RunFacts {
-            backend: "io_uring",
+            backend: BackendKind::IoUring,
             backend_reason: String::new(),
             arrivals_reason: String::new(),
             listen: Vec::new(),

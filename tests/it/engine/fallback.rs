@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ringest::{BackendChoice, Batch, Error, Replies};
+use ringest::{BackendChoice, BackendKind, Batch, Error, Replies};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter_all_threads};
 
 use crate::rigs::child::Child;
@@ -64,7 +64,7 @@ fn child_without_io_uring() {
         let sent = send_load(&spec);
         rig.await_handled(sent);
         let (summary, records) = rig.stop();
-        assert_eq!(summary.backend, "recvmmsg");
+        assert_eq!(summary.backend, BackendKind::Recvmmsg);
         assert!(summary.backend_reason.starts_with("io_uring refused: "), "{summary:#?}");
         assert!(summary.backend_reason.contains("seccomp"), "{summary:#?}");
         all_handled(&summary, sent);

@@ -152,7 +152,7 @@ fn out_of_descriptors(builder: &dyn Fn() -> Builder, fds: usize, tasks: usize) {
         setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
         let up = match started {
             Ok(engine) => {
-                let fallback = engine.stats().backend == "recvmmsg";
+                let fallback = engine.stats().backend == ringest::BackendKind::Recvmmsg;
                 let counted = engine.stats().ledger.arrived.is_some();
                 drop(engine);
                 println!("{spare} descriptors: started, fallback {fallback}, counted {counted}");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ringest::{Batch, Builder, Engine, Replies, Summary};
+use ringest::{Batch, Builder, Engine, Handler, Path, Replies, Summary};
 
 use crate::rigs::support::{
     BACKENDS, Ground, SMALL_BATCH_BYTES, all_handled, boxed, client, consistent, grounds, payload,
@@ -336,6 +336,59 @@ fn a_datagram_that_comes_while_replies_go_is_taken_at_once() {
             taken == 3000
         });
         all_answered(&stop(engine), sent);
+    }
+}
+
+/// Answers what came with the next batch, or at a deadline if none follows: the datagrams are gone by then.
+#[derive(Debug, Default)]
+struct Late {
+    owed: Vec<(Path, Vec<u8>)>,
+    at_deadline: Arc<AtomicU64>,
+}
+
+impl Late {
+    fn pay(&mut self, replies: &mut Replies) -> u64 {
+        let owed = std::mem::take(&mut self.owed);
+        owed.iter().filter(|(path, payload)| replies.send_to(path, payload)).count() as u64
+    }
+}
+
+impl Handler for Late {
+    fn handle(&mut self, batch: &Batch, replies: &mut Replies) {
+        self.pay(replies);
+        self.owed.extend(batch.iter().map(|it| (it.path(), it.payload().to_vec())));
+    }
+
+    /// Over at once, so that an answer waits for no longer than a turn.
+    fn deadline_ns(&self) -> Option<u64> {
+        (!self.owed.is_empty()).then_some(1)
+    }
+
+    fn on_deadline(&mut self, _: u64, replies: &mut Replies) {
+        let paid = self.pay(replies);
+        self.at_deadline.fetch_add(paid, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_handler_may_answer_when_the_datagram_has_gone() {
+    for (ground, workers) in with_and_without_workers() {
+        let at_deadline = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&at_deadline);
+        let late = move |_| Late { owed: Vec::new(), at_deadline: Arc::clone(&counter) };
+        let engine = ground.builder().workers(workers).start(late).unwrap();
+        let target = engine.addresses()[0];
+        let (one, other) = (client(target), client(target));
+        for number in 0..50 {
+            for socket in [&one, &other] {
+                socket.send_to(&payload(number, 70), target).unwrap();
+            }
+            for socket in [&one, &other] {
+                assert_eq!(receive(socket), (payload(number, 70), target));
+            }
+        }
+        all_answered(&stop(engine), 100);
+        assert!(at_deadline.load(Ordering::Relaxed) > 0, "the last answer had no later batch");
     }
 }
 
