@@ -13,6 +13,7 @@ const BACKLOG_FRAMES: u64 = 10_000;
 const BUDGET_FRAMES: u64 = 600;
 /// Receive buffer of a socket that asks for none, bytes: the kernel's default holds about 277 small datagrams.
 const RMEM_DEFAULT_BYTES: u64 = 208 << 10;
+/// Send buffer of a socket that asks for none, bytes.
 const WMEM_BYTES: u64 = 208 << 10;
 pub(crate) const PAGE_BYTES: u64 = 4096;
 

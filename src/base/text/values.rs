@@ -4,10 +4,10 @@
 //!
 //! | type | examples | units |
 //! |---|---|---|
-//! | [`ByteSize`] | `65536`, `64K`, `1.5G`, `4MiB`, `10MB` | `K M G T` and `KiB MiB GiB TiB`: powers of 1024; `KB MB GB TB`: powers of 1000 |
-//! | [`Span`] | `250ms`, `5s`, `1m 30s` | `ns us ms s m h d …`; longer than zero |
-//! | [`Pause`] | `0`, `250ms` | as [`Span`], or zero |
-//! | [`Rate`] | `50k`, `1.2M`, `200Mbps`, `max` | `k M G`: powers of 1000 |
+//! | `ByteSize` | `65536`, `64K`, `1.5G`, `4MiB`, `10MB` | `K M G T` and `KiB MiB GiB TiB`: powers of 1024; `KB MB GB TB`: powers of 1000 |
+//! | `Span` | `250ms`, `5s`, `1m 30s` | `ns us ms s m h d …`; longer than zero |
+//! | `Pause` | `0`, `250ms` | as `Span`, or zero |
+//! | `Rate` | `50k`, `1.2M`, `200Mbps`, `max` | `k M G`: powers of 1000 |
 
 use std::fmt;
 use std::str::FromStr;

@@ -179,7 +179,7 @@ fn finish(
     if !args.quiet
         && let Why::Signal(signal) = why
     {
-        paint::say(&format!("{signal}: stopping; once more abandons what is on the way\n"));
+        paint::say(&format!("{signal}: stopping; a second signal abandons what is on the way\n"));
     }
     let (summary, unwritten) = stop(engine, beside, patience, args.quiet)?;
     let shipped = beside.watch.as_ref().map(ShipWatch::stats).unwrap_or_default();
@@ -224,7 +224,9 @@ fn stop(
     // The last acknowledgements are taken, lost records are given up, and the cursors are written.
     let carriers = sinks.take_carriers();
     if !carriers.is_empty() && !patience.run("ringest-leave", move || drop(carriers))? && !quiet {
-        paint::say("the shippers were left: what they had under way is sent again\n");
+        paint::say(
+            "the shippers were left: what they had under way is sent again at the next start\n",
+        );
     }
     if watch.is_some() {
         sinks.settle_late(&mut summary);

@@ -57,7 +57,7 @@ fn kernel(summary: &Summary) -> String {
     let limit: u64 = limit.trim().parse().unwrap_or(0);
     let mut text = format!(
         "The receive buffer ({} each) was full when they came. Next: a larger --rcvbuf rides out \
-         longer bursts (net.core.rmem_max is {}, above it --rcvbuf takes CAP_NET_ADMIN); if it \
+         longer bursts (up to net.core.rmem_max = {}; more takes CAP_NET_ADMIN); if it \
          lasts, more --receivers, or more --workers where those are behind (a receiver waits for \
          them, unless --overload drop).",
         paint::bytes(granted / sockets),

@@ -84,7 +84,8 @@ fn sink(text: &str) -> Result<SinkArg, String> {
         "file" => SinkArg::File(path("file:")?),
         "journal" => SinkArg::Journal(path("journal:")?),
         "kafka" | "nats" => SinkArg::Broker(text.parse()?),
-        _ => SinkArg::Discard,
+        "discard" => SinkArg::Discard,
+        name => return Err(format!("the sink {name} cannot be written on the command line")),
     })
 }
 

@@ -20,7 +20,7 @@ fn statistic(files: &Files, interface: &Interface, name: &str) -> u64 {
     files.number(&sys(&interface.name, &format!("statistics/{name}"))).unwrap_or(0)
 }
 
-/// Checks frames that the card had no room for: they are lost before the kernel sees them.
+/// Returns how many frames the card had no room for. They are lost before the kernel sees them.
 fn missed(files: &Files, interface: &Interface) -> u64 {
     ["rx_missed_errors", "rx_fifo_errors", "rx_over_errors"]
         .iter()
@@ -106,8 +106,8 @@ fn ring(files: &Files, interface: &Interface) -> Option<Check> {
             .says(
                 status,
                 &found,
-                "The card could hold more until its core comes by; what it has no room for is lost \
-                 uncounted by UDP.",
+                "The card could hold more until its core takes them; frames that do not fit are lost, \
+                 and no UDP counter shows it.",
             )
             .mended_by(&bigger(interface, rings.most)),
     )

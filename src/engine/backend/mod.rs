@@ -9,7 +9,7 @@ pub mod kind;
 pub mod mmsg;
 /// The message headers of one round of sends, for SENDMSG on a ring and for sendmmsg(2).
 pub mod outgoing;
-/// Receiving: armed receives and their completions.
+/// Receiving: arms receives when told, and hands over their completions.
 pub mod rx;
 #[cfg(test)]
 pub(crate) mod sim;

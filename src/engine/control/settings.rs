@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A layer that sets a value wins over the layers below it. To add a setting: a row in the table below, its use in
-//! [`Settings::config`] or [`Settings::socket_options`], and the flag in the program.
+//! `Settings::config` or `Settings::socket_options`, its field and default in `config.rs`, its setter in
+//! `builder.rs`, and the flag in the program (`cli/args`).
 
 use ringest_base::text::dscp::Dscp;
 use ringest_base::text::values::{Byte, ByteSize, Coalesce, Cores, Number, Span, Threads};
@@ -40,9 +41,6 @@ macro_rules! settings {
         }
 
         impl Settings {
-            /// The names of all fields.
-            pub const FIELDS: &'static [&'static str] = &[$(stringify!($name)),*];
-
             /// Returns the values of `self`, and those of `below` where `self` has none.
             fn or_below(self, below: Self) -> Self {
                 Self { $($name: self.$name.or(below.$name),)* }

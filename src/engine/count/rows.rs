@@ -6,8 +6,9 @@
 //!  (a row     ├─► metrics               metric, meaning
 //!   a count)  └─► docs/ledger.md        key, unit, meaning
 //! ```
-//! A new count takes one row here and the place that counts it. The tests below fail for a thread's counter that
-//! changes no row, for one that is never counted, and for a table in docs/ledger.md that differs from [`ROWS`].
+//! A new count takes a counter in `counters.rs`, the place that counts it, a field of the summary, and a row here. The tests
+//! below fail for a thread's counter that
+//! changes no row, for one that is never counted, and for a table in docs/ledger.md that differs from `ROWS`.
 
 use crate::count::row::{Help, Part, Row, RowUnit};
 

@@ -22,8 +22,8 @@ use crate::work::worker::Worker;
 use ringest_base::sys::chance::GOLDEN;
 use ringest_base::sys::clock;
 
-/// With more batches than this in a worker's queue, and away from this receiver's pool, a batch that is not full waits for
-/// more datagrams. Too low and a worker that is briefly busy delays datagrams; too high and a slow worker's queue fills up
+/// A partial batch waits for more datagrams while the worker's queue holds this many batches or more, and more than this many
+/// of the pool's batches, open ones aside, are out. Too low and a worker that is briefly busy delays datagrams; too high and a slow worker's queue fills up
 /// with batches of one datagram each.
 const PARTIAL_BATCHES_MAX: usize = 4;
 
@@ -95,7 +95,7 @@ pub struct Dispatcher<H> {
     /// Datagrams that may still be taken, shared by all receivers; `None`: no limit.
     limit: Option<Arc<AtomicU64>>,
     published: Arc<PublishedReceiver>,
-    /// The thing that the frame offered last waits for; `None`: it was taken.
+    /// What the last frame offered waits for; `None` if it was taken or dropped.
     stall: Option<Stall>,
 }
 
@@ -180,7 +180,7 @@ impl<H: Handler> Dispatcher<H> {
         counts.received_bytes += frame.payload.len() as u64;
         counts.trains += u64::from(datagrams > 1);
         if let Some(limit) = &self.limit {
-            // Relaxed, and not below 0: receivers may overshoot by the frames they hold.
+            // Receivers may together take a few datagrams past the limit; the counter stops at 0.
             let less = |left: u64| Some(left.saturating_sub(datagrams));
             let _ = limit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }

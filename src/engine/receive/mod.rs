@@ -1,4 +1,4 @@
-//! A receiver: takes frames, copies them into batches, hands the batches over.
+//! A receiver: takes frames, copies them into batches (`batch/arena.rs`), hands the batches over.
 
 /// Decides how long datagrams may gather before the receiver wakes.
 pub mod coalesce;
@@ -6,5 +6,5 @@ pub mod coalesce;
 pub mod dispatch;
 /// Faults that a test can plant.
 pub(crate) mod fault;
-/// The receiver's thread: its turn, and the phases of its life.
+/// The receiver's thread: its turn, the phases of its life, and whether a receive that ended is armed again.
 pub mod receiver;

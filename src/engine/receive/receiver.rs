@@ -336,7 +336,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
             // An error that an ICMP message or memory pressure left on the socket: the socket goes on working.
             Some(_) => self.counts.socket_errors += 1,
         }
-        // With the fault planted, no turn will arm it again.
+        // Tests only: a planted fault marks the receive as armed, so it is never armed again.
         self.receives[listener] =
             if fault::skips_rearm() { Receive::Armed } else { Receive::Ended };
         Ok(())
@@ -389,7 +389,7 @@ impl<B: Rx + Tx + ListenSockets, H: Handler> Receiver<B, H> {
             self.phase = Phase::Draining;
         }
         let dry = self.receives.iter().all(|receive| *receive == Receive::Dry);
-        // The EAGAIN of one receive may have come before frames of another, or of its own.
+        // All sockets can be dry while frames still wait unread in the completion queue.
         if self.phase == Phase::Draining && dry && self.backend.peek().is_none() {
             self.phase = Phase::Flushing;
         }

@@ -47,7 +47,7 @@ pub trait Records: Later {
 
 /// Takes the results of a decoder for datagrams that it held.
 ///
-/// While a datagram is at hand, call these before its first record.
+/// Inside `decode`, call these before handing over the current datagram's first record.
 pub trait Later {
     /// Settles one held datagram, whose records and rejects `decode` hands over now.
     fn release(&mut self, held: &HeldDatagram, decode: &mut dyn FnMut(&mut dyn Records));

@@ -13,7 +13,7 @@ use crate::decode::framing::lines::Lines;
 
 /// A row of the table of formats.
 #[derive(Debug)]
-pub struct Entry {
+pub struct FormatRow {
     /// The name on the command line.
     pub name: &'static str,
     /// What a datagram of this format holds, for the help: a few words, or none where the name says it.
@@ -23,20 +23,20 @@ pub struct Entry {
 }
 
 /// All formats. The first is the default.
-pub const FORMATS: &[Entry] = &[
-    Entry { name: "raw", help: "one record", make: || Box::new(Framed(Whole, Raw)) },
-    Entry { name: "lines", help: "", make: || Box::new(Framed(Lines, Raw)) },
-    Entry {
+pub const FORMATS: &[FormatRow] = &[
+    FormatRow { name: "raw", help: "one record", make: || Box::new(Framed(Whole, Raw)) },
+    FormatRow { name: "lines", help: "", make: || Box::new(Framed(Lines, Raw)) },
+    FormatRow {
         name: "length-prefixed",
         help: "4 bytes big endian",
         make: || Box::new(Framed(LengthPrefixed, Raw)),
     },
-    Entry { name: "json", help: "objects", make: || Box::new(Framed(Whole, Json)) },
+    FormatRow { name: "json", help: "objects", make: || Box::new(Framed(Whole, Json)) },
 ];
 
 /// A format of the table, by its place there. Made by [`FromStr`] from its name.
 #[derive(Clone, Copy)]
-pub struct Decode(&'static Entry);
+pub struct Decode(&'static FormatRow);
 
 impl Decode {
     /// Returns all formats.
@@ -66,7 +66,7 @@ impl Decode {
     /// (objects)`.
     #[must_use]
     pub fn help() -> String {
-        let entry = |entry: &Entry| match entry.help {
+        let entry = |entry: &FormatRow| match entry.help {
             "" => entry.name.to_owned(),
             help => format!("{} ({help})", entry.name),
         };

@@ -6,8 +6,8 @@
 //!              format ─► records, in order    Reject: counted, sampled
 //!                     └► Held: kept until other datagrams come, a time passes, or the engine stops
 //! ```
-//! A [framing](framing) cuts a datagram into frames, a [format](format) finds the records of a frame;
-//! [`FORMATS`](formats::FORMATS) lists the combinations that have a name. A new format is a file in
+//! A framing cuts a datagram into frames, a [format](format) finds the records of a frame;
+//! `FORMATS` lists the combinations that have a name. A new format is a file in
 //! `format/`, a row in that table, and its tests.
 
 /// The traits of framings, formats and decoders, and the types they speak in.

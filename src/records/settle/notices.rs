@@ -1,7 +1,7 @@
 //! Notices for the operator while the engine runs: "the disk is full", "the reader of stdout is behind".
 //! Each subject is reported at most once a minute: a full disk fails a thousand times a second.
 //!
-//! Sinks, the journal's janitor and shippers add notices; whoever prints [takes](Notices::take) them.
+//! Sinks, the journal's janitor and shippers add notices; whoever prints takes them.
 //! One `Notices` serves all sinks of an engine.
 
 use std::collections::BTreeMap;

@@ -5,8 +5,8 @@
 //!  lane 0  stdout            ok 5 · lost 2 · ok 9
 //!  lane 1  journal ► broker  ok 3                        ► in common: the first 3
 //! ```
-//! Datagrams are known by their order: each lane settles them from the first to the last. One that was
-//! joined by held datagrams stands for those, too.
+//! Datagrams are known by their order: each lane settles them from the first to the last. A datagram that held ones
+//! joined also counts for them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -149,7 +149,7 @@ impl Tally {
     /// Ends all waiting: nobody carries datagrams any more.
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
-        // With the lock held once, so that nobody is between the check and the wait.
+        // Takes the lock once: a waiter that has checked the flag is then asleep and gets the notification.
         drop(self.state());
         self.settled.notify_all();
     }

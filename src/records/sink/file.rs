@@ -3,7 +3,7 @@
 //! Delivered means that write(2) took all lines of the datagram, as when stdout goes to a file: the kernel
 //! writes them to disk later. When the file cannot be written (the disk is full, the directory was removed),
 //! datagrams are undelivered, and each further chunk tries again. The file can be renamed at any time, and is
-//! created anew by [`FileSink::reopen`], as logrotate has it.
+//! created anew by `FileSink::reopen`, as logrotate has it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

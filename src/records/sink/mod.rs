@@ -1,4 +1,7 @@
 //! Sinks: one file per kind of place that datagrams go to.
+//!
+//! A new sink is a file here with its type (`OpenSink`, and `Sink` for each worker's end), a row in `kinds.rs`, and an arm
+//! in `cli/sink/sinks.rs`.
 
 /// Puts sinks behind an engine.
 pub mod assemble;

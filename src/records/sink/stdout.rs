@@ -2,7 +2,7 @@
 //!
 //! Each worker formats a batch into its own buffer and writes it under one lock, so lines of two workers never
 //! interleave, and appear as soon as their batch was handled. When the writer fails (its reader went away),
-//! that datagram and all that follow are undelivered, and the descriptor of [`Stdout`] becomes readable.
+//! that datagram and all that follow are undelivered, and the descriptor of `Stdout` becomes readable.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;

@@ -6,7 +6,7 @@ mod causes;
 /// Collects librdkafka's delivery reports and errors.
 #[cfg(feature = "kafka")]
 mod delivery_events;
-/// The same function where Kafka is not built in: it says how to build with it.
+/// Stands in for the carrier where Kafka is not built in, and says how to build with it.
 #[cfg(not(feature = "kafka"))]
 mod disabled;
 /// The carrier, on librdkafka's idempotent producer.

@@ -1,9 +1,13 @@
 //! NATS JetStream.
+//!
+//! ```text
+//!  message ─► wire ─► server ─► wire ─► answer (what it says) ─► window (whose, in order) ─► verdict ─► shipper/settle
+//! ```
 
 /// Reads what a stream answers to a message.
 #[cfg(feature = "nats")]
 mod answer;
-/// The same function where NATS is not built in: it says how to build with it.
+/// Stands in for the carrier where NATS is not built in, and says how to build with it.
 #[cfg(not(feature = "nats"))]
 mod disabled;
 /// One connection to a server.

@@ -23,7 +23,7 @@
 //! - Replicated ones do not get along with ids: a follower of 2.9 that catches up does not learn the last
 //!   one, refuses what its leader stores, and has other contents then. 2.10 and later note an id for the
 //!   duplicate window before they refuse it: sent again, it counts as a duplicate that is nowhere.
-//! - 2.10 and 2.11 do the latter with sequences, too. 2.10 even acknowledges such a message, with sequence 0; 2.11 says
+//! - 2.10 and 2.11 also note the id before they refuse when sequences are used. 2.10 even acknowledges such a message, with sequence 0; 2.11 says
 //!   "in process". So by peer. 2.9 notes what it stores, and 2.12 refuses a sequence before it notes the id: by
 //!   sequence if the operator says that nobody else writes, else by peer.
 
@@ -45,8 +45,8 @@ const UNANSWERED_MAX: Duration = Duration::from_secs(30);
 /// never drops one for that. Fewer would not fill a long path: 4096 in 10 ms are 400 000 a second.
 pub(crate) const SENT_MAX: usize = 4096;
 
-/// Lower bound of that when others write to the stream: each of their messages costs this many refusals or
-/// more.
+/// Least that [`SENT_MAX`] shrinks to when others write to the stream: each of their messages can have everything under way
+/// refused.
 const SENT_MIN: usize = 64;
 
 /// Number of spoiled rounds, each within this time of the one before, after which the operator is told.

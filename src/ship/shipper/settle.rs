@@ -17,7 +17,7 @@ impl Shipper {
     pub(super) fn apply_verdicts(&mut self, verdicts: &[(u64, Verdict)]) -> Option<String> {
         let mut again = None;
         for (ticket, verdict) in verdicts {
-            // A flight that was not taken has the ticket of the one behind it.
+            // A refused message shares its ticket with the next one that was taken: look from the back.
             let behind = self.window.partition_point(|flight| flight.ticket <= *ticket);
             let flight = behind.checked_sub(1).and_then(|place| self.window.get_mut(place));
             let flight = flight.filter(|flight| flight.ticket == *ticket && flight.fate.is_none());
@@ -58,8 +58,7 @@ impl Shipper {
             if !flight.step.ends {
                 self.partial.insert(flight.worker, lost);
             } else if flight.step.own {
-                // A datagram that was settled in part is not counted among the missing ones, and ends with
-                // them.
+                // The missing run does not count a datagram that was begun before it: add that one here.
                 let ended = u64::from(flight.id.is_none() && begun.is_some());
                 let run = Run { datagrams: flight.datagrams + ended, lost };
                 Run::note(runs.entry(flight.worker).or_default(), run);
@@ -90,8 +89,8 @@ impl Shipper {
                 let name = &self.context.destination;
                 self.context.notices.repeated(&format!("{name} cursor"), || {
                     format!(
-                        "{name}: its cursor cannot be kept: {error}; after a crash more than a window \
-                         would be sent again"
+                        "{name}: its cursor cannot be kept: {error}; if ringest crashes now, more \
+                         records than usual are sent again"
                     )
                 });
                 self.unwritten = 1;

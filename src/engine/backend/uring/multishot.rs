@@ -23,7 +23,8 @@ use crate::wire::cmsg::Asked;
 use crate::wire::sockaddr;
 use crate::wire::sockaddr::NAME_ROOM;
 
-/// IORING_MAX_CQ_ENTRIES. With more slots than half of it an overflow is possible, and handled.
+/// Most entries of a completion queue (IORING_MAX_CQ_ENTRIES). A ring with more than half as many slots could overflow it,
+/// which is handled.
 const CQ_ENTRIES_MAX: usize = 65_536;
 
 /// A completion of a receive, as the ring brought it.

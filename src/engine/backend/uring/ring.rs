@@ -1,5 +1,5 @@
-//! A ring: it submits and completes, and sends. Its receiving half is [`Multishots`](super::multishot::Multishots), or
-//! nothing in a ring that only sends ([`SendOnly`]): such a ring has no slots and no waker.
+//! A ring: it submits and completes, and sends. Its receiving half is `Multishots`, or
+//! nothing in a ring that only sends (`SendOnly`): such a ring has no slots and no waker.
 //!
 //! Set up with (every flag was measured, see the project's docs):
 //! - `SINGLE_ISSUER | DEFER_TASKRUN` (Linux 6.1): completions are made only inside `enter`, so nothing interrupts the
@@ -321,8 +321,8 @@ impl<R: Receives> Enter for Ring<R> {
             let before = self.receives.waiting();
             self.enter_kernel(left)?;
             self.reap()?;
-            // A stalled receiver's multishots go on filling slots, at most one each. The receiver does not wait for
-            // them, so it sleeps again.
+            // While the receiver is stalled, the kernel may still fill each free slot once. Those frames must not
+            // wake it, so it sleeps again.
             let only_frames = self.receives.waiting() > before && !self.woken;
             let Wait::Sleep { gather_us, timeout_ns, .. } = wait else { return Ok(()) };
             let slept_ns = if frames { 0 } else { self.now_ns() - entered_ns };
