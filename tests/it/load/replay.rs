@@ -181,7 +181,7 @@ fn what_cannot_be_replayed_is_refused_with_its_reason() {
         load(target, &format!("--pcap {} {args}", file.path())).failed(2, &[said]);
     }
     load(target, "--pcap /nonexistent").failed(1, &["/nonexistent", "No such file"]);
-    load(target, "--pcap /dev/null").failed(2, &["is no file"]);
+    load(target, "--pcap /dev/null").failed(2, &["this is not a regular file"]);
     let text = TempFile::new(b"<34>Oct 11 22:14:15 mymachine su: 'su root' failed");
     load(target, &format!("--pcap {}", text.path())).failed(1, &["is not a capture"]);
     let whole = std::fs::read(file.path()).unwrap();
