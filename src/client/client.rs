@@ -16,7 +16,7 @@
 //! whole life of a client, so the local port stays the same.
 //!
 //! ```
-//! use ringest::client::{Client, Heard};
+//! use ringest_client::{Client, Heard};
 //! use std::net::UdpSocket;
 //! use std::time::{Duration, Instant};
 //!
