@@ -4,7 +4,7 @@
 pub mod decode;
 /// The journal.
 pub mod journal;
-/// What became of datagrams: runs of one outcome, tallied over several sinks.
+/// Outcomes of datagrams: runs of one outcome, tallied over several sinks.
 pub mod settle;
 /// Where datagrams go: one file per destination.
 pub mod sink;

@@ -216,7 +216,7 @@ mod tests {
             assert!(reason.contains(&format!(", line {line}: ")), "{reason}");
             assert!(reason.contains(part), "{reason}");
         }
-        // What only fails together is told of the target.
+        // An error that only the combination causes is reported for the target.
         let (_file, together) =
             args("sasl.password=hunter2\nssl.ca.location=/no/such/ca\nsecurity.protocol=ssl");
         let reason = together.carrier(&target).unwrap_err();

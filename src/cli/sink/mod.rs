@@ -8,5 +8,5 @@ pub(crate) mod kafka;
 pub(crate) mod nats;
 /// The flags of the brokers that a journal is shipped to, and of the journal as their spool.
 pub(crate) mod ship;
-/// What `--sink` says, and the places that datagrams go to by it.
+/// The values of `--sink`, and the sinks that they open.
 pub(crate) mod sinks;

@@ -37,7 +37,7 @@ pub(crate) struct NatsArgs {
     nats_sole_writer: bool,
 }
 
-/// Who we are, as the flags and the environment say.
+/// The login, as the flags and the environment give it.
 #[derive(Debug, PartialEq, Eq)]
 enum Identity {
     Nobody,
@@ -95,7 +95,7 @@ impl NatsArgs {
         ))
     }
 
-    /// Who we are. Files that are named must be there; what is in them is read when it is needed.
+    /// Returns the login. Named files must exist; their contents are read when needed.
     fn identity(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<Identity, String> {
         let files = [
             ("--nats-creds", &self.nats_creds),

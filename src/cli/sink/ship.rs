@@ -29,7 +29,7 @@ pub(crate) struct ShipArgs {
     flush_timeout: Option<Duration>,
 }
 
-/// What is not typed.
+/// Defaults of flags that are not given.
 const WINDOW: usize = 4096;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,7 +55,7 @@ impl ShipArgs {
         self.flush_timeout.unwrap_or(FLUSH_TIMEOUT)
     }
 
-    /// What is wrong with the flags beside the sinks that were asked for.
+    /// Returns why the flags do not fit the sinks that were asked for.
     pub(crate) fn check(&self, targets: &[Target], has_journal: bool) -> Result<(), Failure> {
         let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
         if targets.is_empty() {

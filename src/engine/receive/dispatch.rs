@@ -95,7 +95,7 @@ pub struct Dispatcher<H> {
     /// Datagrams that may still be taken, shared by all receivers; `None`: no limit.
     limit: Option<Arc<AtomicU64>>,
     published: Arc<PublishedReceiver>,
-    /// What the last frame offered waits for; `None` if it was taken or dropped.
+    /// The reason why the last frame offered waits; `None` if it was taken or dropped.
     stall: Option<Stall>,
 }
 

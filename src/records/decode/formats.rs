@@ -16,7 +16,7 @@ use crate::decode::framing::lines::Lines;
 pub struct FormatRow {
     /// The name on the command line.
     pub name: &'static str,
-    /// What a datagram of this format holds, for the help: a few words, or none where the name says it.
+    /// Contents of a datagram of this format, for the help: a few words, or none where the name says it.
     pub help: &'static str,
     /// Makes a decoder, for one listen address of one worker.
     pub make: fn() -> Box<dyn Decoder>,

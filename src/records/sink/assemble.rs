@@ -137,7 +137,7 @@ impl Sinks {
 pub struct RunningSinks {
     notices: Arc<Notices>,
     sinks: Vec<Box<dyn OpenSink>>,
-    /// Of all workers and sets.
+    /// The tallies of all workers and sets.
     tallies: Vec<Arc<Tally>>,
     flush: Duration,
 }

@@ -20,7 +20,7 @@ pub struct SinkKind {
     pub name: &'static str,
     /// The form of the argument, such as `file:PATH`.
     pub form: &'static str,
-    /// What such a sink does with datagrams, for the help.
+    /// Describes the treatment of datagrams by such a sink, for the help.
     pub help: &'static str,
     /// Checks the whole argument. Returns the reason why it is wrong, or `None` as the reason if the form says
     /// enough.

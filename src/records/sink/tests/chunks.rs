@@ -23,7 +23,7 @@ pub(crate) const STOPPED: &str = "the receiver stopped before the rest of the me
 pub(crate) const NOT_ONE: &str = "neither chunk nor template nor data";
 pub(crate) const TWICE: &str = "a chunk came twice";
 
-/// What waits together.
+/// The parts that wait together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Message(u8),
